@@ -1,0 +1,67 @@
+"""The few things that anyio does not offer on both backends alike: all that is specific to asyncio or to trio."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+__all__ = ["Backend", "current_backend", "inside_task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What the running event loop offers.
+
+    Attributes:
+        monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without the look-up of the loop.
+        timekeeper: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
+            exists before the loop runs, so that a virtual clock can be bound to it.
+        current_task: Returns the native task that is running.
+        cancelled: The exception class of cancellations.
+        starts_per_turn: How many tasks may be started before the event loop is let through. asyncio runs what becomes
+            runnable in order, so this only has to be small enough for the other tasks. trio shuffles what becomes
+            runnable in one turn, so that each start needs a turn of its own if the order is to hold.
+    """
+
+    monotonic: Callable[[], float]
+    timekeeper: object
+    current_task: Callable[[], Any]
+    cancelled: type[BaseException]
+    starts_per_turn: int
+
+
+def current_backend() -> Backend:
+    """Return what the running event loop offers.
+
+    Raises:
+        anyio.NoEventLoopError: if none is running in this thread.
+    """
+    cancelled = anyio.get_cancelled_exc_class()
+    if cancelled.__module__.partition(".")[0] == "trio":
+        from trio import current_time, lowlevel
+
+        return Backend(current_time, lowlevel.current_clock(), lowlevel.current_task, cancelled, starts_per_turn=1)
+
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    return Backend(loop.time, loop, asyncio.current_task, cancelled, starts_per_turn=64)
+
+
+def inside_task(host: object) -> bool:
+    """Tell whether the running task is the native task ``host``, or a descendant of it in task groups."""
+    parents = {info.id: info.parent_id for info in anyio.get_running_tasks()}
+    task: int | None = anyio.get_current_task().id
+    while task is not None and task != id(host):
+        task = parents.get(task)
+    return task is not None
+
+
+def running_asyncio_loop() -> Any | None:
+    """Return the running asyncio event loop, or `None`; asyncio is not imported for it."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio._get_running_loop() if asyncio is not None else None

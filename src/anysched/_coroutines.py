@@ -1,0 +1,112 @@
+"""What can be scheduled: a coroutine, or a function that makes one. A coroutine handed over is awaited or closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from inspect import CO_COROUTINE, isasyncgenfunction, isgeneratorfunction
+from types import CoroutineType, FunctionType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+__all__ = ["Deferred", "Work", "check_work", "close_unstarted", "is_coroutine", "make_coroutine"]
+
+Work: TypeAlias = Coroutine[Any, Any, Any] | Callable[..., Coroutine[Any, Any, Any]]
+
+
+def is_coroutine(value: object) -> TypeIs[Coroutine[Any, Any, Any]]:
+    """Tell whether ``value`` is a coroutine (not: a coroutine function)."""
+    return isinstance(value, Coroutine)
+
+
+def check_work(work: object, args: tuple[object, ...]) -> None:
+    """Check that ``work`` is something that a task can run.
+
+    A function is not required to be declared with ``async def``: one that returns a coroutine, such as a lambda or a
+    decorated function, will do, as in anyio. What it returns is checked when it is called.
+
+    Args:
+        work: A coroutine that has not started, or a function.
+        args: The positional arguments for the function.
+
+    Raises:
+        TypeError: if it is neither, or if there are arguments for a coroutine.
+        ValueError: if the coroutine has been started, since somebody else is running it.
+    """
+    # The usual kinds first: this is on the path of every scheduling call.
+    if type(work) is FunctionType and work.__code__.co_flags & CO_COROUTINE:
+        return
+    if is_coroutine(work):
+        if not _is_unstarted(work):
+            raise ValueError(f"cannot schedule a coroutine that was already started: {work!r}")
+        if args:
+            raise TypeError(f"a coroutine takes no arguments: pass the function and its arguments, not {work!r}")
+    elif not callable(work) or isinstance(work, type) or isgeneratorfunction(work) or isasyncgenfunction(work):
+        raise TypeError(f"expected a coroutine or a coroutine function, not {type(work).__name__}: {work!r}")
+
+
+def make_coroutine(work: Work, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
+    """Return the coroutine to await.
+
+    Raises:
+        TypeError: if the function returns something else.
+    """
+    if is_coroutine(work):
+        return work
+    coroutine: object = work(*args)
+    if not is_coroutine(coroutine):
+        raise TypeError(f"expected {work!r} to return a coroutine, but it returned {coroutine!r}")
+    return coroutine
+
+
+def close_unstarted(work: object) -> None:
+    """Close ``work`` if it is a coroutine that has not started; nothing else needs to be closed, or may be."""
+    if is_coroutine(work) and _is_unstarted(work):
+        work.close()
+
+
+def _is_unstarted(coroutine: Coroutine[Any, Any, Any]) -> bool:
+    if isinstance(coroutine, CoroutineType):
+        return not coroutine.cr_suspended and not coroutine.cr_running and coroutine.cr_frame is not None
+    # Not a native coroutine (from Cython, or an object with the methods of one): take its word, where it gives it.
+    return not getattr(coroutine, "cr_suspended", False) and not getattr(coroutine, "cr_running", False)
+
+
+class Deferred(Coroutine[Any, Any, Any]):
+    """A coroutine that is made when it is first awaited.
+
+    An event loop that shuts down may drop a task before its first step, and a native coroutine would then be reported as
+    never awaited.
+
+    Args:
+        make: Makes the coroutine.
+        owned: A coroutine to close if this one is dropped.
+    """
+
+    __slots__ = ("_make", "_owned")
+
+    def __init__(
+        self, make: Callable[[], Coroutine[Any, Any, Any]], owned: Coroutine[Any, Any, Any] | None = None
+    ) -> None:
+        self._make = make
+        self._owned = owned
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        self._owned = None
+        return self._make().__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """Not called on what is awaited."""
+        raise NotImplementedError
+
+    def throw(self, *args: Any) -> Any:
+        """Not called on what is awaited."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Drop it."""
+        close_unstarted(self._owned)
+        self._owned = None
+
+    __del__ = close

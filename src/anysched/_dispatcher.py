@@ -1,0 +1,269 @@
+"""The dispatcher: the long-lived task group, and the loop that starts in it what is due."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Self
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from ._backend import Backend, current_backend, inside_task
+from ._clock import TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
+from ._coroutines import Deferred
+from ._task import ScheduledTask, Status, is_fatal, sole_exception, split_failure
+from ._timers import TimerQueue
+
+__all__ = ["Dispatcher"]
+
+STEPS_PER_TURN = 500
+"""How much the queues may be tidied, in entries, before the event loop is let through."""
+
+
+class TaskRun:
+    """One start of a task: what the event loop was given, and who runs it."""
+
+    __slots__ = ("_handle", "host")
+
+    def __init__(self) -> None:
+        self._handle: anyio.TaskHandle[None] | None = None
+        self.host: object = None
+        """The native task, from its first step on."""
+
+    def attach(self, handle: anyio.TaskHandle[None]) -> None:
+        """Take the handle of the task, which is made after the run."""
+        self._handle = handle
+
+    def cancel(self) -> None:
+        """Cancel the cancel scope in which the task runs."""
+        assert self._handle is not None
+        self._handle.cancel()
+
+    def is_caller(self) -> bool:
+        """Tell whether the caller is this run, or a child task of it."""
+        return inside_task(self.host)
+
+
+class Dispatcher:
+    """Starts tasks when they are due, in due order, in a task group of its own.
+
+    It serves a scheduler and its children. Whether a task that is due may start is for its owner to say.
+
+    Args:
+        stopped: Called when no more tasks will be started, however that comes about.
+    """
+
+    def __init__(self, stopped: Callable[[], object]) -> None:
+        self._stopped = stopped
+        self._thread = threading.get_ident()
+        self._backend: Backend = current_backend()
+        self.clock: Clock = clock_of(self._backend)
+        self._closed_at: tuple[float, int] | None = None
+
+        # One number for each scheduling call, one turn for each task that falls due.
+        self._next_number = count(1).__next__
+        self._next_turn = count(1).__next__
+        self._timers: TimerQueue[float, ScheduledTask[Any]] = TimerQueue()
+        self._wall_timers: TimerQueue[int, ScheduledTask[Any]] = TimerQueue()
+        # Tasks that were due before, had to wait, and may start now.
+        self._resumed: TimerQueue[int, ScheduledTask[Any]] = TimerQueue()
+
+        self._group = anyio.create_task_group()
+        # Until when the loop sleeps, and what wakes it before; awake, it is not to be woken.
+        self._wake_at = -math.inf
+        self._alarm = anyio.Event()
+
+    # Lifecycle
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        self._group.create_task(Deferred(self._loop), name="anysched dispatcher")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cancel all tasks and wait for their end.
+
+        What leaves from here are only the `KeyboardInterrupt` or `SystemExit` of a task, as itself if it is the only one. The
+        exception of the ``async with`` body is none of the group's business: it would come out wrapped.
+        """
+        self._group.cancel_scope.cancel()
+        fatal: BaseException | None = None
+        try:
+            await self._group.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            fatal = sole_exception(group)
+        finally:
+            self._closed_at = self.clock.monotonic(), self.clock.time_ns()
+        if fatal is not None:
+            raise fatal
+
+    def check_thread(self) -> None:
+        """Refuse a call from another thread.
+
+        Raises:
+            RuntimeError: if this is not the thread of the event loop.
+        """
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "a scheduler belongs to the thread of its event loop; from a worker thread, "
+                "call it through anyio.from_thread.run_sync(...)"
+            )
+
+    # Tasks come and go
+
+    def add(self, task: ScheduledTask[Any], when: float) -> None:
+        """Take a task that waits nowhere yet.
+
+        Args:
+            task: The task.
+            when: Its due time: a float on the monotonic clock, or an int on the wall clock.
+        """
+        task._when = when
+        if isinstance(when, float):
+            self._timers.push(task, when, self._next_number())
+        else:
+            self._wall_timers.push(task, when, self._next_number())
+        self._wake_for(when)
+
+    def move(self, task: ScheduledTask[Any], when: float) -> None:
+        """Change the due time of a task that was added, has not started and, if it is due, waits nowhere else."""
+        if task._segment is None or type(task._when) is not type(when):
+            task.leave_queue()
+            self.add(task, when)
+            return
+        task._when = when
+        if isinstance(when, float):
+            self._timers.move(task, when, self._next_number())
+        else:
+            self._wall_timers.move(task, when, self._next_number())
+        self._wake_for(when)
+
+    def resume(self, task: ScheduledTask[Any]) -> None:
+        """Take back a task that was due, had to wait, and may start now; its turn has not changed."""
+        self._resumed.push(task, task._turn, task._turn)
+        self._wake()
+
+    def now(self) -> tuple[float, int]:
+        """Read both clocks, which stand still when the dispatcher has been closed."""
+        return self._closed_at or (self.clock.monotonic(), self.clock.time_ns())
+
+    # The loop
+
+    async def _loop(self) -> None:
+        try:
+            while True:
+                if self._start_due():
+                    await checkpoint()
+                else:
+                    await self._sleep()
+        finally:
+            self._stopped()
+
+    async def _sleep(self) -> None:
+        first, first_wall = self._timers.first(), self._wall_timers.first()
+        self._wake_at = wake_time(
+            self.clock, *self.now(), first[0] if first else None, first_wall[0] if first_wall else None
+        )
+        self._alarm = anyio.Event()
+        with anyio.CancelScope(deadline=self._wake_at):
+            await self._alarm.wait()
+        self._wake_at = -math.inf
+
+    def _wake(self) -> None:
+        if self._wake_at > -math.inf:
+            self._wake_at = -math.inf
+            self._alarm.set()
+
+    def _wake_for(self, when: float) -> None:
+        """Wake the loop if it would sleep past a due time, or for too long now that something waits for the wall clock."""
+        if self._wake_at == -math.inf:
+            return
+        if not isinstance(when, float):
+            when = wake_time(self.clock, self.clock.monotonic(), self.clock.time_ns(), None, when)
+        if when < self._wake_at:
+            self._wake()
+
+    def _start_due(self) -> bool:
+        """Start what is due, but no more than the event loop can bear at once; return whether there may be more."""
+        now, now_ns = self.clock.monotonic(), self.clock.time_ns()
+        steps, starts = STEPS_PER_TURN, self._backend.starts_per_turn
+        while starts:
+            steps = self._resumed.surface(steps)
+            steps = self._timers.surface(steps)
+            steps = self._wall_timers.surface(steps)
+            if not steps:
+                break
+            task = self._take_due(now, now_ns)
+            if task is None:
+                return False
+            if task._owner.admit(task):
+                self._start(task)
+                starts -= 1
+            steps -= 1
+        return True
+
+    def _take_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
+        """Take out the task whose turn it is; `None` if nothing is due."""
+        if self._resumed:
+            return self._resumed.pop()  # it fell due before all that is still in the other queues
+        first, first_wall = self._timers.first(), self._wall_timers.first()
+        due = first is not None and first[0] - now < TOLERANCE
+        due_wall = first_wall is not None and first_wall[0] - now_ns < TOLERANCE_NS
+        if first is not None and first_wall is not None and due and due_wall:
+            # The clocks compare by how late each task is; what rounding cannot tell apart goes by the order of the calls.
+            difference = (now - first[0]) - (now_ns - first_wall[0]) / 1e9
+            due = first[1] < first_wall[1] if abs(difference) < TOLERANCE else difference > 0
+        if due:
+            task = self._timers.pop()
+        elif due_wall:
+            task = self._wall_timers.pop()
+        else:
+            return None
+        task._turn = self._next_turn()
+        return task
+
+    def _start(self, task: ScheduledTask[Any]) -> None:
+        """Hand a task to the event loop."""
+        run = TaskRun()
+        task._run = run
+        start = Deferred(lambda: self._execute(task, run))
+        try:
+            run.attach(self._group.create_task(start, name=task.name, context=task._context))
+        except Exception as failure:  # an ID that cannot be printed, an event loop that refuses
+            task._owner.begun(task)
+            task._drop(Status.FAILED, failure)
+            task._owner.ended(task, failure)
+
+    async def _execute(self, task: ScheduledTask[Any], run: TaskRun) -> None:
+        """Run a task to its end. Nothing that it raises leaves from here, unless it is to end the process."""
+        if task._run is not run:
+            return  # dropped or postponed after it was handed over: it has not started
+        if anyio.current_effective_deadline() == -math.inf:
+            task.cancel()  # cancelled from outside of the scheduler before its first step: neither
+            return
+        run.host = self._backend.current_task()
+        task._owner.begun(task)
+        status: Status = Status.FAILED
+        outcome: object = None
+        failure: BaseException | None = None
+        try:
+            outcome = await task._begin()
+            status = Status.FINISHED
+        except BaseException as exception:
+            failure, cancelled = split_failure(exception, self._backend.cancelled)
+            if is_fatal(exception):
+                outcome = exception
+                failure = None  # whoever ends the process reports it
+                raise
+            # A cancellation that nobody asked for (a cancelled future, `asyncio.current_task().cancel()`) would cancel the
+            # whole group if it left from here. One that was asked for has done its work. Both end here.
+            status = Status.CANCELLED if cancelled else Status.FAILED
+            outcome = failure
+        finally:
+            task._end(status, outcome)
+            task._owner.ended(task, failure)
+            # An exception refers to this frame: the frame must not refer to the exception.
+            del task, run, outcome, failure

@@ -1,0 +1,137 @@
+"""A lane: one scheduler's tasks on their way to a start. One at a time for each ID, and so many at once in all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Hashable
+from datetime import datetime
+from typing import Any
+
+from ._clock import datetime_from_ns
+from ._dispatcher import Dispatcher
+from ._task import ScheduledTask, Status, current_scheduled_task
+from ._timers import TimerQueue
+
+__all__ = ["Lane"]
+
+
+class Lane:
+    """The owner of the tasks of one scheduler.
+
+    Args:
+        name: The name of the scheduler.
+        limit: How many tasks may run at once, if there is a limit.
+        cancel: Called to cancel a task.
+        ended: Called when a task that ran has ended, with its failure, if any.
+
+    Attributes:
+        dispatcher: Who starts the tasks, once the scheduler runs.
+        formers: The tasks that run on although their ID has been freed or taken over.
+        running: How many tasks run.
+        started: How many tasks have started since entry.
+        totals: How many tasks have ended since entry, in which way.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limit: int | None,
+        cancel: Callable[[ScheduledTask[Any]], None],
+        ended: Callable[[ScheduledTask[Any], BaseException | None], None],
+    ) -> None:
+        self.name = name
+        self.limit = limit
+        self.cancel = cancel
+        self._ended = ended
+        self.dispatcher: Dispatcher | None = None
+        self.running = 0
+        self.started = 0
+        self.totals = {Status.FINISHED: 0, Status.FAILED: 0, Status.CANCELLED: 0}
+        self.formers: dict[Hashable, ScheduledTask[Any]] = {}
+        # Due, and waiting for the former task under its ID; due, and waiting for a slot; in possession of one.
+        self._blocked: dict[Hashable, ScheduledTask[Any]] = {}
+        self._waiting: TimerQueue[int, ScheduledTask[Any]] = TimerQueue()
+        self._slots: set[ScheduledTask[Any]] = set()
+
+    # Asked by a task
+
+    def due(self, when: float) -> datetime:
+        """Express a due time as a `datetime`: by the present clocks, if it is monotonic."""
+        if isinstance(when, float):
+            assert self.dispatcher is not None
+            now, now_ns = self.dispatcher.now()
+            when = now_ns + round((when - now) * 1e9)
+        return datetime_from_ns(when)
+
+    def check_wait(self, task: ScheduledTask[Any]) -> None:
+        """Refuse to wait for a task that waits for the caller, and from another thread."""
+        assert self.dispatcher is not None
+        self.dispatcher.check_thread()
+        caller = current_scheduled_task()
+        if caller is None or caller._run is None:
+            return
+        follows = task._status is Status.PENDING and self.formers.get(task._task_id) is caller
+        if (follows or task is caller) and caller._run.is_caller():
+            relation = "itself" if task is caller else "its own successor, which starts when it has ended"
+            raise RuntimeError(f"the task {caller.name!r} would wait forever for {relation}")
+
+    # Asked by the dispatcher
+
+    def admit(self, task: ScheduledTask[Any]) -> bool:
+        """Tell whether a task that is due may start; if not, it waits here and is handed back when it may."""
+        if task._task_id in self.formers:
+            self._blocked[task._task_id] = task
+            return False
+        if self.limit is not None and task not in self._slots:
+            if len(self._slots) >= self.limit:
+                self._waiting.push(task, task._turn, task._turn)
+                return False
+            self._slots.add(task)
+        return True
+
+    def begun(self, task: ScheduledTask[Any]) -> None:
+        """Take note of the first step of a task."""
+        self.running += 1
+        self.started += 1
+
+    def ended(self, task: ScheduledTask[Any], failure: BaseException | None) -> None:
+        """Take note of the end of a task that ran, and let on who waited for it."""
+        self.running -= 1
+        self.totals[task._status] += 1
+        self._free_slot(task)
+        if self.formers.get(task._task_id) is task:
+            del self.formers[task._task_id]
+            successor = self._blocked.pop(task._task_id, None)
+            if successor is not None:
+                self._resume(successor)
+        self._ended(task, failure)
+
+    # Asked by the scheduler
+
+    def drop(self, task: ScheduledTask[Any]) -> None:
+        """Let go of a task that has not started; it never will."""
+        self.withdraw(task)
+        task._drop(Status.CANCELLED, None)
+        self.totals[Status.CANCELLED] += 1
+
+    def withdraw(self, task: ScheduledTask[Any]) -> None:
+        """Take a task that has not started from wherever it waits."""
+        task.leave_queue()
+        task._turn = 0
+        task._run = None
+        if self._blocked.get(task._task_id) is task:
+            del self._blocked[task._task_id]
+        self._free_slot(task)
+
+    def _free_slot(self, task: ScheduledTask[Any]) -> None:
+        if task in self._slots:
+            self._slots.remove(task)
+            self._waiting.surface(sys.maxsize)
+            if self._waiting:
+                successor = self._waiting.pop()
+                self._slots.add(successor)
+                self._resume(successor)
+
+    def _resume(self, task: ScheduledTask[Any]) -> None:
+        assert self.dispatcher is not None
+        self.dispatcher.resume(task)

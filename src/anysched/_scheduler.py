@@ -1,0 +1,652 @@
+"""The scheduler: the table of IDs, what happens when two tasks want one, the log, and the life of it all."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, overload
+from weakref import WeakSet
+
+import anyio
+from anyio.abc import TaskStatus
+from anyio.lowlevel import checkpoint
+
+from ._clock import Clock, due_after, due_at, seconds_from_delay
+from ._coroutines import Work, check_work, close_unstarted
+from ._dispatcher import Dispatcher
+from ._exceptions import DuplicateTaskError
+from ._lane import Lane
+from ._task import ScheduledTask, Status, current_scheduled_task
+
+__all__ = ["OnConflict", "Scheduler", "SchedulerStatistics"]
+
+M = TypeVar("M", float | timedelta, datetime)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+OnConflict = Literal["keep", "replace", "follow", "error"]
+"""What to do when the ID is held; see `Scheduler.schedule`."""
+
+_POLICIES = frozenset({"keep", "replace", "follow", "error"})
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerStatistics:
+    """Statistics of a scheduler; its children have their own.
+
+    Attributes:
+        pending: How many tasks hold an ID and have not started.
+        running: How many tasks run, with those that no longer hold their ID.
+        next_due: When the next pending task is due (aware UTC), or `None`.
+        started: How many tasks have started since entry.
+        finished: How many have returned since entry.
+        failed: How many have failed since entry.
+        cancelled: How many have been cancelled since entry, before or after their start.
+    """
+
+    pending: int
+    running: int
+    next_due: datetime | None
+    started: int
+    finished: int
+    failed: int
+    cancelled: int
+
+
+@final
+class Scheduler:
+    """Schedules coroutines under IDs, now or in the future, on asyncio and on trio.
+
+    Use it as an async context manager; on leaving, however that comes about, all its tasks are cancelled and awaited::
+
+        async with Scheduler("reminders") as scheduler:
+            scheduler.schedule_later(30 * 60, reminder.id, send(reminder))
+
+    `run` and `child` serve where set-up and tear-down happen in different tasks. A scheduler is entered once.
+
+    A coroutine that is handed over is owned: it is awaited or closed, whatever happens, also if the call raises. The one
+    exception is a coroutine that was already started, which is refused and left alone.
+
+    Any exception in a task is logged when the task ends, at ERROR, with traceback; the other tasks go on. The records
+    have the attributes ``scheduler`` and ``task_id``.
+
+    All methods belong to the thread of the event loop; from a worker thread call them with
+    `anyio.from_thread.run_sync`.
+
+    Args:
+        name: Names the logger, ``anysched.<name>``, and prefixes the names of the tasks, ``<name>_<id>``.
+        max_running: How many tasks may run at once. Tasks that are due while all slots are taken stay pending, and are
+            started in due order.
+
+    Raises:
+        TypeError: if the name is no string, or the limit no integer.
+        ValueError: if the limit is less than one.
+    """
+
+    def __init__(self, name: str, *, max_running: int | None = None) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
+        if max_running is not None and not isinstance(max_running, int):
+            raise TypeError(f"max_running must be an integer or None, not {type(max_running).__name__}")
+        if max_running is not None and max_running < 1:
+            raise ValueError(f"max_running must be at least 1, not {max_running}")
+        self._name = name
+        self._log = logging.getLogger(f"anysched.{name}")
+        self._tasks: dict[Hashable, ScheduledTask[Any]] = {}
+        self._view = MappingProxyType(self._tasks)
+        self._lane = Lane(name, max_running, self._cancel, self._ended)
+        # Set as long as tasks may be scheduled; children have their parent's.
+        self._dispatcher: Dispatcher | None = None
+        self._state: Literal["new", "running", "closing", "closed"] = "new"
+        self._parent: Scheduler | None = None
+        self._children: WeakSet[Scheduler] = WeakSet()
+        self._entered = False
+        self._closed = anyio.Event()
+        self._idle: anyio.Event | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the scheduler; a child's begins with its parent's."""
+        return self._name
+
+    @property
+    def tasks(self) -> Mapping[Hashable, ScheduledTask[Any]]:
+        """A live, read-only view of the tasks that hold an ID, by ID."""
+        return self._view
+
+    def __contains__(self, task_id: Hashable) -> bool:
+        """Return whether the ID is held: by a pending or a running task."""
+        return task_id in self._tasks
+
+    def __repr__(self) -> str:
+        return f"<Scheduler {self._name!r} {self._state}, {len(self._tasks)} tasks>"
+
+    def statistics(self) -> SchedulerStatistics:
+        """Return statistics, in the manner of anyio's primitives."""
+        lane, totals = self._lane, self._lane.totals
+        # One pass over the raw due times of both clocks: there may be a million.
+        whens = [when for task in self._tasks.values() if (when := task._when) is not None]
+        nexts = [min((when for when in whens if isinstance(when, clock)), default=None) for clock in (float, int)]
+        return SchedulerStatistics(
+            pending=len(whens),
+            running=lane.running,
+            next_due=min((lane.due(when) for when in nexts if when is not None), default=None),
+            started=lane.started,
+            finished=totals[Status.FINISHED],
+            failed=totals[Status.FAILED],
+            cancelled=totals[Status.CANCELLED],
+        )
+
+    # Scheduling
+
+    @overload
+    def schedule(
+        self,
+        task_id: Hashable,
+        coroutine: Coroutine[Any, Any, T],
+        *,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    @overload
+    def schedule(
+        self,
+        task_id: Hashable,
+        coroutine: Callable[[*Ts], Coroutine[Any, Any, T]],
+        *args: *Ts,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    def schedule(  # type: ignore[misc]  # mypy does not see that `*args: Any` takes `*args: *Ts`
+        self,
+        task_id: Hashable,
+        coroutine: Work,
+        *args: Any,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[Any]:
+        """Start a coroutine soon, but not before this call has returned.
+
+        Args:
+            task_id: The ID, any hashable object. It is held until the task ends or is cancelled.
+            coroutine: A coroutine that has not started, or a function that returns one. The function is called when the
+                task starts: until then there is less in memory, and nothing to close.
+            args: The positional arguments for the function.
+            on_conflict: What to do if the ID is held. ``"keep"``: the holder stays, the new coroutine is closed, and the
+                holder's handle is returned, so that two callers can await one result. ``"replace"``: a pending holder
+                is dropped, a running one is cancelled. ``"follow"``: a pending holder is dropped, a running one is left
+                to finish. ``"error"``: `DuplicateTaskError`. One ID never runs twice at once: whoever takes over
+                an ID starts when the former task has ended. From inside the holder, ``"replace"`` means ``"follow"``.
+            context: The context of which a copy is made for the task, instead of the caller's.
+
+        Returns:
+            The handle of the task that holds the ID.
+
+        Raises:
+            DuplicateTaskError: if the ID is held and ``on_conflict`` is ``"error"``.
+            RuntimeError: if the scheduler is not running, or this is not the thread of its event loop.
+            TypeError: if the ID is not hashable, or ``coroutine`` is neither a coroutine nor a function.
+            ValueError: if the coroutine was already started, or ``on_conflict`` is unknown.
+        """
+        return self._schedule(due_after, 0, task_id, coroutine, args, on_conflict, context)
+
+    @overload
+    def schedule_later(
+        self,
+        delay: float | timedelta,
+        task_id: Hashable,
+        coroutine: Coroutine[Any, Any, T],
+        *,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    @overload
+    def schedule_later(
+        self,
+        delay: float | timedelta,
+        task_id: Hashable,
+        coroutine: Callable[[*Ts], Coroutine[Any, Any, T]],
+        *args: *Ts,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    def schedule_later(  # type: ignore[misc]  # as above
+        self,
+        delay: float | timedelta,
+        task_id: Hashable,
+        coroutine: Work,
+        *args: Any,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[Any]:
+        """Start a coroutine after a delay of elapsed (monotonic) time; see `schedule` for all that is not said here.
+
+        Args:
+            delay: In seconds, or a `timedelta`; zero or less means now.
+            task_id: The ID.
+            coroutine: A coroutine, or a function.
+            args: The arguments for the function.
+            on_conflict: What to do if the ID is held.
+            context: The context to copy.
+
+        Raises:
+            TypeError: as `schedule`, and if the delay is neither a number nor a `timedelta`.
+            ValueError: as `schedule`, and if the delay is NaN or infinite.
+        """
+        return self._schedule(due_after, delay, task_id, coroutine, args, on_conflict, context)
+
+    @overload
+    def schedule_at(
+        self,
+        time: datetime,
+        task_id: Hashable,
+        coroutine: Coroutine[Any, Any, T],
+        *,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    @overload
+    def schedule_at(
+        self,
+        time: datetime,
+        task_id: Hashable,
+        coroutine: Callable[[*Ts], Coroutine[Any, Any, T]],
+        *args: *Ts,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    def schedule_at(  # type: ignore[misc]  # as above
+        self,
+        time: datetime,
+        task_id: Hashable,
+        coroutine: Work,
+        *args: Any,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[Any]:
+        """Start a coroutine at a time of the wall clock; see `schedule` for all that is not said here.
+
+        The time is compared as an instant in UTC, so that a DST change until then is counted. The task never starts before
+        the wall clock shows it; when the clock is set forward, or the machine has slept, at most half a minute after.
+
+        Args:
+            time: When to start. A naive time is taken as UTC; one in the past means now.
+            task_id: The ID.
+            coroutine: A coroutine, or a function.
+            args: The arguments for the function.
+            on_conflict: What to do if the ID is held.
+            context: The context to copy.
+
+        Raises:
+            TypeError: as `schedule`, and if the time is no `datetime`.
+        """
+        return self._schedule(due_at, time, task_id, coroutine, args, on_conflict, context)
+
+    def reschedule_later(self, delay: float | timedelta, task_id: Hashable) -> bool:
+        """Make a pending task due after a delay from now. It keeps its coroutine and its handle.
+
+        Args:
+            delay: In seconds of elapsed time, or a `timedelta`; zero or less means now.
+            task_id: The ID.
+
+        Returns:
+            Whether there was a pending task with this ID.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+            TypeError: if the delay is neither a number nor a `timedelta`.
+            ValueError: if the delay is NaN or infinite.
+        """
+        return self._reschedule(due_after, delay, task_id)
+
+    def reschedule_at(self, time: datetime, task_id: Hashable) -> bool:
+        """Make a pending task due at a time of the wall clock. It keeps its coroutine and its handle.
+
+        Args:
+            time: As in `schedule_at`.
+            task_id: The ID.
+
+        Returns:
+            Whether there was a pending task with this ID.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+            TypeError: if the time is no `datetime`.
+        """
+        return self._reschedule(due_at, time, task_id)
+
+    def _schedule(
+        self,
+        due: Callable[[Clock, M], float],
+        moment: M,
+        task_id: Hashable,
+        work: Work,
+        args: tuple[Any, ...],
+        on_conflict: OnConflict,
+        context: Context | None,
+    ) -> ScheduledTask[Any]:
+        # All that can be refused is refused before anything changes.
+        try:
+            check_work(work, args)
+            dispatcher = self._running_dispatcher()
+            when = due(dispatcher.clock, moment)
+            if on_conflict not in _POLICIES:
+                raise ValueError(f"on_conflict must be one of {sorted(_POLICIES)}, not {on_conflict!r}")
+            context = copy_context() if context is None else context.copy()
+            holder = self._tasks.get(task_id)
+            if holder is not None and on_conflict == "error":
+                raise DuplicateTaskError(self._name, task_id)
+        except BaseException:
+            close_unstarted(work)
+            raise
+        if holder is not None:
+            inside = current_scheduled_task() is holder
+            if on_conflict == "keep":
+                close_unstarted(work)
+                self._log_kept(task_id, inside)
+                return holder
+            self._vacate(holder, interrupt=on_conflict == "replace" and not inside)
+        task: ScheduledTask[Any] = ScheduledTask(self._lane, task_id, work, args, context)
+        self._tasks[task_id] = task
+        dispatcher.add(task, when)
+        self._debug("Scheduled task %r.", task_id)
+        return task
+
+    def _reschedule(self, due: Callable[[Clock, M], float], moment: M, task_id: Hashable) -> bool:
+        dispatcher = self._dispatcher
+        if dispatcher is None:
+            return False
+        dispatcher.check_thread()
+        when = due(dispatcher.clock, moment)
+        task = self._tasks.get(task_id)
+        if task is None or task._status is not Status.PENDING:
+            return False
+        if task._turn:
+            self._lane.withdraw(task)
+        dispatcher.move(task, when)
+        self._debug("Rescheduled task %r.", task_id)
+        return True
+
+    def _running_dispatcher(self) -> Dispatcher:
+        dispatcher = self._dispatcher
+        if dispatcher is None:
+            advice = (
+                "enter it first: `async with scheduler:`, or start `scheduler.run` in a task"
+                if self._state == "new"
+                else "a scheduler cannot be entered again: make a new one"
+            )
+            raise RuntimeError(f"the scheduler {self._name!r} is not running ({self._state}); {advice}")
+        dispatcher.check_thread()
+        return dispatcher
+
+    def _check_thread(self) -> None:
+        if self._lane.dispatcher is not None:
+            self._lane.dispatcher.check_thread()
+
+    # Cancelling
+
+    def cancel(self, task_id: Hashable) -> bool:
+        """Cancel the task that holds an ID, and free the ID at once.
+
+        A pending task is dropped: its coroutine is closed, and never runs. A running one gets a cancellation. If it
+        calls this itself (or a child task of it does), it is left to finish. Nobody holds the ID: a WARNING is logged.
+
+        Args:
+            task_id: The ID.
+
+        Returns:
+            Whether there was such a task.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+        """
+        self._check_thread()
+        task = self._tasks.get(task_id)
+        if task is None:
+            self._log.warning("Failed to unschedule %r (no task found).", task_id, extra=self._extra(task_id))
+            return False
+        self._cancel(task)
+        return True
+
+    def cancel_all(self) -> None:
+        """Cancel all tasks that hold an ID, as `cancel` does; the children's are their own.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+        """
+        self._check_thread()
+        for task in list(self._tasks.values()):
+            self._cancel(task)
+
+    def _cancel(self, task: ScheduledTask[Any]) -> None:
+        self._check_thread()
+        inside = current_scheduled_task() is task
+        if self._tasks.get(task._task_id) is task:
+            self._vacate(task, interrupt=not inside)
+            self._debug("Unscheduled task %r.", task._task_id)
+        elif not inside:
+            task._interrupt()
+
+    def _vacate(self, holder: ScheduledTask[Any], *, interrupt: bool) -> None:
+        """Free an ID. A pending holder is dropped; a running one runs on without it, to its end or to the next checkpoint."""
+        del self._tasks[holder._task_id]
+        if holder._status is Status.PENDING:
+            self._lane.drop(holder)
+            self._check_idle()
+        else:
+            self._lane.formers[holder._task_id] = holder
+            if interrupt:
+                holder._interrupt()
+
+    def _ended(self, task: ScheduledTask[Any], failure: BaseException | None) -> None:
+        """Take note of the end of a task that ran."""
+        if self._tasks.get(task._task_id) is task:
+            del self._tasks[task._task_id]
+        self._check_idle()
+        if failure is not None:
+            self._log.error("Error in task %r!", task._task_id, exc_info=failure, extra=self._extra(task._task_id))
+
+    # Logging
+
+    def _extra(self, task_id: Hashable) -> dict[str, object]:
+        return {"scheduler": self._name, "task_id": task_id}
+
+    def _debug(self, message: str, task_id: Hashable) -> None:
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._log.debug(message, task_id, extra=self._extra(task_id))
+
+    def _log_kept(self, task_id: Hashable, inside: bool) -> None:
+        if inside:
+            self._log.warning(
+                "Task %r scheduled its own ID, which it still holds: the new coroutine was closed, and will not run. "
+                'Pass on_conflict="follow" to run it after this one.',
+                task_id,
+                extra=self._extra(task_id),
+            )
+        else:
+            self._debug("Did not schedule task %r; its ID is already held.", task_id)
+
+    # Life
+
+    def child(self, name: str, *, max_running: int | None = None) -> Scheduler:
+        """Return a scheduler with IDs, a name and a limit of its own, which runs on this one's task group and due times.
+
+        It can be made anywhere, in a synchronous function too, and is running as long as its parent is. It closes
+        with its parent, or before, by `close`. For one component of a larger program: one hosted root, a child for each.
+
+        Args:
+            name: Appended to the parent's name: ``<parent>.<name>``.
+            max_running: How many of its tasks may run at once; the parent's limit does not count them.
+
+        Raises:
+            RuntimeError: if the parent is closing or closed.
+        """
+        if self._state in ("closing", "closed"):
+            raise RuntimeError(f"the scheduler {self._name!r} is {self._state}: it can have no more children")
+        child = Scheduler(f"{self._name}.{name}", max_running=max_running)
+        child._parent = self
+        self._children.add(child)
+        if self._dispatcher is not None:
+            child._open(self._dispatcher)
+        return child
+
+    async def __aenter__(self) -> Self:
+        if self._entered or self._state in ("closing", "closed"):
+            raise RuntimeError(f"the scheduler {self._name!r} can be entered only once")
+        if self._parent is None:
+            dispatcher = Dispatcher(self._refuse)
+            self._entered = True
+            await dispatcher.__aenter__()
+            self._open(dispatcher)
+        else:
+            self._running_dispatcher()
+            self._entered = True
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._refuse()
+        try:
+            if self._parent is None:
+                assert self._lane.dispatcher is not None
+                await self._lane.dispatcher.__aexit__()
+            else:
+                for task in self._running():
+                    task._interrupt()
+                with anyio.CancelScope(shield=True):
+                    await self._settle()
+        finally:
+            self._finish()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Host the scheduler in a task of its own, until that task is cancelled or the scheduler closed.
+
+        For code whose set-up and tear-down happen in different tasks, where ``async with`` cannot be used:
+        ``await task_group.start(scheduler.run)``, or ``asyncio.create_task(scheduler.run())``.
+        """
+        async with self:
+            task_status.started()
+            await self._closed.wait()
+
+    async def join(self) -> None:
+        """Wait until no ID is held and nothing is unwinding.
+
+        Raises:
+            RuntimeError: if called from one of the tasks to wait for.
+        """
+        self._check_outside("join")
+        await checkpoint()
+        await self._wait_idle()
+
+    async def close(self, grace: float | timedelta = 0) -> list[ScheduledTask[Any]]:
+        """Close the scheduler and its children: refuse new tasks, drop the pending ones, and wait for the running ones.
+
+        Args:
+            grace: How long the running tasks may take, in seconds or as a `timedelta`; `math.inf` for no limit. Those
+                that have not ended by then are cancelled, and awaited.
+
+        Returns:
+            The tasks that did not finish, so that they can be stored: those dropped, with their due times, and those
+            cancelled.
+
+        Raises:
+            RuntimeError: if called from one of the tasks to wait for.
+            TypeError: if the grace is neither a number nor a `timedelta`.
+            ValueError: if it is NaN.
+        """
+        seconds = math.inf if grace == math.inf else max(seconds_from_delay(grace), 0)
+        self._check_outside("close")
+        dropped = self._refuse()
+        running = self._running()
+        try:
+            with anyio.move_on_after(seconds):
+                await self._settle()
+        finally:
+            for task in running:
+                task._interrupt()
+        await self._settle()
+        self._finish()
+        return dropped + [task for task in running if task._status is Status.CANCELLED]
+
+    def _open(self, dispatcher: Dispatcher) -> None:
+        for scheduler in self._family():
+            if scheduler._state == "new":
+                scheduler._state = "running"
+                scheduler._dispatcher = scheduler._lane.dispatcher = dispatcher
+
+    def _refuse(self) -> list[ScheduledTask[Any]]:
+        """Take no more tasks, drop the pending ones, and return these; also called when the dispatcher has stopped."""
+        dropped: list[ScheduledTask[Any]] = []
+        for scheduler in self._family():
+            if scheduler._state != "closed":
+                scheduler._state = "closing"
+            scheduler._dispatcher = None
+            pending = [task for task in scheduler._tasks.values() if task._status is Status.PENDING]
+            for task in pending:
+                scheduler._vacate(task, interrupt=False)
+            dropped += pending
+        return dropped
+
+    def _finish(self) -> None:
+        for scheduler in self._family():
+            scheduler._state = "closed"
+            scheduler._closed.set()
+
+    def _family(self) -> list[Scheduler]:
+        """Return the scheduler, its children, their children."""
+        family: list[Scheduler] = [self]
+        for scheduler in family:
+            family.extend(scheduler._children)
+        return family
+
+    def _running(self) -> list[ScheduledTask[Any]]:
+        """Return what runs in the family, and has not been cancelled."""
+        return [
+            task
+            for scheduler in self._family()
+            for tasks in (scheduler._lane.formers, scheduler._tasks)
+            for task in tasks.values()
+            if task._status is Status.RUNNING
+        ]
+
+    async def _settle(self) -> None:
+        """Wait until no ID is held in the family, and nothing unwinds."""
+        await checkpoint()
+        for scheduler in self._family():
+            await scheduler._wait_idle()
+
+    async def _wait_idle(self) -> None:
+        while self._tasks or self._lane.formers:
+            if self._idle is None:
+                self._idle = anyio.Event()
+            await self._idle.wait()
+
+    def _check_idle(self) -> None:
+        if self._idle is not None and not self._tasks and not self._lane.formers:
+            self._idle.set()
+            self._idle = None
+
+    def _check_outside(self, method: str) -> None:
+        """Refuse to wait for the caller, and from another thread."""
+        self._check_thread()
+        caller = current_scheduled_task()
+        if caller is None or caller._run is None:
+            return
+        family = [self] if method == "join" else self._family()
+        if any(caller._owner is scheduler._lane for scheduler in family) and caller._run.is_caller():
+            raise RuntimeError(
+                f"{method}() was called from the task {caller.name!r}, for which it would wait forever; "
+                "call it from a task that the scheduler does not run"
+            )
