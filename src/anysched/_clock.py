@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from ._backend import Backend
 
 __all__ = [
+    "LONGEST_DELAY",
     "RECHECK_INTERVAL",
     "TOLERANCE",
     "TOLERANCE_NS",
@@ -39,8 +40,10 @@ TOLERANCE = 1e-6
 TOLERANCE_NS = 1_000
 """Less than this from its due time, a task is due: rounding in a float must not make the wake-up loop spin."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST_DELAY = 1e12
+"""More seconds than a `datetime` can express, and than anybody waits."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_NS = 253_402_300_799_999_999_000
 """The last moment that a `datetime` can express."""
 

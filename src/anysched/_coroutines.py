@@ -89,12 +89,14 @@ class Deferred(Coroutine[Any, Any, Any]):
     def __init__(
         self, make: Callable[[], Coroutine[Any, Any, Any]], owned: Coroutine[Any, Any, Any] | None = None
     ) -> None:
-        self._make = make
+        self._make: Callable[[], Coroutine[Any, Any, Any]] | None = make
         self._owned = owned
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        self._owned = None
-        return self._make().__await__()
+        make = self._make
+        assert make is not None
+        self._make = self._owned = None  # anyio's handle of the task keeps this object, which must not keep the task
+        return make().__await__()
 
     def send(self, value: Any, /) -> Any:
         """Not called on what is awaited."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from datetime import datetime
 from typing import Any
 
-from ._clock import datetime_from_ns
+from ._clock import LONGEST_DELAY, datetime_from_ns
 from ._dispatcher import Dispatcher
 from ._task import ScheduledTask, Status, current_scheduled_task
 from ._timers import TimerQueue
@@ -60,7 +60,7 @@ class Lane:
         if isinstance(when, float):
             assert self.dispatcher is not None
             now, now_ns = self.dispatcher.now()
-            when = now_ns + round((when - now) * 1e9)
+            when = now_ns + round(min(when - now, LONGEST_DELAY) * 1e9)
         return datetime_from_ns(when)
 
     def check_wait(self, task: ScheduledTask[Any]) -> None:
@@ -84,7 +84,7 @@ class Lane:
             return False
         if self.limit is not None and task not in self._slots:
             if len(self._slots) >= self.limit:
-                self._waiting.push(task, task._turn, task._turn)
+                self._wait(task)
                 return False
             self._slots.add(task)
         return True
@@ -98,12 +98,12 @@ class Lane:
         """Take note of the end of a task that ran, and let on who waited for it."""
         self.running -= 1
         self.totals[task._status] += 1
-        self._free_slot(task)
         if self.formers.get(task._task_id) is task:
             del self.formers[task._task_id]
             successor = self._blocked.pop(task._task_id, None)
             if successor is not None:
-                self._resume(successor)
+                self._wait(successor)
+        self._free_slot(task)
         self._ended(task, failure)
 
     # Asked by the scheduler
@@ -122,6 +122,13 @@ class Lane:
         if self._blocked.get(task._task_id) is task:
             del self._blocked[task._task_id]
         self._free_slot(task)
+
+    def _wait(self, task: ScheduledTask[Any]) -> None:
+        """Let a task that is due wait for a slot, or start as soon as the dispatcher comes to it."""
+        if self.limit is None:
+            self._resume(task)
+        else:
+            self._waiting.push(task, task._turn, task._turn)
 
     def _free_slot(self, task: ScheduledTask[Any]) -> None:
         if task in self._slots:

@@ -343,7 +343,12 @@ class Scheduler:
             when = due(dispatcher.clock, moment)
             if on_conflict not in _POLICIES:
                 raise ValueError(f"on_conflict must be one of {sorted(_POLICIES)}, not {on_conflict!r}")
-            context = copy_context() if context is None else context.copy()
+            if context is None:
+                context = copy_context()
+            elif isinstance(context, Context):
+                context = context.copy()
+            else:
+                raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__}")
             holder = self._tasks.get(task_id)
             if holder is not None and on_conflict == "error":
                 raise DuplicateTaskError(self._name, task_id)

@@ -1,0 +1,81 @@
+"""Coroutines and helpers that the tests share."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from anysched import ScheduledTask
+
+
+async def settle(turns: int = 30) -> None:
+    """Let the event loop through often enough for all that can happen without time passing."""
+    for _ in range(turns):
+        await checkpoint()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    with anyio.fail_after(5):
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+async def value(result: Any) -> Any:
+    """Return what was given."""
+    return result
+
+
+async def fail(error: BaseException) -> None:
+    """Raise what was given."""
+    raise error
+
+
+async def forever() -> None:
+    """Run until cancelled."""
+    await anyio.sleep_forever()
+
+
+def is_closed(coroutine: Coroutine[Any, Any, Any]) -> bool:
+    """Whether a coroutine has been closed, or has run to its end."""
+    return inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+
+
+class Gate:
+    """A coroutine function that says when it starts, runs until it is let go, and holds on when it is cancelled."""
+
+    def __init__(self, *, stubborn: bool = False) -> None:
+        self.started = anyio.Event()
+        self.open = anyio.Event()
+        self.cancelled = False
+        self.ended = False
+        self._stubborn = stubborn
+
+    async def __call__(self) -> str:
+        self.started.set()
+        try:
+            await self.open.wait()
+        except anyio.get_cancelled_exc_class():
+            self.cancelled = True
+            if self._stubborn:
+                with anyio.CancelScope(shield=True):
+                    await self.open.wait()
+            raise
+        finally:
+            self.ended = True
+        return "through"
+
+
+Work = Callable[[], Awaitable[Any]]
+
+
+async def outcome(task: ScheduledTask[Any]) -> str:
+    """Wait for the end of a task, and return the name of its status."""
+    await task.wait()
+    return task.status.name

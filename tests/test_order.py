@@ -1,0 +1,162 @@
+"""Tasks start in due order, ties in the order of the calls, and the event loop is let through."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from anysched import ScheduledTask, Scheduler
+from anysched._backend import current_backend
+from support import Gate, nothing, settle
+
+pytestmark = pytest.mark.anyio
+
+
+class Recorder:
+    """Records the order of first steps."""
+
+    def __init__(self) -> None:
+        self.order: list[Any] = []
+
+    async def __call__(self, mark: Any) -> None:
+        self.order.append(mark)
+        await checkpoint()
+
+
+def by_due_time(tasks: list[ScheduledTask[None]]) -> list[Any]:
+    """The IDs in the order of the exact due times; a delay counts from its call, and calls take time."""
+    return [task.task_id for task in sorted(tasks, key=lambda task: task._when or 0)]
+
+
+async def test_tasks_scheduled_at_once_start_in_the_order_of_the_calls(scheduler: Scheduler) -> None:
+    record = Recorder()
+    for number in range(300):
+        match number % 3:
+            case 0:
+                scheduler.schedule(number, record(number))
+            case 1:
+                scheduler.schedule_later(-number, number, record, number)
+            case _:
+                scheduler.schedule_at(datetime(2000, 1, 1 + number % 7), number, record, number)
+    await scheduler.join()
+    assert record.order == list(range(300))
+
+
+async def test_tasks_that_fall_due_during_one_sleep_start_in_due_order(scheduler: Scheduler) -> None:
+    record = Recorder()
+    delays = list(range(200))
+    random.Random(1).shuffle(delays)
+    tasks = [scheduler.schedule_later(0.001 + delay / 1e5, delay, record, delay) for delay in delays]
+    expected = by_due_time(tasks)
+    await scheduler.join()
+    assert record.order == expected
+
+
+async def test_the_two_clocks_are_compared(scheduler: Scheduler) -> None:
+    record = Recorder()
+    start = datetime.now(UTC)
+    for number in range(20):
+        milliseconds = number + 5
+        if number % 2:
+            scheduler.schedule_later(milliseconds / 1e3, number, record, number)
+        else:
+            scheduler.schedule_at(start + timedelta(milliseconds=milliseconds), number, record, number)
+    await scheduler.join()
+    assert record.order == list(range(20))
+
+
+async def test_a_task_that_is_due_before_starts_before_one_scheduled_now(scheduler: Scheduler) -> None:
+    record = Recorder()
+    scheduler.schedule_later(1e-4, "before", record, "before")
+    deadline = anyio.current_time() + 1e-3
+    while anyio.current_time() < deadline:
+        pass
+    scheduler.schedule("now", record, "now")
+    await scheduler.join()
+    assert record.order == ["before", "now"]
+
+
+async def test_tasks_that_waited_for_a_slot_start_in_due_order() -> None:
+    record = Recorder()
+    async with Scheduler("test", max_running=2) as scheduler:
+        gates = Gate(), Gate()
+        for gate in gates:
+            scheduler.schedule(gate, gate)
+        delays = list(range(50))
+        random.Random(2).shuffle(delays)
+        tasks = [scheduler.schedule_later(delay / 1e5, delay, record, delay) for delay in delays]
+        expected = by_due_time(tasks)
+        await anyio.sleep(0.01)
+        assert not record.order
+        for gate in gates:
+            gate.open.set()
+        await scheduler.join()
+    assert record.order == expected
+
+
+async def test_a_task_that_waited_for_its_former_goes_before_those_due_later() -> None:
+    record = Recorder()
+    async with Scheduler("test", max_running=1) as scheduler:
+        gate = Gate(stubborn=True)
+        scheduler.schedule("id", gate)
+        await gate.started.wait()
+        scheduler.schedule("id", record, "id", on_conflict="replace")
+        for number in range(5):
+            scheduler.schedule(number, record, number)
+        await settle()
+        gate.open.set()
+        await scheduler.join()
+    assert record.order == ["id", 0, 1, 2, 3, 4]
+
+
+async def test_the_event_loop_is_let_through(scheduler: Scheduler) -> None:
+    """Between two turns of another task, no more is started than one slice."""
+    started = 0
+    most = 0
+    per_turn = current_backend().starts_per_turn
+
+    async def work() -> None:
+        nonlocal started
+        started += 1
+
+    async def other() -> None:
+        nonlocal most
+        while scheduler.tasks:
+            before = started
+            await checkpoint()
+            most = max(most, started - before)
+
+    for number in range(1000):
+        scheduler.schedule(number, work)
+    await other()
+    assert started == 1000
+    assert 0 < most <= per_turn + 1
+
+
+async def test_tidying_up_lets_the_event_loop_through(scheduler: Scheduler) -> None:
+    """Entries that are postponed, or wait for a slot, are no starts, but they take time too."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            await checkpoint()
+
+    done = anyio.Event()
+    async with scheduler.child("child", max_running=1) as child, anyio.create_task_group() as tg:
+        gate = Gate()
+        child.schedule("first", gate)
+        for number in range(5000):
+            child.schedule(number, nothing)
+            scheduler.schedule_later(0, number, nothing)
+            scheduler.reschedule_later(3600, number)
+        tg.start_soon(other)
+        await scheduler.schedule("last", checkpoint)
+        done.set()
+        child.cancel_all()
+        scheduler.cancel_all()
+    assert turns >= 5000 / 500
