@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,9 +41,10 @@ def current_backend() -> Backend:
     """
     cancelled = anyio.get_cancelled_exc_class()
     if cancelled.__module__.partition(".")[0] == "trio":
-        from trio import current_time, lowlevel
+        from trio import lowlevel
 
-        return Backend(current_time, lowlevel.current_clock(), lowlevel.current_task, cancelled, starts_per_turn=1)
+        clock = lowlevel.current_clock()
+        return Backend(clock.current_time, clock, lowlevel.current_task, cancelled, starts_per_turn=1)
 
     import asyncio
 
@@ -59,9 +59,3 @@ def inside_task(host: object) -> bool:
     while task is not None and task != id(host):
         task = parents.get(task)
     return task is not None
-
-
-def running_asyncio_loop() -> Any | None:
-    """Return the running asyncio event loop, or `None`; asyncio is not imported for it."""
-    asyncio = sys.modules.get("asyncio")
-    return asyncio._get_running_loop() if asyncio is not None else None

@@ -173,9 +173,8 @@ class Dispatcher:
         self._wake_at = -math.inf
 
     def _wake(self) -> None:
-        if self._wake_at > -math.inf:
-            self._wake_at = -math.inf
-            self._alarm.set()
+        self._wake_at = -math.inf
+        self._alarm.set()
 
     def _wake_for(self, when: float) -> None:
         """Wake the loop if it would sleep past a due time, or for too long now that something waits for the wall clock."""
