@@ -19,7 +19,7 @@ async def settle(turns: int = 30) -> None:
 async def until(condition: Callable[[], object]) -> None:
     """Wait until a condition holds."""
     with anyio.fail_after(5):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await anyio.sleep(0.001)
 
 

@@ -98,7 +98,7 @@ async def test_on_trio_without_a_task_group_it_is_refused(anyio_backend_name: st
     if anyio_backend_name != "trio":
         pytest.skip("for trio")
     coroutine = nothing()
-    with pytest.raises(RuntimeError, match="on trio, .* pass task_group="):
+    with pytest.raises(RuntimeError, match=r"on trio, .* pass task_group="):
         create_task(coroutine)
     assert is_closed(coroutine)
 

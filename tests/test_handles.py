@@ -155,9 +155,7 @@ def test_the_due_time_of_a_dropped_task_outlives_the_event_loop(anyio_backend: A
     assert abs(task.due - due) < timedelta(seconds=1)
 
 
-async def test_nothing_is_kept_of_a_task_that_has_ended(
-    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_is_kept_of_a_task_that_has_ended(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by the scheduler nor, in reference cycles, by the task itself."""
     monkeypatch.setattr(logging.getLogger("anysched.test"), "disabled", True)  # pytest keeps records with tracebacks
 

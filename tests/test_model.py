@@ -243,7 +243,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                         time = datetime.now(UTC) + timedelta(hours=0 if soon else 1)
                         task = scheduler.schedule_at(time, task_id, work, on_conflict=policy)
             except (RuntimeError, DuplicateTaskError) as error:
-                assert type(error) is expected
+                if type(error) is not expected:
+                    raise
                 return
             assert expected is None
             if holder is not None and policy == "keep":
@@ -375,7 +376,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             for job in world.jobs:
                 if job.task is not None:
                     assert job.task.status.name.lower() == job.state, (job.kind, job.number)
-                if job.coroutine is not None and (job.task is None or job.state not in ("pending", "running", "cancelling")):
+                if job.coroutine is not None and (
+                    job.task is None or job.state not in ("pending", "running", "cancelling")
+                ):
                     assert is_closed(job.coroutine)
             statistics = scheduler.statistics()
             pending = [job for job in world.holders.values() if job.state == "pending"]

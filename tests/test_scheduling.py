@@ -135,7 +135,20 @@ async def test_a_delay_of_zero_or_less_means_now(scheduler: Scheduler, delay: An
     assert await scheduler.schedule_later(delay, "id", value(7)) == 7
 
 
-@pytest.mark.parametrize("delay", [5, 5.0, timedelta(seconds=5), Decimal(5), Fraction(5), True, 1e12, pytest.param(10**300, id="huge"), timedelta.max])
+@pytest.mark.parametrize(
+    "delay",
+    [
+        5,
+        5.0,
+        timedelta(seconds=5),
+        Decimal(5),
+        Fraction(5),
+        True,
+        1e12,
+        pytest.param(10**300, id="huge"),
+        timedelta.max,
+    ],
+)
 async def test_a_delay_is_a_number_of_seconds_or_a_timedelta(scheduler: Scheduler, delay: Any) -> None:
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
     task = scheduler.schedule_later(delay, "id", nothing)
@@ -148,12 +161,15 @@ async def test_a_delay_is_a_number_of_seconds_or_a_timedelta(scheduler: Schedule
     assert abs(task.due - expected) < timedelta(seconds=1)
 
 
-@pytest.mark.parametrize("time", [
-    datetime(1, 1, 1),
-    datetime(1969, 12, 31, 23, 59, tzinfo=UTC),
-    datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
-    datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=-12))),
-])
+@pytest.mark.parametrize(
+    "time",
+    [
+        datetime(1, 1, 1),
+        datetime(1969, 12, 31, 23, 59, tzinfo=UTC),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+        datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=-12))),
+    ],
+)
 async def test_a_time_in_the_past_means_now(scheduler: Scheduler, time: datetime) -> None:
     assert await scheduler.schedule_at(time, "id", value(7)) == 7
 
@@ -182,7 +198,7 @@ async def test_functions_are_called_when_the_task_starts(scheduler: Scheduler) -
         called.append(number)
         return value(number)
 
-    class Callable_:
+    class WithCall:
         async def __call__(self, number: int) -> int:
             return number
 
@@ -191,8 +207,8 @@ async def test_functions_are_called_when_the_task_starts(scheduler: Scheduler) -
         scheduler.schedule(2, make, 2),
         scheduler.schedule(3, partial(value, 3)),
         scheduler.schedule(4, lambda: value(4)),
-        scheduler.schedule(5, Callable_(), 5),
-        scheduler.schedule(6, Callable_().__call__, 6),
+        scheduler.schedule(5, WithCall(), 5),
+        scheduler.schedule(6, WithCall().__call__, 6),
     ]
     assert not called
     assert [await task for task in tasks] == [1, 2, 3, 4, 5, 6]
@@ -314,7 +330,9 @@ async def test_a_delay_that_is_no_number_is_refused(scheduler: Scheduler, delay:
         scheduler.reschedule_later(delay, "held")
 
 
-@pytest.mark.parametrize("delay", [math.nan, math.inf, -math.inf, pytest.param(10**400, id="huge"), Decimal("inf"), Decimal("nan")])
+@pytest.mark.parametrize(
+    "delay", [math.nan, math.inf, -math.inf, pytest.param(10**400, id="huge"), Decimal("inf"), Decimal("nan")]
+)
 async def test_a_delay_that_is_not_finite_is_refused(scheduler: Scheduler, delay: Any) -> None:
     coroutine = value(1)
     with pytest.raises(ValueError, match="finite"):
@@ -346,7 +364,9 @@ async def test_an_unhashable_id_is_refused(scheduler: Scheduler, method: Any) ->
         scheduler.__contains__([])  # type: ignore[arg-type]
 
 
-async def test_an_unknown_policy_is_refused_whether_or_not_there_is_a_conflict(scheduler: Scheduler, method: Any) -> None:
+async def test_an_unknown_policy_is_refused_whether_or_not_there_is_a_conflict(
+    scheduler: Scheduler, method: Any
+) -> None:
     for _ in range(2):
         coroutine = value(1)
         with pytest.raises(ValueError, match="on_conflict must be one of"):

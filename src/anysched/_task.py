@@ -290,7 +290,7 @@ def split_failure(exception: BaseException, cancelled: type[BaseException]) -> t
     if isinstance(exception, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", exception)
         cancellation, failure = group.split(cancelled)
-        return (exception, False) if cancellation is None else (failure, True)
+        return (group, False) if cancellation is None else (failure, True)
     return (None, True) if isinstance(exception, cancelled) else (exception, False)
 
 

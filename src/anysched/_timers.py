@@ -34,7 +34,7 @@ class Timer:
 
     __slots__ = ("_entry", "_key", "_number", "_segment")
 
-    _key: float
+    _key: Any
     _number: int
     _entry: int
     _segment: Segment[Any, Any] | None
@@ -146,7 +146,7 @@ class TimerQueue(Generic[KeyT, TimerT]):
                 segment.dead -= 1
             elif timer._number != number:
                 timer._entry = timer._number
-                heapreplace(heap, (timer._key, timer._number, timer))  # type: ignore[misc]  # the queue's own key
+                heapreplace(heap, (timer._key, timer._number, timer))
             else:
                 break
             steps -= 1

@@ -1,0 +1,96 @@
+"""What users see of the types. Checked by mypy and pyright, never run; the ignored lines have to be errors."""
+
+import asyncio
+from collections.abc import Hashable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
+
+import anyio
+from anyio.abc import TaskGroup
+
+from anysched import (
+    OnConflict,
+    ScheduledTask,
+    Scheduler,
+    SchedulerStatistics,
+    create_task,
+    current_scheduled_task,
+)
+
+
+class Page:
+    pass
+
+
+async def fetch(url: str, retries: int = 0) -> Page:
+    raise NotImplementedError
+
+
+async def nothing() -> None: ...
+
+
+def plain() -> int:
+    return 1
+
+
+async def scheduling(scheduler: Scheduler, policy: OnConflict) -> None:
+    now = datetime.now(UTC)
+    assert_type(scheduler.schedule("k", fetch("u")), ScheduledTask[Page])
+    assert_type(scheduler.schedule("k", nothing), ScheduledTask[None])
+    assert_type(scheduler.schedule_later(5, "k", fetch("u")), ScheduledTask[Page])
+    assert_type(scheduler.schedule_later(timedelta(days=1), ("a", 1), nothing), ScheduledTask[None])
+    assert_type(scheduler.schedule_at(now, "k", fetch("u")), ScheduledTask[Page])
+    page: ScheduledTask[Page] = scheduler.schedule("k", fetch, "u", 3, on_conflict=policy)
+    page = scheduler.schedule_later(1.5, "k", fetch, "u", 3, on_conflict="replace")
+    page = scheduler.schedule_at(now, "k", fetch, "u", 3, on_conflict="follow")
+    page = scheduler.schedule(task_id="k", coroutine=fetch("u"))
+    page = scheduler.schedule("k", lambda: fetch("u", retries=1))
+    wider: ScheduledTask[object] = page
+    assert_type(await page, Page)
+    assert_type(page.return_value, Page)
+    assert_type(page.exception, BaseException | None)
+    assert_type(page.due, datetime | None)
+    assert_type(page.task_id, Hashable)
+    assert_type(page.name, str)
+    assert_type(page.cancel(), None)
+    assert page.status is not ScheduledTask.Status.PENDING
+    await wider.wait()
+
+    scheduler.schedule("k", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule("k", fetch)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    scheduler.schedule("k", plain)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    scheduler.schedule("k", 5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    scheduler.schedule([], nothing)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    scheduler.schedule("k", nothing, on_conflict="drop")  # type: ignore[call-overload, call-arg]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    scheduler.schedule_later("5", "k", nothing)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    scheduler.schedule_at(5, "k", nothing)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    page.task_id = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def managing() -> None:
+    async with Scheduler("x", max_running=3) as scheduler:
+        assert_type(scheduler, Scheduler)
+        assert_type("k" in scheduler, bool)
+        assert_type(scheduler.cancel("k"), bool)
+        assert_type(scheduler.cancel_all(), None)
+        assert_type(scheduler.reschedule_later(5, "k"), bool)
+        assert_type(scheduler.reschedule_at(datetime.now(UTC), "k"), bool)
+        assert_type(scheduler.tasks, Mapping[Hashable, ScheduledTask[Any]])
+        assert_type(scheduler.statistics(), SchedulerStatistics)
+        assert_type(scheduler.statistics().next_due, datetime | None)
+        assert_type(scheduler.child("y", max_running=1), Scheduler)
+        assert_type(current_scheduled_task(), ScheduledTask[Any] | None)
+        assert_type(await scheduler.join(), None)
+        assert_type(await scheduler.close(grace=timedelta(seconds=5)), list[ScheduledTask[Any]])
+        scheduler.tasks["k"] = scheduler.tasks["l"]  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+    async with anyio.create_task_group() as tg:
+        await tg.start(scheduler.run)
+
+
+def starting(tg: TaskGroup, loop: asyncio.AbstractEventLoop) -> None:
+    assert_type(create_task(fetch("u")), asyncio.Task[Page])
+    assert_type(create_task(fetch("u"), event_loop=loop, name="n"), asyncio.Task[Page])
+    assert_type(create_task(fetch("u"), suppressed_exceptions=(ValueError, OSError)), asyncio.Task[Page])
+    assert_type(create_task(fetch("u"), task_group=tg, name="n"), anyio.TaskHandle[Page])
+    create_task(fetch)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    create_task(fetch("u"), event_loop=loop, task_group=tg)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
