@@ -1,0 +1,68 @@
+"""The examples of the README run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"^```python( fragment)?\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+PROGRAMS = [code for fragment, code in BLOCKS if not fragment]
+FRAGMENTS = [code for fragment, code in BLOCKS if fragment]
+
+# What the fragments speak of.
+SURROUNDINGS = """
+import sys
+from datetime import datetime
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import anyio
+
+from anysched import Scheduler
+
+reminder = SimpleNamespace(id=1)
+user = SimpleNamespace(id=2)
+document = SimpleNamespace(id=3)
+url = "https://example.org"
+
+
+async def greet(user): ...
+async def save(document): ...
+async def send(reminder): ...
+async def fetch(url): return url
+
+
+async def main():
+    async with Scheduler("readme") as scheduler, anyio.create_task_group() as task_group:
+        with anyio.move_on_after(0.05):
+{fragment}
+        task_group.cancel_scope.cancel()
+
+anyio.run(main, backend=sys.argv[1])
+"""
+
+
+def run(code: str, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.stderr == ""
+    assert result.returncode == 0
+    return result.stdout
+
+
+def test_the_program_prints_what_it_should() -> None:
+    (program,) = PROGRAMS
+    for backend in ("", ', backend="trio"'):
+        output = run(program.replace("anyio.run(main)", f"anyio.run(main{backend})"))
+        assert output == "Reminder: the tea is ready\nThe first reminder was delivered\n"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("fragment", FRAGMENTS)
+def test_fragments_run(fragment: str, backend: str) -> None:
+    run(SURROUNDINGS.format(fragment=indent(fragment, " " * 12)), backend)
