@@ -1,0 +1,34 @@
+"""The built-in sample: a delay, a replacement, cancellations, and a command that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+__all__ = ["feed_sample"]
+
+SAMPLE: tuple[tuple[float, bytes], ...] = (
+    (0.0, b'{"id": "now", "run": ["echo", "no delay: at once"]}'),
+    (0.0, b'{"id": "tea", "in": 1.5, "run": ["echo", "after one and a half seconds: the tea is ready"]}'),
+    (0.0, b'{"id": "report", "in": 1, "run": ["echo", "the first version, never run"]}'),
+    (0.0, b'{"id": "alarm", "in": 3, "run": ["echo", "cancelled before it was due, never run"]}'),
+    (0.0, b'{"id": "backup", "in": 0.5, "run": ["sh", "-c", "echo copying...; sleep 60; echo never copied"]}'),
+    (0.0, b'{"id": "broken", "in": 2, "run": ["sh", "-c", "echo this one fails >&2; exit 3"]}'),
+    (0.5, b'{"id": "report", "in": 2, "run": ["echo", "the second version, in place of the first"]}'),
+    (0.5, b'{"cancel": "alarm"}'),
+    (1.5, b'{"cancel": "backup"}'),
+)
+"""Each line, and after how many seconds it is fed. All of it is over within three."""
+
+
+async def feed_sample(take: Callable[[bytes], None]) -> None:
+    """Hand over the lines of the sample, some of them later than others.
+
+    Args:
+        take: Called with each line.
+    """
+    begin = anyio.current_time()
+    for delay, line in SAMPLE:
+        await anyio.sleep_until(begin + delay)
+        take(line)

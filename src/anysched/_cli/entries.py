@@ -1,0 +1,172 @@
+"""What a line of a schedule says. Pure data: no clock, no event loop."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeAlias, cast
+
+__all__ = ["CancelEntry", "Entry", "MalformedLineError", "RunEntry", "TaskId", "parse_line"]
+
+TaskId: TypeAlias = int | str
+
+LONGEST_DELAY = 1e11
+"""In seconds: three thousand years. More is a mistake in the unit."""
+
+
+class MalformedLineError(ValueError):
+    """Raised for a line that is no entry; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry:
+    """A command to run.
+
+    Attributes:
+        task_id: The ID of its task.
+        due: A delay in seconds, or an aware UTC time.
+        command: The program and its arguments.
+    """
+
+    task_id: TaskId
+    due: float | datetime
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelEntry:
+    """A task to cancel.
+
+    Attributes:
+        task_id: Its ID.
+    """
+
+    task_id: TaskId
+
+
+Entry: TypeAlias = RunEntry | CancelEntry
+
+
+def parse_line(line: bytes) -> Entry | None:
+    """Return what a line says, or `None` if it is blank.
+
+    Args:
+        line: One JSON object, in UTF-8.
+
+    Raises:
+        MalformedLineError: if it is anything else, or an object of neither kind. Unknown keys are refused: each is likely
+            a known one with a typing error, and the command would run at another time than was meant.
+    """
+    if not line.strip():
+        return None
+    fields = _parse_object(line)
+    if "cancel" in fields:
+        _check_keys(fields, {"cancel"})
+        return CancelEntry(_parse_id("cancel", fields["cancel"]))
+    _check_keys(fields, {"id", "in", "at", "run"})
+    for key in ("id", "run"):
+        if key not in fields:
+            raise MalformedLineError(f'"{key}" is missing')
+    return RunEntry(_parse_id("id", fields["id"]), _parse_due(fields), _parse_command(fields["run"]))
+
+
+def _parse_object(line: bytes) -> dict[str, object]:
+    try:
+        value: object = json.loads(line.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except MalformedLineError:
+        raise
+    except UnicodeDecodeError as error:
+        raise MalformedLineError(f"not UTF-8: {error.reason} at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise MalformedLineError(f"not JSON: {error.msg}, at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits, brackets a thousand deep
+        raise MalformedLineError(f"not JSON that can be read: {error}") from None
+    if not isinstance(value, dict):
+        raise MalformedLineError(f"expected a JSON object, not {_kind(value)}")
+    return cast("dict[str, object]", value)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of its pairs; JSON would let the last of two equal keys win without a word."""
+    fields: dict[str, object] = {}
+    for key, value in pairs:
+        if key in fields:
+            raise MalformedLineError(f"{json.dumps(key)} stands twice")
+        fields[key] = value
+    return fields
+
+
+def _no_constant(name: str) -> object:
+    raise MalformedLineError(f"{name} is not JSON")
+
+
+def _check_keys(fields: dict[str, object], known: set[str]) -> None:
+    unknown = [json.dumps(key) for key in fields if key not in known]
+    if unknown:
+        beside = ' beside "cancel"' if known == {"cancel"} else ""
+        raise MalformedLineError(f"unknown key{'s' * (len(unknown) > 1)}{beside}: {', '.join(unknown)}")
+
+
+def _parse_id(key: str, value: object) -> TaskId:
+    # A bool is an int in Python, and would be taken for the ID 0 or 1.
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise MalformedLineError(f'"{key}" must be a string or a whole number, not {_kind(value)}')
+    return value
+
+
+def _parse_due(fields: dict[str, object]) -> float | datetime:
+    if "in" in fields and "at" in fields:
+        raise MalformedLineError('"in" and "at" exclude each other')
+    if "at" in fields:
+        return _parse_time(fields["at"])
+    return _parse_delay(fields.get("in", 0))
+
+
+def _parse_delay(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise MalformedLineError(f'"in" must be a number of seconds, not {_kind(value)}')
+    if not abs(value) <= LONGEST_DELAY:
+        raise MalformedLineError(f'"in" must be at most {LONGEST_DELAY:.0e} seconds')
+    return value
+
+
+def _parse_time(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise MalformedLineError(f'"at" must be a string with an ISO 8601 time, not {_kind(value)}')
+    try:
+        time = datetime.fromisoformat(value)
+        return time.replace(tzinfo=UTC) if time.utcoffset() is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise MalformedLineError(f'"at" is not an ISO 8601 time: {json.dumps(value)}') from None
+
+
+def _parse_command(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise MalformedLineError(f'"run" must be a list of strings, not {_kind(value)}')
+    words = cast("list[object]", value)
+    if not words:
+        raise MalformedLineError('"run" is empty: it must name a command')
+    for word in words:
+        if not isinstance(word, str):
+            raise MalformedLineError(f'"run" must hold nothing but strings, not {_kind(word)}')
+    return tuple(cast("list[str]", words))
+
+
+def _kind(value: object) -> str:
+    """Name a value in the words of JSON."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return "a number"
+        case float():
+            return "a number with a fraction"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case _:
+            return "an object"

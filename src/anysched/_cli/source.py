@@ -1,0 +1,74 @@
+"""Where lines come from: a file, a pipe, a terminal, a socket."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+__all__ = ["Source", "open_input", "read_lines"]
+
+Source: TypeAlias = Callable[[Callable[[bytes], None]], Awaitable[None]]
+"""Hands over line after line until there are no more. Not an async iterator, which would have to be closed."""
+
+CHUNK = 16_384
+"""In bytes. The lines of one chunk are taken in one turn of the event loop."""
+
+STANDARD_INPUT = 0
+
+
+def open_input(path: str) -> int:
+    """Open a file for `read_lines`, and return its descriptor.
+
+    Args:
+        path: The path; ``"-"`` is the standard input.
+
+    Raises:
+        OSError: if it cannot be opened.
+    """
+    if path == "-":
+        os.fstat(STANDARD_INPUT)  # raises if it is closed
+        return STANDARD_INPUT
+    # A named pipe would otherwise block here until somebody writes to it.
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+async def read_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
+    """Hand over the lines of an open file, until its end.
+
+    It waits until the file is readable, and only then reads. A worker thread that reads could not be stopped while
+    nothing comes in, and would keep the interpreter from ending.
+
+    Args:
+        descriptor: The file descriptor.
+        take: Called with each line, without its end.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    # The system knows no waiting for what is always readable: regular files, and devices such as /dev/null.
+    waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
+    rest = b""
+    while True:
+        if waits:
+            try:
+                await anyio.wait_readable(descriptor)
+            except PermissionError:
+                waits = False
+        else:
+            await checkpoint()
+        try:
+            chunk = os.read(descriptor, CHUNK)
+        except BlockingIOError:  # somebody else who holds the same file was quicker
+            continue
+        if not chunk:
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            take(line)
+    if rest:
+        take(rest)
