@@ -10,16 +10,16 @@ __all__ = ["feed_sample"]
 
 SAMPLE: tuple[tuple[float, bytes], ...] = (
     (0.0, b'{"id": "now", "run": ["echo", "no delay: at once"]}'),
-    (0.0, b'{"id": "tea", "in": 1.5, "run": ["echo", "after one and a half seconds: the tea is ready"]}'),
+    (0.0, b'{"id": "tea", "in": 1, "run": ["echo", "after one second: the tea is ready"]}'),
     (0.0, b'{"id": "report", "in": 1, "run": ["echo", "the first version, never run"]}'),
     (0.0, b'{"id": "alarm", "in": 3, "run": ["echo", "cancelled before it was due, never run"]}'),
     (0.0, b'{"id": "backup", "in": 0.5, "run": ["sh", "-c", "echo copying...; sleep 60; echo never copied"]}'),
-    (0.0, b'{"id": "broken", "in": 2, "run": ["sh", "-c", "echo this one fails >&2; exit 3"]}'),
-    (0.5, b'{"id": "report", "in": 2, "run": ["echo", "the second version, in place of the first"]}'),
+    (0.0, b'{"id": "broken", "in": 1.5, "run": ["sh", "-c", "echo this one fails >&2; exit 3"]}'),
+    (0.5, b'{"id": "report", "in": 1.5, "run": ["echo", "the second version, in place of the first"]}'),
     (0.5, b'{"cancel": "alarm"}'),
-    (1.5, b'{"cancel": "backup"}'),
+    (1.2, b'{"cancel": "backup"}'),
 )
-"""Each line, and after how many seconds it is fed. All of it is over within three."""
+"""Each line, and after how many seconds it is fed. All of it is over in two."""
 
 
 async def feed_sample(take: Callable[[bytes], None]) -> None:

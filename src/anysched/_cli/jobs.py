@@ -81,34 +81,31 @@ async def run_command(
         ended: Called once, at the end, also if the command could not be started or was cancelled.
     """
     begin = anyio.current_time()
-    try:
-        process = await _open(command)
-    except (OSError, ValueError) as error:  # ValueError: a NUL, or characters that no file name can have
-        ended(Ending("failed", f"cannot be started: {_reason(error)}"))
-        return
     tail = Tail()
-    cancelled = True
-    try:
-        started(process.pid)
-        await _drain(process, tail)
-        await process.wait()
-        cancelled = False
-    finally:
-        with anyio.CancelScope(shield=True):
-            if cancelled:
+    # Cancelled halfway through its start, there would be a process that nobody knows.
+    with anyio.CancelScope(shield=True) as scope:
+        try:
+            process = await anyio.open_process(
+                command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
+            )
+        except (OSError, ValueError) as error:  # ValueError: a NUL, or characters that no file name can have
+            ended(Ending("failed", f"cannot be started: {_reason(error)}"))
+            return
+        state: Literal["finished", "failed", "cancelled"] = "cancelled"
+        try:
+            started(process.pid)
+            scope.shield = False
+            await _drain(process, tail)
+            state = "failed" if await process.wait() else "finished"
+        finally:
+            scope.shield = True
+            if state == "cancelled":
                 await _stop(process, tail)
             await process.aclose()
-        status = process.returncode
-        assert status is not None
-        state: Literal["finished", "failed", "cancelled"] = "failed" if status else "finished"
-        detail = f"{_describe(status)} after {anyio.current_time() - begin:.2f} s"
-        ended(Ending("cancelled" if cancelled else state, detail, tail.lines()))
-
-
-async def _open(command: tuple[str, ...]) -> Process:
-    with anyio.CancelScope(shield=True):  # cancelled halfway, there would be a process that nobody knows
-        process = await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True)
-    return process
+            status = process.returncode
+            assert status is not None
+            detail = f"{_describe(status)} after {anyio.current_time() - begin:.2f} s"
+            ended(Ending(state, detail, tail.lines()))
 
 
 async def _drain(process: Process, tail: Tail) -> None:
@@ -131,7 +128,7 @@ async def _stop(process: Process, tail: Tail) -> None:
 
 
 def _signal_group(process: Process, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # nobody is left, or nobody but zombies or other users
         os.killpg(process.pid, number)
 
 

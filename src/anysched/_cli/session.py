@@ -15,7 +15,7 @@ import anyio
 from anysched._scheduler import Scheduler
 from anysched._task import ScheduledTask
 
-from .entries import CancelEntry, MalformedLineError, RunEntry, TaskId, parse_line
+from .entries import MalformedLineError, RunEntry, TaskId, parse_line
 from .jobs import Ending, run_command
 from .report import Event, Report, State, shown_id
 from .source import Source
@@ -134,13 +134,10 @@ class Session:
             self._malformed += 1
             complain(f"line {self._line} is malformed, skipped: {error}")
             return
-        match entry:
-            case RunEntry():
-                self._schedule(Job(self._line, entry))
-            case CancelEntry():
-                self._cancel(entry.task_id)
-            case None:
-                pass
+        if isinstance(entry, RunEntry):
+            self._schedule(Job(self._line, entry))
+        elif entry is not None:
+            self._cancel(entry.task_id)
 
     def _schedule(self, job: Job) -> None:
         entry = job.entry
