@@ -1,0 +1,72 @@
+"""Running the command line in this process or in another one, on both backends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cli_results import Result
+
+from anysched.__main__ import main
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def cli(tmp_path: Path, backend: str, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Result]]:
+    """Run a schedule from a file in this process."""
+
+    def run(*lines: object, options: tuple[str, ...] = ()) -> Result:
+        path = tmp_path / "schedule.jsonl"
+        path.write_bytes(b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines))
+        status = main([str(path), "--backend", backend, *options])
+        return Result(status, *capfd.readouterr())
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
+    handlers = [signal.getsignal(number) for number in numbers]
+    yield run
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
+    """Start the command line in two processes, one for each backend, which saves time; with warnings as errors."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def run(*options: str, **kwargs: object) -> list[subprocess.Popen[str]]:
+        kwargs = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | kwargs
+        for backend in ("asyncio", "trio"):
+            argv = [sys.executable, "-W", "error", "-m", "anysched", "--backend", backend, *options]
+            processes.append(subprocess.Popen(argv, **kwargs))  # type: ignore[call-overload]
+        return processes[-2:]
+
+    yield run
+    for process in processes:
+        process.kill()
+        with process:
+            pass
+
+
+@pytest.fixture
+def gone() -> Callable[[int], bool]:
+    """Tell whether a process has ended; a zombie that is not ours to reap counts as one that has."""
+
+    def check(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return state.stdout.strip()[:1] in ("", "Z")
+
+    return check

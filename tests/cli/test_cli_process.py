@@ -1,0 +1,175 @@
+"""The command line as a process of its own: an input that stays open, signals, a reader that leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cli_results import plain_lines
+
+Start = Callable[..., "list[subprocess.Popen[str]]"]
+
+
+def feed(process: subprocess.Popen[str], *entries: object) -> None:
+    assert process.stdin is not None
+    process.stdin.writelines(json.dumps(entry) + "\n" for entry in entries)
+    process.stdin.flush()
+
+
+def read_until(process: subprocess.Popen[str], *texts: str) -> None:
+    """Wait until lines with these texts have been reported."""
+    assert process.stdout is not None
+    missing = set(texts)
+    out = ""
+    for line in process.stdout:
+        out += line
+        missing = {text for text in missing if text not in " ".join(line.split())}
+        if not missing:
+            return
+    raise AssertionError(f"{missing} was not reported: {out}")
+
+
+def test_standard_input_stays_open_and_feeds_lines(start: Start) -> None:
+    for process in start():
+        feed(process, {"id": "a", "run": ["echo", "first"]})
+        read_until(process, "a finished")
+        feed(process, {"id": "b", "in": 60, "run": ["echo"]}, {"id": "c", "run": ["sleep", "60"]})
+        read_until(process, "c running")
+        feed(process, {"cancel": "b"}, {"cancel": "c"})
+        read_until(process, "c cancelled ended by SIGTERM")
+        assert process.stdin is not None
+        process.stdin.write('{"id": "d", "run"')  # half a line is no line yet
+        process.stdin.flush()
+        time.sleep(0.05)
+        assert process.poll() is None
+        out, err = process.communicate(': ["cat"]}')  # and the last one needs no end
+        assert (process.returncode, err) == (0, "")
+        assert plain_lines(out)[-1] == "# done: 2 finished, 2 cancelled"
+
+
+def test_a_signal_closes_with_a_grace_and_lists_what_did_not_finish(
+    start: Start, tmp_path: Path, gone: Callable[[int], bool]
+) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    cases = [(process, number) for number in numbers for process in start("-", "--grace", "0.8")]
+    for process, _ in cases:
+        feed(
+            process,
+            {"id": "waits", "in": 3600, "run": ["echo", "never"]},
+            {"id": "done", "run": ["true"]},
+            {"id": "slow", "run": ["sh", "-c", "echo $$; sleep 60"]},
+            {"id": "quick", "run": ["sh", "-c", f"until [ -e {tmp_path}/end ]; do sleep 0.02; done"]},
+        )
+    for process, number in cases:
+        read_until(process, "done finished", "slow running", "quick running")
+        process.send_signal(number)
+    for process, number in cases:
+        read_until(process, f"# {number.name}: 1 pending dropped, 2 running may take 0.8 s more")
+    (tmp_path / "end").touch()
+    for process, number in cases:
+        out, err = process.communicate(timeout=5)
+        assert (process.returncode, err) == (128 + number, "")
+        lines = plain_lines(out)
+        assert any(line.startswith("quick finished exit status 0") for line in lines)
+        assert any(line.startswith("slow cancelled ended by SIGTERM") for line in lines)
+        first, second, done = lines[-3:]
+        assert first.startswith("waits unfinished pending, due ")
+        assert first.endswith("Z: echo never")
+        assert second == "slow unfinished cancelled: sh -c 'echo $$; sleep 60'"
+        assert done == "# done: 2 finished, 2 unfinished"
+        assert gone(next(int(line.split()[-1]) for line in lines if line.startswith("slow |")))
+
+
+def test_a_second_signal_cuts_the_grace_short(start: Start) -> None:
+    for process in start("--grace", "inf"):
+        feed(process, {"id": "a", "run": ["sleep", "60"]})
+        read_until(process, "a running")
+        process.send_signal(signal.SIGTERM)
+        read_until(process, "# SIGTERM: 0 pending dropped, 1 running may take inf s more")
+        process.send_signal(signal.SIGHUP)  # not this one: a terminal may send it twice
+        time.sleep(0.1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=5)
+        assert (process.returncode, err) == (128 + signal.SIGTERM, "")
+        assert plain_lines(out)[-2:] == ["a unfinished cancelled: sleep 60", "# done: 1 unfinished"]
+
+
+def test_nohup_is_respected(start: Start) -> None:
+    for process in start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)):
+        feed(process, {"id": "a", "run": ["sh", "-c", "sleep 0.1; echo alive"]})
+        read_until(process, "a running")
+        process.send_signal(signal.SIGHUP)
+        out, err = process.communicate(timeout=5)
+        assert (process.returncode, err) == (0, "")
+        assert "a | alive" in plain_lines(out)
+
+
+def test_a_reader_that_leaves_closes_the_schedule(start: Start, gone: Callable[[int], bool]) -> None:
+    for process in start("--grace", "0"):
+        feed(process, {"id": "a", "run": ["sleep", "60"]})
+        assert process.stdout is not None
+        assert "pending" in process.stdout.readline()
+        pid = int(process.stdout.readline().split()[-1])
+        process.stdout.close()
+        feed(process, {"id": "b", "in": 60, "run": ["true"]})
+        assert process.wait(timeout=5) == 128 + signal.SIGPIPE
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert gone(pid)
+
+
+def test_a_closed_standard_input(start: Start) -> None:
+    for process in start(stdin=None, preexec_fn=lambda: os.close(0)):
+        _, err = process.communicate(timeout=5)
+        assert (process.returncode, err) == (2, "anysched: cannot open the standard input: Bad file descriptor\n")
+
+
+def test_what_the_encoding_cannot_express_is_escaped(start: Start) -> None:
+    for process in start(env={**os.environ, "PYTHONIOENCODING": "ascii"}):
+        out, err = process.communicate('{"id": "größe", "run": ["echo", "ünï"]}\n{"id": "größe", "it": 1}', timeout=5)
+        assert (process.returncode, err) == (1, 'anysched: line 2 is malformed, skipped: unknown key: "it"\n')
+        assert r"gr\xf6\xdfe | \xfcn\xef" in " ".join(plain_lines(out))
+
+
+def test_the_demo_shows_it_all_within_five_seconds() -> None:
+    begin = time.monotonic()
+    argv = [sys.executable, "-W", "error", "-m", "anysched", "--demo", "--backend"]
+    demos = [
+        subprocess.Popen([*argv, backend], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for backend in ("asyncio", "trio")
+    ]
+    for demo in demos:
+        out, err = demo.communicate()
+        assert (demo.returncode, err) == (0, "")
+        assert time.monotonic() - begin < 5
+        lines = plain_lines(out)
+        assert {line for line in lines if "|" in line} == {
+            "now | no delay: at once",
+            "tea | after one second: the tea is ready",
+            "backup | copying...",
+            "broken | this one fails",
+            "report | the second version, in place of the first",
+        }
+        assert any(line.startswith("report cancelled replaced by line 7") for line in lines)
+        assert any(line.startswith("alarm cancelled by line 8") for line in lines)
+        assert any(line.startswith("broken failed exit status 3") for line in lines)
+        assert lines[-2:] == [
+            "# done: 3 finished, 3 cancelled, 1 failed",
+            "# demo: one command was meant to fail; the exit status is 0, of a schedule it would be 1",
+        ]
+
+
+def test_the_console_script_is_the_same() -> None:
+    from importlib.metadata import entry_points
+
+    from anysched.__main__ import main
+
+    (script,) = entry_points(group="console_scripts", name="anysched")
+    assert script.load() is main

@@ -1,0 +1,79 @@
+"""Where lines come from, beside files and an open standard input."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from anysched._cli import source
+from anysched._cli.source import open_input, read_lines
+
+
+def read_all(descriptor: int, backend: str) -> list[bytes]:
+    lines: list[bytes] = []
+    try:
+        anyio.run(read_lines, descriptor, lines.append, backend=backend)
+    finally:
+        os.close(descriptor)
+    return lines
+
+
+def test_a_named_pipe_waits_for_its_writer(backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "schedule"
+    os.mkfifo(path)
+    writer = threading.Timer(0.05, path.write_bytes, [b"one\ntwo\n\nthree"])
+    writer.start()
+    assert read_all(open_input(str(path)), backend) == [b"one", b"two", b"", b"three"]
+    writer.join()
+
+
+def test_a_line_in_many_chunks(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "CHUNK", 3)
+    (tmp_path / "schedule").write_bytes(b"one\nlonger line\nx\n")
+    assert read_all(open_input(str(tmp_path / "schedule")), backend) == [b"one", b"longer line", b"x"]
+
+
+def test_somebody_else_was_quicker(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes may hold one pipe, and both be told that there is something to read."""
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    really: Callable[[int], Awaitable[None]] = anyio.wait_readable
+    waits = 0
+
+    async def wait(descriptor: int) -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 2:
+            os.write(theirs, b"x\n")
+        if waits == 3:
+            os.close(theirs)
+        if waits > 1:
+            await really(descriptor)
+
+    monkeypatch.setattr(anyio, "wait_readable", wait)
+    assert read_all(ours, backend) == [b"x"]
+    assert waits == 3
+
+
+def test_waiting_for_a_line_can_be_cancelled_at_once(backend: str) -> None:
+    ours, theirs = os.pipe()
+
+    async def wait() -> float:
+        begin = time.monotonic()
+        with anyio.move_on_after(0.01):
+            await read_lines(ours, lambda line: None)
+        return time.monotonic() - begin
+
+    assert anyio.run(wait, backend=backend) < 1
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_device_is_always_readable(backend: str) -> None:
+    assert read_all(open_input(os.devnull), backend) == []
