@@ -42,9 +42,12 @@ def cli(tmp_path: Path, backend: str, capfd: pytest.CaptureFixture[str]) -> Iter
 def start() -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
     """Start the command line in two processes, one for each backend, which saves time; with warnings as errors."""
     processes: list[subprocess.Popen[str]] = []
+    # Each line has to be written out at once, whatever the environment of the tests says.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
     def run(*options: str, **kwargs: object) -> list[subprocess.Popen[str]]:
-        kwargs = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | kwargs
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        kwargs = {**pipes, "text": True, "env": buffered} | kwargs
         for backend in ("asyncio", "trio"):
             argv = [sys.executable, "-W", "error", "-m", "anysched", "--backend", backend, *options]
             processes.append(subprocess.Popen(argv, **kwargs))  # type: ignore[call-overload]
