@@ -27,10 +27,16 @@ def read_all(descriptor: int, backend: str) -> list[bytes]:
 def test_a_named_pipe_waits_for_its_writer(backend: str, tmp_path: Path) -> None:
     path = tmp_path / "schedule"
     os.mkfifo(path)
-    writer = threading.Timer(0.1, path.write_bytes, [b"one\ntwo\n\nthree"])
+    came = threading.Event()
+
+    def write() -> None:
+        came.set()
+        path.write_bytes(b"one\ntwo\n\nthree")
+
+    writer = threading.Timer(0.2, write)
     writer.start()
     descriptor = open_input(str(path))
-    assert not writer.finished.is_set()  # it was opened before there was a writer
+    assert not came.is_set()
     assert read_all(descriptor, backend) == [b"one", b"two", b"", b"three"]
     writer.join()
 
