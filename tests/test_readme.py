@@ -66,3 +66,12 @@ def test_the_program_prints_what_it_should() -> None:
 @pytest.mark.parametrize("fragment", FRAGMENTS)
 def test_fragments_run(fragment: str, backend: str) -> None:
     run(SURROUNDINGS.format(fragment=indent(fragment, " " * 12)), backend)
+
+
+def test_the_output_of_the_demo_is_the_real_one() -> None:
+    def shape(output: str) -> list[str]:
+        # Times and process IDs differ, and what happens at the same time may change places.
+        return sorted(re.sub(r"[\d:.]+Z|pid \d+|after [\d.]+ s", "...", line) for line in output.splitlines())
+
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert shape(run("import sys; from anysched.__main__ import main; sys.exit(main(['--demo']))")) == shape(shown)
