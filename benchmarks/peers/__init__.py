@@ -1,0 +1,63 @@
+"""The peers, by name; a peer is imported only in the process that measures it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Literal, TypeAlias, cast
+
+from ._peer import CannotDoError, Peer, Work
+
+__all__ = ["PEERS", "Backend", "CannotDoError", "Entry", "Peer", "Work"]
+
+Backend: TypeAlias = Literal["asyncio", "trio"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A peer on one backend.
+
+    Attributes:
+        name: Names it in the results and on the command line.
+        title: Heads its column.
+        backend: What it runs on.
+        needs: The package that has to be installed.
+        module: The module of its adapter.
+        adapter: The class of its adapter.
+        most: The most IDs that it is given, where more would take minutes; its cost for each only grows with them.
+    """
+
+    name: str
+    title: str
+    backend: Backend
+    needs: str
+    module: str
+    adapter: str
+    most: int = 10_000_000
+
+    @property
+    def installed(self) -> bool:
+        """Whether it can be measured here."""
+        return find_spec(self.needs) is not None and find_spec(self.backend) is not None
+
+    def make(self) -> Peer:
+        """Return the peer, not yet entered."""
+        return cast("Peer", getattr(import_module(f"{__name__}.{self.module}"), self.adapter)())
+
+
+_ENTRIES = (
+    Entry("anysched", "anysched (coroutines)", "asyncio", "anysched", "_anysched", "Coroutines"),
+    Entry("anysched-functions", "anysched (functions)", "asyncio", "anysched", "_anysched", "Functions"),
+    Entry("loop", "loop by hand", "asyncio", "asyncio", "_loop", "Loop"),
+    Entry("seed", "pydis-core (the seed)", "asyncio", "pydis_core", "_seed", "Seed"),
+    Entry("aiojobs", "aiojobs", "asyncio", "aiojobs", "_aiojobs", "Aiojobs"),
+    Entry("apscheduler", "APScheduler 3", "asyncio", "apscheduler", "_apscheduler", "Apscheduler", most=5_000),
+    Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup"),
+    Entry("trio-anysched", "anysched (coroutines)", "trio", "anysched", "_anysched", "Coroutines"),
+    Entry("trio-anysched-functions", "anysched (functions)", "trio", "anysched", "_anysched", "Functions"),
+    Entry("trio-nursery", "trio nursery", "trio", "trio", "_nursery", "Nursery"),
+    Entry("trio-anyio", "anyio task group", "trio", "anyio", "_anyio", "AnyioGroup"),
+)
+
+PEERS = {entry.name: entry for entry in _ENTRIES}

@@ -1,0 +1,245 @@
+"""The rows of the table: what each shows, and what `anysched` is to reach beside its peers in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from .peers import PEERS, Backend
+
+__all__ = ["ROWS", "SIZES", "Figures", "Row", "Target"]
+
+Figures: TypeAlias = Mapping[str, float]
+"""The figures of one row by peer, medians over the rounds."""
+
+SIZES = {
+    "pending": 100_000,
+    "many": 1_000_000,
+    "debounce": 20_000,
+    "soon-bursts": 20_000,
+    "soon-at-once": 100_000,
+    "later-bursts": 20_000,
+    "later-at-once": 100_000,
+    "hold-up": 50_000,
+    "lateness": 5_000,
+    "overheads": 200_000,
+}
+"""How many IDs each workload takes."""
+
+_EVERYBODY = {
+    "asyncio": tuple(n for n, e in PEERS.items() if e.backend == "asyncio"),
+    "trio": tuple(n for n, e in PEERS.items() if e.backend == "trio"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What `anysched` is to reach.
+
+    Attributes:
+        text: Says it in the table.
+        limit: Returns the most that `anysched` may come to, from the figures of the row and those of the whole run, by
+            row; `KeyError` if a peer that it takes was not measured.
+        peer: Which way of using `anysched` it is for.
+    """
+
+    text: str
+    limit: Callable[[Figures, Mapping[str, Figures]], float]
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: Names it in the results and on the command line.
+        title: What is measured.
+        unit: In what.
+        workload: The workload that has the figure.
+        figure: The name of the figure there.
+        backend: On what it runs.
+        peers: Who takes part.
+        targets: What is to be reached.
+    """
+
+    name: str
+    title: str
+    unit: str
+    workload: str
+    figure: str
+    backend: Backend
+    peers: tuple[str, ...]
+    targets: tuple[Target, ...] = field(default=())
+
+
+def _times(factor: float, other: str, text: str, peer: str) -> Target:
+    return Target(text, lambda row, _run: row[other] * factor, peer)
+
+
+def _most(limit: float, text: str, peer: str) -> Target:
+    return Target(text, lambda _row, _run: limit, peer)
+
+
+def _as_in(row_name: str, factor: float, text: str, peer: str) -> Target:
+    return Target(text, lambda _row, run: run[row_name][peer] * factor, peer)
+
+
+def _rows(backend: Backend) -> tuple[Row, ...]:
+    """Return the rows for a backend.
+
+    On trio there is neither the seed nor a loop with timers to use by hand: the bare nursery stands for the second,
+    anyio's task group for the first.
+    """
+    asyncio = backend == "asyncio"
+    prefix = "" if asyncio else "trio-"
+    coroutines, functions = f"{prefix}anysched", f"{prefix}anysched-functions"
+    bare = "loop" if asyncio else "trio-nursery"
+    bare_title = "the loop by hand" if asyncio else "the bare nursery"
+    seed = "seed" if asyncio else "trio-anyio"
+    seed_title = "the seed" if asyncio else "anyio's group"
+    # What the seed is in starting tasks on asyncio, the nursery with cancel scopes is on trio.
+    starter, starter_title = (seed, seed_title) if asyncio else (bare, bare_title)
+    everybody = _EVERYBODY[backend]
+
+    def row(
+        name: str,
+        title: str,
+        unit: str,
+        workload: str,
+        figure: str,
+        *targets: Target,
+        peers: tuple[str, ...] = everybody,
+    ) -> Row:
+        return Row(prefix + name, title, unit, workload, figure, backend, peers, targets)
+
+    return (
+        row(
+            "later",
+            "schedule_later, one hour out",
+            "µs",
+            "pending",
+            "later",
+            _times(1.0, bare, f"≤ {bare_title}", coroutines),
+            _times(1.0, coroutines, "≤ with coroutines", functions),
+        ),
+        row(
+            "cancel",
+            "cancel them",
+            "µs",
+            "pending",
+            "cancel",
+            _times(0.5, bare, f"≤ ½ {bare_title}", coroutines),
+        ),
+        row(
+            "bytes",
+            "memory for a pending ID, resident",
+            "bytes",
+            "pending",
+            "bytes",
+            _most(700, "≤ 700", coroutines),
+            _most(450, "≤ 450", functions),
+        ),
+        row("objects", "objects that the collector tracks, for a pending ID", "", "pending", "objects"),
+        row(
+            "again",
+            "cancel + schedule_later (debounce)",
+            "µs",
+            "debounce",
+            "again",
+            _times(0.5, bare, f"≤ ½ {bare_title}", coroutines),
+        ),
+        row(
+            "postpone",
+            "reschedule_later",
+            "µs",
+            "debounce",
+            "postpone",
+            _most(1.0, "≤ 1", coroutines),
+            peers=(coroutines, functions, "apscheduler") if asyncio else (coroutines, functions),
+        ),
+        row(
+            "later-bursts",
+            "schedule_later until it has run, in bursts of 1,000",
+            "µs",
+            "later-bursts",
+            "run",
+            _times(1 / 2.5, seed, f"≤ {seed_title} / 2.5", coroutines),
+        ),
+        row(
+            "later-at-once",
+            "the same, all due at once",
+            "µs",
+            "later-at-once",
+            "run",
+            _times(1 / 3, seed, f"≤ {seed_title} / 3", coroutines),
+        ),
+        row(
+            "soon-bursts",
+            "schedule until it has run, in bursts of 1,000",
+            "µs",
+            "soon-bursts",
+            "run",
+            _times(1.0, starter, f"≤ {starter_title}", coroutines),
+        ),
+        row(
+            "soon-at-once",
+            "the same, all at once",
+            "µs",
+            "soon-at-once",
+            "run",
+            _times(1.0, starter, f"≤ {starter_title}", coroutines),
+        ),
+        row(
+            "hold-up",
+            "longest wait of another task while all fall due",
+            "ms",
+            "hold-up",
+            "hold_up",
+            _most(10.0, "≤ 10", coroutines),
+        ),
+        row("hold-up-collector", "longest pause for the collector in that time", "ms", "hold-up", "collector"),
+        row(
+            "late",
+            "lateness over two seconds, p99",
+            "ms",
+            "lateness",
+            "late",
+            _times(1.0, bare, f"≤ {bare_title}", coroutines),
+        ),
+        row(
+            "late-scheduled",
+            "the same, of those due after the last call",
+            "ms",
+            "lateness",
+            "late_scheduled",
+            _times(1.0, bare, f"≤ {bare_title}", coroutines),
+        ),
+        row(
+            "many-later",
+            "schedule_later, a million IDs",
+            "µs",
+            "many",
+            "later",
+            _as_in(f"{prefix}later", 1.5, "≤ 1.5 × its 100,000", functions),
+            peers=(functions, bare) if asyncio else (functions,),
+        ),
+        row(
+            "many-cancel",
+            "cancel a million IDs",
+            "µs",
+            "many",
+            "cancel",
+            _as_in(f"{prefix}cancel", 1.5, "≤ 1.5 × its 100,000", functions),
+            peers=(functions, bare) if asyncio else (functions,),
+        ),
+    )
+
+
+ROWS = (
+    *_rows("asyncio"),
+    Row("context", "capture of the context, in each call", "µs", "overheads", "context", "asyncio", ("anysched",)),
+    Row("log", "debug logging when it is off, in each call", "µs", "overheads", "log", "asyncio", ("anysched",)),
+    *_rows("trio"),
+)

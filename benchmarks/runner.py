@@ -1,0 +1,102 @@
+"""Running measurements, each in a fresh process, peers in turn, in rounds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from .peers import PEERS
+from .rows import SIZES, Figures, Row
+
+__all__ = ["Job", "Results", "jobs_for", "run"]
+
+_ROOT = Path(__file__).parent.parent
+_TIMEOUT = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one process measures."""
+
+    workload: str
+    peer: str
+    count: int
+
+
+@dataclass(slots=True)
+class Results:
+    """What came out.
+
+    Attributes:
+        figures: The values, one for each round, by job and by the name of the figure.
+        crashes: What a process that failed had to say, by job.
+        missing: The peers that are not installed.
+    """
+
+    figures: dict[Job, dict[str, list[float]]] = field(default_factory=dict)
+    crashes: dict[Job, str] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
+
+    def add(self, job: Job, figures: dict[str, float]) -> None:
+        """Take the figures of one round."""
+        rounds = self.figures.setdefault(job, {})
+        for name, value in figures.items():
+            rounds.setdefault(name, []).append(value)
+
+    def medians(self, row: Row) -> dict[str, float]:
+        """Return the medians for a row by peer, without those that have none."""
+        return {
+            job.peer: median(rounds[row.figure])
+            for job, rounds in self.figures.items()
+            if job.workload == row.workload and job.peer in row.peers and row.figure in rounds
+        }
+
+    def table(self, rows: Iterable[Row]) -> dict[str, Figures]:
+        """Return the medians by row and peer."""
+        return {row.name: self.medians(row) for row in rows}
+
+
+def jobs_for(rows: Iterable[Row], scale: float) -> list[Job]:
+    """Return what has to be measured for some rows, once each, rows that share a workload together."""
+    jobs: dict[Job, None] = {}
+    for row in rows:
+        for peer in row.peers:
+            count = max(round(SIZES[row.workload] * scale), 20)
+            jobs[Job(row.workload, peer, min(count, PEERS[peer].most))] = None
+    return list(jobs)
+
+
+def run(jobs: Iterable[Job], rounds: int, tell: Callable[[Job, int], object]) -> Results:
+    """Measure.
+
+    Args:
+        jobs: What.
+        rounds: How often.
+        tell: Called before each measurement with the job and the number of the round.
+    """
+    results = Results()
+    for number in range(1, rounds + 1):
+        for job in jobs:
+            if not PEERS[job.peer].installed:
+                results.missing.add(job.peer)
+            elif job not in results.crashes:
+                tell(job, number)
+                try:
+                    results.add(job, _measure(job))
+                except (subprocess.SubprocessError, ValueError) as failure:
+                    results.crashes[job] = str(getattr(failure, "stderr", None) or failure)
+    return results
+
+
+def _measure(job: Job) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.worker", job.workload, job.peer, str(job.count)]
+    process = subprocess.run(  # noqa: S603  # this very interpreter
+        command, cwd=_ROOT, capture_output=True, text=True, check=True, timeout=_TIMEOUT
+    )
+    figures: dict[str, float] = json.loads(process.stdout)
+    return figures
