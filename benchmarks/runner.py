@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 
 from .peers import PEERS
 from .rows import SIZES, Figures, Row
@@ -35,11 +36,13 @@ class Results:
     Attributes:
         figures: The values, one for each round, by job and by the name of the figure.
         crashes: What a process that failed had to say, by job.
+        seconds: How long the last process took, by job.
         missing: The peers that are not installed.
     """
 
     figures: dict[Job, dict[str, list[float]]] = field(default_factory=dict)
     crashes: dict[Job, str] = field(default_factory=dict)
+    seconds: dict[Job, float] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
 
     def add(self, job: Job, figures: dict[str, float]) -> None:
@@ -86,10 +89,12 @@ def run(jobs: Iterable[Job], rounds: int, tell: Callable[[Job, int], object]) ->
                 results.missing.add(job.peer)
             elif job not in results.crashes:
                 tell(job, number)
+                start = perf_counter()
                 try:
                     results.add(job, _measure(job))
                 except (subprocess.SubprocessError, ValueError) as failure:
                     results.crashes[job] = str(getattr(failure, "stderr", None) or failure)
+                results.seconds[job] = perf_counter() - start
     return results
 
 

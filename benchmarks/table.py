@@ -126,7 +126,13 @@ def as_data(rows: Iterable[Row], results: Results, rounds: int) -> dict[str, Any
             for row in rows
         },
         "measurements": [
-            {"workload": job.workload, "peer": job.peer, "count": job.count, "figures": figures}
+            {
+                "workload": job.workload,
+                "peer": job.peer,
+                "count": job.count,
+                "seconds": results.seconds.get(job),
+                "figures": figures,
+            }
             for job, figures in results.figures.items()
         ],
         "missing": sorted(results.missing),

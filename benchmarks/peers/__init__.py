@@ -53,11 +53,11 @@ _ENTRIES = (
     Entry("seed", "pydis-core (the seed)", "asyncio", "pydis_core", "_seed", "Seed"),
     Entry("aiojobs", "aiojobs", "asyncio", "aiojobs", "_aiojobs", "Aiojobs"),
     Entry("apscheduler", "APScheduler 3", "asyncio", "apscheduler", "_apscheduler", "Apscheduler", most=5_000),
-    Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup"),
+    Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup", most=25_000),
     Entry("trio-anysched", "anysched (coroutines)", "trio", "anysched", "_anysched", "Coroutines"),
     Entry("trio-anysched-functions", "anysched (functions)", "trio", "anysched", "_anysched", "Functions"),
-    Entry("trio-nursery", "trio nursery", "trio", "trio", "_nursery", "Nursery"),
-    Entry("trio-anyio", "anyio task group", "trio", "anyio", "_anyio", "AnyioGroup"),
+    Entry("trio-nursery", "trio nursery", "trio", "trio", "_nursery", "Nursery", most=25_000),
+    Entry("trio-anyio", "anyio task group", "trio", "anyio", "_anyio", "AnyioGroup", most=25_000),
 )
 
 PEERS = {entry.name: entry for entry in _ENTRIES}
