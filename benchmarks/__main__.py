@@ -27,13 +27,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 1 if a measurement crashed, and 0 otherwise, whatever the figures are.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     rows = [row for row in ROWS if not options.only or row.name in options.only]
     scale, rounds = (0.1, 1) if options.quick else (1.0, 3)
     scale = scale if options.scale is None else options.scale
     rounds = rounds if options.rounds is None else options.rounds
     if options.profile:
-        return _profile(options.profile, options.peer, scale, options.top)
+        row = next(row for row in ROWS if row.name == options.profile)
+        peer = options.peer or row.peers[0]
+        if peer not in row.peers:
+            parser.error(f"{peer} takes no part in {row.name}; those who do: {', '.join(row.peers)}")
+        profile(next(job for job in jobs_for([row], scale) if job.peer == peer), options.top)
+        return 0
 
     # A table that is piped into a file is to be whole, too.
     console = Console(width=None if sys.stdout.isatty() else 200)
@@ -62,13 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.plot:
         plot(options.plot, results.table(rows), about)
     return 1 if results.crashes else 0
-
-
-def _profile(name: str, peer: str | None, scale: float, top: int) -> int:
-    row = next(row for row in ROWS if row.name == name)
-    job = next(job for job in jobs_for([row], scale) if peer in (None, job.peer))
-    profile(job, top)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -50,13 +50,13 @@ def test_each_peer_does_each_workload_and_gives_the_figures_that_the_rows_show(e
 def test_a_measurement_in_a_process_of_its_own_writes_its_figures_as_json(backend: str) -> None:
     peer = "anysched" if backend == "asyncio" else "trio-anysched"
     process = subprocess.run(
-        [sys.executable, "-m", "benchmarks.worker", "lateness", peer, "20"],
+        [sys.executable, "-m", "benchmarks.worker", "soon-bursts", peer, "20"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert json.loads(process.stdout).keys() == {"late", "late_scheduled"}
+    assert json.loads(process.stdout).keys() == {"run"}
 
 
 def test_the_command_measures_prints_and_stores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,8 +69,14 @@ def test_the_command_measures_prints_and_stores(tmp_path: Path, capsys: pytest.C
 
 
 def test_the_command_profiles_a_row(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--profile", "postpone", "--scale", "0.05", "--top", "25"]) == 0
-    assert "reschedule_later" in capsys.readouterr().out
+    assert main(["--profile", "postpone", "--scale", "0.05", "--top", "5"]) == 0
+    assert "function calls" in capsys.readouterr().out
+
+
+def test_a_profile_of_a_peer_that_takes_no_part_in_the_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--profile", "postpone", "--peer", "loop"])
+    assert "loop takes no part in postpone" in capsys.readouterr().err
 
 
 def test_the_chart_is_drawn(tmp_path: Path) -> None:
