@@ -54,17 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status.update(f"round {number} of {rounds}, {told} of {total}: {job.workload}, {job.peer}")
 
     with Console(stderr=True).status("measuring") as status:
-        results = run(jobs, rounds, tell)
+        results = run(jobs, rounds, options.minutes * 60, tell)
     print_tables(console, rows, results)
     about = machine()
     console.print(
         f"Python {about['python']}, {about['system']}, {about['processor']}, {about['cores']} cores; "
-        f"{rounds} rounds in {perf_counter() - start:.0f} s; "
+        f"{results.rounds} rounds in {perf_counter() - start:.0f} s; "
         + ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number),
         highlight=False,
     )
     if options.json:
-        options.json.write_text(json.dumps(as_data(rows, results, rounds), indent=2) + "\n", "utf-8")
+        options.json.write_text(json.dumps(as_data(rows, results), indent=2) + "\n", "utf-8")
     if options.plot:
         plot(options.plot, results.table(rows), about)
     return 1 if results.crashes else 0
@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="anysched beside its peers")
     parser.add_argument("--quick", action="store_true", help="a tenth of the IDs, one round")
     parser.add_argument("--rounds", type=int, help="how often to measure (3); medians are shown")
+    parser.add_argument(
+        "--minutes", type=float, default=9.5, help="begin no round that would take longer than this (9.5)"
+    )
     parser.add_argument("--scale", type=float, help="how much of the IDs to take (1.0)")
     parser.add_argument("--only", nargs="+", metavar="ROW", choices=names, help=f"some of the rows: {', '.join(names)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="store all that was measured")

@@ -16,7 +16,7 @@ Figures: TypeAlias = Mapping[str, float]
 SIZES = {
     "pending": 100_000,
     "many": 1_000_000,
-    "debounce": 20_000,
+    "debounce": 10_000,
     "soon-bursts": 20_000,
     "soon-at-once": 100_000,
     "later-bursts": 20_000,

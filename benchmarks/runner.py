@@ -38,12 +38,14 @@ class Results:
         crashes: What a process that failed had to say, by job.
         seconds: How long the last process took, by job.
         missing: The peers that are not installed.
+        rounds: How many rounds there were.
     """
 
     figures: dict[Job, dict[str, list[float]]] = field(default_factory=dict)
     crashes: dict[Job, str] = field(default_factory=dict)
     seconds: dict[Job, float] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
+    rounds: int = 0
 
     def add(self, job: Job, figures: dict[str, float]) -> None:
         """Take the figures of one round."""
@@ -74,16 +76,21 @@ def jobs_for(rows: Iterable[Row], scale: float) -> list[Job]:
     return list(jobs)
 
 
-def run(jobs: Iterable[Job], rounds: int, tell: Callable[[Job, int], object]) -> Results:
-    """Measure.
+def run(jobs: Iterable[Job], rounds: int, seconds: float, tell: Callable[[Job, int], object]) -> Results:
+    """Measure, in whole rounds.
 
     Args:
         jobs: What.
-        rounds: How often.
+        rounds: How often, at most.
+        seconds: How long it may take, going by the rounds before; there is at least one.
         tell: Called before each measurement with the job and the number of the round.
     """
     results = Results()
+    started = perf_counter()
     for number in range(1, rounds + 1):
+        if (perf_counter() - started) * number / max(number - 1, 1) > seconds:
+            break
+        results.rounds = number
         for job in jobs:
             if not PEERS[job.peer].installed:
                 results.missing.add(job.peer)

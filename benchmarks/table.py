@@ -108,13 +108,13 @@ def _cell(value: float | None, fewer: int | None) -> str:
     return f"{figure} [dim]({fewer:,} IDs)[/]" if fewer else figure
 
 
-def as_data(rows: Iterable[Row], results: Results, rounds: int) -> dict[str, Any]:
+def as_data(rows: Iterable[Row], results: Results) -> dict[str, Any]:
     """Return all that was measured, to be stored."""
     rows = list(rows)
     table = results.table(rows)
     return {
         "machine": machine(),
-        "rounds": rounds,
+        "rounds": results.rounds,
         "rows": {
             row.name: {
                 "title": row.title,

@@ -163,7 +163,7 @@ async def hold_up(peer: Peer, count: int) -> dict[str, float]:
     start = perf_counter()
     await peer.later(HOUR, rehearsal, _nothing)
     await _settle()
-    due = perf_counter() + 0.3 + 2.5 * count * (perf_counter() - start) / len(rehearsal)
+    due = perf_counter() + 0.3 + 3 * count * (perf_counter() - start) / len(rehearsal)
     chunk = 250
     for first in range(0, count, chunk):
         await peer.later(due - perf_counter(), range(first, min(first + chunk, count)), work)

@@ -118,7 +118,7 @@ def test_medians_targets_and_their_verdicts() -> None:
     table = {"row": results.medians(row), "other": {"anysched": 2.5}}
     assert table["row"] == {"anysched": 3.0, "loop": 6.0}
     assert verdicts(row, table) == [("≤ half", 3.0, True), ("≤ other", 2.5, False)]
-    assert as_data([row], results, 3)["rows"]["row"]["medians"] == {"anysched": 3.0, "loop": 6.0}
+    assert as_data([row], results)["rows"]["row"]["medians"] == {"anysched": 3.0, "loop": 6.0}
 
 
 def test_rows_that_share_a_workload_are_measured_once() -> None:

@@ -56,8 +56,8 @@ _ENTRIES = (
     Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup", most=25_000),
     Entry("trio-anysched", "anysched (coroutines)", "trio", "anysched", "_anysched", "Coroutines"),
     Entry("trio-anysched-functions", "anysched (functions)", "trio", "anysched", "_anysched", "Functions"),
-    Entry("trio-nursery", "trio nursery", "trio", "trio", "_nursery", "Nursery", most=25_000),
-    Entry("trio-anyio", "anyio task group", "trio", "anyio", "_anyio", "AnyioGroup", most=25_000),
+    Entry("trio-nursery", "trio nursery", "trio", "trio", "_nursery", "Nursery", most=10_000),
+    Entry("trio-anyio", "anyio task group", "trio", "anyio", "_anyio", "AnyioGroup", most=10_000),
 )
 
 PEERS = {entry.name: entry for entry in _ENTRIES}
