@@ -1,4 +1,4 @@
-"""The asyncio event loop by hand: ``call_later``, ``create_task``, and dicts. No checks, no log, no supervision."""
+"""The asyncio event loop by hand: ``call_later``, ``create_task``, and dicts. No log, no supervision."""
 
 from __future__ import annotations
 
@@ -28,35 +28,50 @@ class Loop:
 
     async def soon(self, ids: Iterable[int], work: Work) -> None:
         for task_id in ids:
-            self._start(task_id, work())
+            self._schedule(task_id, work())
 
     async def later(self, delay: float, ids: Iterable[int], work: Work) -> None:
-        pending, call_later, due = self._pending, self._loop.call_later, self._due
         for task_id in ids:
-            coroutine = work()
-            pending[task_id] = call_later(delay, due, task_id), coroutine
+            self._schedule_later(delay, task_id, work())
 
     async def cancel(self, ids: Iterable[int]) -> None:
-        pending = self._pending
         for task_id in ids:
-            handle, coroutine = pending.pop(task_id)
-            handle.cancel()
-            coroutine.close()
+            self._cancel(task_id)
 
     async def again(self, delay: float, ids: Iterable[int], work: Work) -> None:
-        pending, call_later, due = self._pending, self._loop.call_later, self._due
         for task_id in ids:
-            handle, coroutine = pending.pop(task_id)
-            handle.cancel()
-            coroutine.close()
-            coroutine = work()
-            pending[task_id] = call_later(delay, due, task_id), coroutine
+            self._cancel(task_id)
+            self._schedule_later(delay, task_id, work())
 
     async def postpone(self, delay: float, ids: Iterable[int]) -> None:
         raise CannotDoError
 
+    # What one would write in a program: an ID is held once, and may be cancelled before it runs and while it does.
+
+    def _schedule(self, task_id: int, coroutine: Coroutine[Any, Any, None]) -> None:
+        if task_id in self._pending or task_id in self._running:
+            coroutine.close()
+        else:
+            self._start(task_id, coroutine)
+
+    def _schedule_later(self, delay: float, task_id: int, coroutine: Coroutine[Any, Any, None]) -> None:
+        if task_id in self._pending or task_id in self._running:
+            coroutine.close()
+        else:
+            self._pending[task_id] = self._loop.call_later(delay, self._due, task_id), coroutine
+
+    def _cancel(self, task_id: int) -> None:
+        pending = self._pending.pop(task_id, None)
+        if pending is not None:
+            handle, coroutine = pending
+            handle.cancel()
+            coroutine.close()
+        else:
+            self._running[task_id].cancel()
+
     def _due(self, task_id: int) -> None:
-        self._start(task_id, self._pending.pop(task_id)[1])
+        _, coroutine = self._pending.pop(task_id)
+        self._start(task_id, coroutine)
 
     def _start(self, task_id: int, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._running[task_id] = self._loop.create_task(coroutine)
