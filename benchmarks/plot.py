@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .peers import PEERS
-from .rows import Figures
+from .rows import SIZES, Figures
 
 __all__ = ["plot"]
 
@@ -53,7 +53,8 @@ def plot(path: Path, table: Mapping[str, Figures], machine: Mapping[str, Any]) -
         bars = [
             (index + (position - (len(_COLOURS) - 1) / 2) * height, table[name][peer] / table[name]["anysched"])
             for index, name in enumerate(names)
-            if peer in table[name]
+            # A hold-up is for all IDs together: one by fewer IDs says nothing beside it.
+            if peer in table[name] and (name != "hold-up" or PEERS[peer].most >= SIZES[name])
         ]
         if not bars:
             continue
