@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a tenth of the IDs, one round")
     parser.add_argument("--rounds", type=int, help="how often to measure (3); medians are shown")
     parser.add_argument(
-        "--minutes", type=float, default=9.5, help="begin no round that would take longer than this (9.5)"
+        "--minutes", type=float, default=9.0, help="begin no round that would take longer than this (9)"
     )
     parser.add_argument("--scale", type=float, help="how much of the IDs to take (1.0)")
     parser.add_argument("--only", nargs="+", metavar="ROW", choices=names, help=f"some of the rows: {', '.join(names)}")

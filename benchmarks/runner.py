@@ -94,7 +94,7 @@ def run(jobs: Iterable[Job], rounds: int, seconds: float, tell: Callable[[Job, i
         for job in jobs:
             if not PEERS[job.peer].installed:
                 results.missing.add(job.peer)
-            elif job not in results.crashes:
+            elif job not in results.crashes and (number == 1 or perf_counter() - started < seconds):
                 tell(job, number)
                 start = perf_counter()
                 try:
