@@ -30,6 +30,7 @@ def minimums(session: nox.Session) -> None:
     install(session, "test")
     extras = PROJECT["project"]["optional-dependencies"]
     requirements = [*PROJECT["project"]["dependencies"], *extras["trio"], *extras["cli"]]
+    requirements.append("pytest>=8.3")  # the lowest anyio's plugin does not go with the newest pytest
     session.install(*[requirement.replace(">=", "==") for requirement in requirements])
     session.run("pytest", *session.posargs)
 

@@ -49,7 +49,7 @@ def current_backend() -> Backend:
     import asyncio
 
     loop = asyncio.get_running_loop()
-    return Backend(loop.time, loop, asyncio.current_task, cancelled, starts_per_turn=64)
+    return Backend(loop.time, loop, asyncio.current_task, cancelled, starts_per_turn=16)
 
 
 def inside_task(host: object) -> bool:

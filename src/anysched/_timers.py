@@ -59,15 +59,19 @@ class Segment(Generic[KeyT, TimerT]):
         self.queue = queue
 
     def discard(self, timer: TimerT) -> None:
-        """Let go of a timer, and of the dead entries once they outnumber the live ones."""
+        """Let go of a timer; its entry stays behind, dead."""
         timer._entry = 0
         timer._segment = None
         self.queue.live -= 1
         self.dead += 1
         if self.dead * 2 > len(self.heap):
-            self.heap[:] = [entry for entry in self.heap if entry[2]._entry == entry[1]]
-            heapify(self.heap)
-            self.dead = 0
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Let go of the dead entries: called when they outnumber the live ones."""
+        self.heap[:] = [entry for entry in self.heap if entry[2]._entry == entry[1]]
+        heapify(self.heap)
+        self.dead = 0
 
 
 class TimerQueue(Generic[KeyT, TimerT]):
@@ -165,6 +169,8 @@ class TimerQueue(Generic[KeyT, TimerT]):
         timer._entry = 0
         timer._segment = None
         self.live -= 1
+        if segment.dead * 2 > len(segment.heap):
+            segment.sweep()
         return timer
 
     def _first_segment(self) -> Segment[KeyT, TimerT] | None:
