@@ -419,3 +419,37 @@ async def test_cancel_from_a_callback_of_the_event_loop(scheduler: Scheduler, an
     loop.call_soon(callback)
     await done.wait()
     assert await tasks[0] == 7
+
+
+@pytest.mark.parametrize("policy", ["replace", "follow"])
+async def test_a_finalizer_may_want_the_id_that_is_being_taken_over(scheduler: Scheduler, policy: Any) -> None:
+    running: list[int] = []
+
+    class Wanting:
+        def __del__(self) -> None:
+            scheduler.schedule("id", work, 2)
+
+    async def work(number: Any) -> None:
+        running.append(number)
+
+    scheduler.schedule_later(HOUR, "id", work(Wanting()))
+    task = scheduler.schedule("id", work, 1, on_conflict=policy)
+    assert scheduler.tasks["id"] is task
+    await scheduler.join()
+    assert running == [1]
+
+
+@pytest.mark.parametrize("policy", ["keep", "replace", "follow", "error"])
+async def test_a_coroutine_that_is_scheduled_already_is_refused_and_stays(scheduler: Scheduler, policy: Any) -> None:
+    coroutine = value(7)
+    task = scheduler.schedule("id", coroutine)
+    with pytest.raises(ValueError, match="already scheduled as 'id'"):
+        scheduler.schedule("id", coroutine, on_conflict=policy)
+    assert await task == 7
+
+
+async def test_a_task_that_took_over_an_id_goes_to_the_end_of_the_table(scheduler: Scheduler) -> None:
+    for task_id in "abc":
+        scheduler.schedule_later(HOUR, task_id, nothing)
+    scheduler.schedule_later(HOUR, "a", nothing, on_conflict="replace")
+    assert list(scheduler.tasks) == ["b", "c", "a"]

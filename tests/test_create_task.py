@@ -261,3 +261,30 @@ def test_in_a_group_of_a_loop_that_is_shut_down_before_the_first_step() -> None:
     asyncio.run(main())
     gc.collect()
     assert is_closed(coroutine)
+
+
+@pytest.mark.parametrize("group", [asyncio.TaskGroup(), object()])
+async def test_what_is_no_anyio_task_group_is_refused(anyio_backend: Any, group: Any) -> None:
+    coroutine = nothing()
+    with pytest.raises(TypeError, match="task_group must be an anyio task group"):
+        create_task(coroutine, task_group=group)
+    assert is_closed(coroutine)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_in_a_group_a_native_cancellation_that_has_not_arrived_at_the_end(
+    on_asyncio: None, caplog: pytest.LogCaptureFixture, fails: bool
+) -> None:
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        if fails:
+            raise ValueError
+
+    async with anyio.create_task_group() as tg:
+        handle = create_task(work(), task_group=tg)
+        await handle.wait()
+        assert handle.status is (anyio.TaskHandle.Status.FAILED if fails else anyio.TaskHandle.Status.CANCELLED)
+        assert not tg.cancel_scope.cancel_called
+    assert len(caplog.records) == fails

@@ -298,3 +298,84 @@ def test_a_loop_that_is_shut_down_before_the_dispatcher_started() -> None:
         assert not host.done()
 
     asyncio.run(main())
+
+
+async def cancels_itself_last() -> None:
+    cancel_native_task()
+
+
+async def cancels_itself_and_fails() -> None:
+    cancel_native_task()
+    raise ValueError("failed as well")
+
+
+def cancel_native_task() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+@pytest.mark.parametrize(("work", "status"), [(cancels_itself_last, "CANCELLED"), (cancels_itself_and_fails, "FAILED")])
+async def test_a_native_cancellation_that_has_not_arrived_at_the_end(
+    scheduler: Scheduler, anyio_backend_name: str, work: Any, status: str
+) -> None:
+    """It is found through a private attribute of asyncio's tasks: this fails when the attribute goes."""
+    if anyio_backend_name != "asyncio":
+        pytest.skip("trio has no native cancellations")
+    sibling = scheduler.schedule("sibling", forever)
+    assert await outcome(scheduler.schedule("id", work)) == status
+    await others_go_on(scheduler, sibling)
+
+
+async def test_the_dispatcher_does_not_mind_a_native_cancellation(
+    scheduler: Scheduler, anyio_backend_name: str
+) -> None:
+    if anyio_backend_name != "asyncio":
+        pytest.skip("trio has no native cancellations")
+    sibling = scheduler.schedule("sibling", forever)
+    await settle()
+    (dispatcher,) = [task for task in asyncio.all_tasks() if task.get_name() == "anysched dispatcher"]
+    dispatcher.cancel()
+    await others_go_on(scheduler, sibling)
+
+
+def test_a_native_cancellation_before_the_first_step_is_not_silent() -> None:
+    """anyio's task group cancels itself then, and its body, without a word."""
+
+    async def main() -> None:
+        async with Scheduler("test") as scheduler:
+            scheduler.schedule("first", cancel_the_others)
+            scheduler.schedule("victim", forever())
+            await asyncio.sleep(10)
+
+    async def cancel_the_others() -> None:
+        (victim,) = [task for task in asyncio.all_tasks() if task.get_name() == "test_victim"]
+        victim.cancel()
+
+    with pytest.raises(RuntimeError, match="was stopped: one of its tasks was cancelled"):
+        asyncio.run(main())
+
+
+async def test_generator_exit_is_nothing_special(scheduler: Scheduler) -> None:
+    sibling = scheduler.schedule("sibling", forever)
+    assert await outcome(scheduler.schedule("id", fail, GeneratorExit())) == "CANCELLED"
+    await others_go_on(scheduler, sibling)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_log_filter_that_raises_is_no_reason_to_end(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shown: bool
+) -> None:
+    def refuse(record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(logging, "raiseExceptions", shown)
+    logger = logging.getLogger("anysched.test")
+    logger.addFilter(refuse)
+    try:
+        sibling = scheduler.schedule("sibling", forever)
+        assert await outcome(scheduler.schedule("id", fail, ValueError())) == "FAILED"
+        await others_go_on(scheduler, sibling)
+    finally:
+        logger.removeFilter(refuse)
+    assert ("ZeroDivisionError" in capsys.readouterr().err) is shown

@@ -214,3 +214,14 @@ async def test_a_chain_of_tasks_does_not_keep_its_links(scheduler: Scheduler) ->
 async def test_values_pass_through(scheduler: Scheduler) -> None:
     marker = object()
     assert await scheduler.schedule("id", value, marker) is marker
+
+
+def test_statuses_are_equal_to_anyios() -> None:
+    for status in anyio.TaskHandle.Status:
+        ours = ScheduledTask.Status[status.name]
+        assert ours == status
+        assert status == ours
+        assert hash(ours) == hash(status)
+        assert [other for other in anyio.TaskHandle.Status if ours == other] == [status]
+    assert ScheduledTask.Status.RUNNING not in set(anyio.TaskHandle.Status)
+    assert ScheduledTask.Status.PENDING != "pending"

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from anysched import ScheduledTask, Scheduler, SchedulerStatistics
 from support import Gate, fail, forever, is_closed, nothing, outcome, settle, until, value
@@ -671,3 +672,215 @@ async def test_debug_logging_is_not_formatted_when_off(scheduler: Scheduler) -> 
     assert not logging.getLogger("anysched.test").isEnabledFor(logging.DEBUG)
     scheduler.schedule(Unprintable(), nothing())
     await scheduler.join()
+
+
+# Trouble while leaving
+
+
+async def test_a_finalizer_may_cancel_another_task_while_leaving() -> None:
+    class Canceller:
+        def __del__(self) -> None:
+            scheduler.cancel("other")
+
+    async def work(argument: Any) -> None: ...
+
+    async with Scheduler("test") as scheduler:
+        scheduler.schedule_later(HOUR, "id", work(Canceller()))
+        other = scheduler.schedule_later(HOUR, "other", nothing())
+    assert other.status.name == "CANCELLED"
+
+
+async def test_whatever_is_raised_while_leaving_the_task_group_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(self: Scheduler) -> None:
+        raise KeyboardInterrupt
+
+    gate = Gate()
+    with pytest.raises(KeyboardInterrupt):
+        async with Scheduler("test") as scheduler:
+            scheduler.schedule("id", gate)
+            await gate.started.wait()
+            monkeypatch.setattr(Scheduler, "_drop_pending", interrupted)
+    assert gate.ended
+    assert repr(scheduler) == "<Scheduler 'test' closed, 0 tasks>"
+
+
+@pytest.mark.parametrize("leave", [True, False])
+async def test_closing_lets_the_event_loop_through(leave: bool) -> None:
+    turns = 0
+    done = anyio.Event()
+
+    async def other() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            await checkpoint()
+
+    async with anyio.create_task_group() as tg:
+        async with Scheduler("test") as scheduler:
+            tasks = [scheduler.schedule_later(HOUR, number, nothing) for number in range(5000)]
+            tg.start_soon(other)
+            await settle(3)
+            before = turns
+            if not leave:
+                assert await scheduler.close() == tasks
+        done.set()
+    assert turns - before >= 5000 / 500
+    assert {task.status.name for task in tasks} == {"CANCELLED"}
+
+
+async def test_what_falls_due_while_closing_does_not_start() -> None:
+    ran: list[int] = []
+
+    async def work(number: int) -> None:
+        ran.append(number)
+
+    async with Scheduler("test") as scheduler:
+        child = scheduler.child("child")
+        for number in range(2000):
+            child.schedule_later(HOUR, number, nothing)
+        for number in range(2000, 2100):
+            child.schedule(number, work, number)
+        unfinished = await child.close()
+        await settle()
+    assert not ran
+    assert len(unfinished) == 2100
+
+
+async def test_what_falls_due_while_it_is_dropped_does_not_start() -> None:
+    """The dispatcher comes to it between two slices of the dropping."""
+    ran: list[int] = []
+
+    async def work() -> None:
+        ran.append(1)
+
+    async with Scheduler("test") as scheduler:
+        child = scheduler.child("child")
+        for number in range(2000):
+            child.schedule_later(HOUR, number, nothing)
+        task = child.schedule_later(1e-6, "due", work)
+        await child.close()
+        await settle()
+    assert not ran
+    assert task.status.name == "CANCELLED"
+
+
+async def test_run_returns_although_close_was_cancelled() -> None:
+    gate = Gate(stubborn=True)
+    scheduler = Scheduler("test")
+    async with anyio.create_task_group() as tg:
+        await tg.start(scheduler.run)
+        scheduler.schedule("id", gate)
+        await gate.started.wait()
+        with anyio.move_on_after(0.001) as scope:
+            await scheduler.close(grace=HOUR)
+        assert scope.cancelled_caught
+        gate.open.set()
+    assert gate.cancelled
+
+
+async def test_a_task_cannot_enter_its_own_scheduler(scheduler: Scheduler) -> None:
+    """It would wait for itself on leaving, where nothing can reach it."""
+    child = scheduler.child("child")
+
+    async def work() -> None:
+        async with child:
+            raise NotImplementedError
+
+    task = child.schedule("id", work)
+    await task.wait()
+    assert "async with was called in the task" in str(task.exception)
+
+
+async def test_close_returns_what_it_cancelled_although_its_cleanup_failed(scheduler: Scheduler) -> None:
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ValueError
+
+    task = scheduler.schedule("id", work)
+    await settle()
+    assert await scheduler.close() == [task]
+    assert task.status.name == "FAILED"
+
+
+async def test_a_former_task_is_cancelled_when_the_grace_is_over(scheduler: Scheduler) -> None:
+    gate = Gate()
+    former = scheduler.schedule("id", gate)
+    await gate.started.wait()
+    successor = scheduler.schedule("id", nothing, on_conflict="follow")
+    assert await scheduler.close() == [successor, former]
+    assert gate.cancelled
+
+
+@pytest.mark.parametrize("leave", [True, False])
+async def test_a_child_hosted_by_a_task_of_its_parent_closes_with_it(leave: bool) -> None:
+    with anyio.fail_after(5):
+        async with Scheduler("test") as scheduler:
+            child = scheduler.child("child")
+            host = scheduler.schedule("host", child.run)
+            await settle()
+            task = child.schedule_later(HOUR, "id", nothing)
+            if not leave:
+                assert await scheduler.close(grace=math.inf) == [task]
+                assert host.status.name == "FINISHED"
+        assert task.status.name == "CANCELLED"
+
+
+async def test_leaving_a_child_under_a_timeout_waits_for_a_task_that_takes_its_time(scheduler: Scheduler) -> None:
+    ended: list[bool] = []
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.02)
+            ended.append(True)
+
+    with anyio.move_on_after(0.001):
+        async with scheduler.child("child") as child:
+            child.schedule("id", work)
+            await anyio.sleep_forever()
+    assert ended == [True]
+
+
+@pytest.mark.parametrize("name", [None, 5])
+def test_a_child_needs_a_name(name: Any) -> None:
+    with pytest.raises(TypeError, match="name must be a string"):
+        Scheduler("test").child(name)
+
+
+async def test_many_that_wait_for_a_slot_can_leave_before_one_gets_it() -> None:
+    async with Scheduler("test", max_running=1) as scheduler:
+        gate = Gate()
+        scheduler.schedule("first", gate)
+        tasks = [scheduler.schedule(number, value(number)) for number in range(100)]
+        await settle(200)
+        for number in range(40):
+            scheduler.cancel(number)
+        gate.open.set()
+        assert await tasks[40] == 40
+
+
+async def test_the_context_is_copied_at_the_call(scheduler: Scheduler) -> None:
+    context = copy_context()
+    context.run(variable.set, "at the call")
+
+    async def look() -> str:
+        return variable.get()
+
+    task = scheduler.schedule_later(0.001, "id", look, context=context)
+    context.run(variable.set, "later")
+    assert await task == "at the call"
+
+
+async def test_a_pending_task_can_change_clocks_again_and_again(scheduler: Scheduler) -> None:
+    tasks = [scheduler.schedule_later(HOUR + number, number, value(number)) for number in range(50)]
+    for number in range(50):
+        assert scheduler.reschedule_at(datetime(2100, 1, 1), number)
+    for number in range(0, 50, 2):
+        assert scheduler.reschedule_later(HOUR, number)
+    for number in range(50):
+        assert scheduler.reschedule_at(datetime(2000, 1, 1), number)
+    assert [await task for task in tasks] == list(range(50))

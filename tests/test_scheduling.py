@@ -75,6 +75,7 @@ def test_construction_needs_no_event_loop() -> None:
     [
         ({"name": 1}, TypeError),
         ({"name": "x", "max_running": 1.5}, TypeError),
+        ({"name": "x", "max_running": True}, TypeError),
         ({"name": "x", "max_running": 0}, ValueError),
     ],
 )
@@ -698,3 +699,18 @@ async def test_debug_records_carry_the_scheduler_and_the_id(
     ]  # fmt: skip
     assert {record.levelname for record in caplog.records} == {"DEBUG"}
     assert {(record.scheduler, record.task_id) for record in caplog.records} == {("test", "id")}  # type: ignore[attr-defined]
+
+
+def test_bad_input_is_refused_also_when_there_is_nothing_to_reschedule() -> None:
+    scheduler = Scheduler("test")
+    with pytest.raises(TypeError, match="delay must be"):
+        scheduler.reschedule_later("x", "id")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="time must be"):
+        scheduler.reschedule_at(5, "id")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="unhashable"):
+        scheduler.reschedule_later(5, [])  # type: ignore[arg-type]
+
+
+async def test_a_bad_grace_is_called_a_grace(scheduler: Scheduler) -> None:
+    with pytest.raises(TypeError, match="grace must be"):
+        await scheduler.close("x")  # type: ignore[arg-type]

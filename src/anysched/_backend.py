@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
-__all__ = ["Backend", "current_backend", "inside_task"]
+__all__ = ["Backend", "current_backend", "inside_task", "take_cancellation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Backend:
         starts_per_turn: How many tasks may be started before the event loop is let through. asyncio runs what becomes
             runnable in order, so this only has to be small enough for the other tasks. trio shuffles what becomes
             runnable in one turn, so that each start needs a turn of its own if the order is to hold.
+        cancellation_left: Tells whether a native task has been cancelled and not been told yet. On asyncio it would be
+            told when it ends, and its task group be cancelled with it.
     """
 
     monotonic: Callable[[], float]
@@ -31,6 +34,7 @@ class Backend:
     current_task: Callable[[], Any]
     cancelled: type[BaseException]
     starts_per_turn: int
+    cancellation_left: Callable[[Any], bool]
 
 
 def current_backend() -> Backend:
@@ -44,12 +48,24 @@ def current_backend() -> Backend:
         from trio import lowlevel
 
         clock = lowlevel.current_clock()
-        return Backend(clock.current_time, clock, lowlevel.current_task, cancelled, starts_per_turn=1)
+        return Backend(clock.current_time, clock, lowlevel.current_task, cancelled, 1, lambda _: False)
 
     import asyncio
 
     loop = asyncio.get_running_loop()
-    return Backend(loop.time, loop, asyncio.current_task, cancelled, starts_per_turn=16)
+    # A private attribute, as anyio reads it: there is no other way to know. A test fails when it goes.
+    return Backend(
+        loop.time, loop, asyncio.current_task, cancelled, 16, lambda task: getattr(task, "_must_cancel", False)
+    )
+
+
+async def take_cancellation() -> BaseException | None:
+    """Wait for the cancellation that is left, and return it."""
+    try:
+        await anyio.lowlevel.cancel_shielded_checkpoint()
+    except anyio.get_cancelled_exc_class() as cancellation:
+        return cancellation
+    return None  # something else has taken it
 
 
 def inside_task(host: object) -> bool:

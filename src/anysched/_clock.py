@@ -134,8 +134,12 @@ def due_at(clock: Clock, time: datetime) -> float:
     return due_ns if due_ns > clock.time_ns() else clock.monotonic()
 
 
-def seconds_from_delay(delay: float | timedelta) -> float:
+def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
     """Return a delay in seconds.
+
+    Args:
+        delay: In seconds, or a `timedelta`.
+        name: What the errors call it.
 
     Raises:
         TypeError: if it is neither a number nor a `timedelta`.
@@ -147,13 +151,13 @@ def seconds_from_delay(delay: float | timedelta) -> float:
         return delay.total_seconds()
     # Any real number will do (NumPy's, Decimal, Fraction), but not a string, which float() would take as well.
     if not hasattr(delay, "__float__") and not hasattr(delay, "__index__"):
-        raise TypeError(f"delay must be a number of seconds or a timedelta, not {type(delay).__name__}: {delay!r}")
+        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {type(delay).__name__}: {delay!r}")
     try:
         seconds = float(delay)
     except OverflowError:
         seconds = math.inf
     if not math.isfinite(seconds):
-        raise ValueError(f"delay must be a finite number of seconds, not {delay!r}")
+        raise ValueError(f"{name} must be a finite number of seconds, not {delay!r}")
     return seconds
 
 

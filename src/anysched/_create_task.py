@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import anyio
 from anyio.abc import TaskGroup
 
+from ._backend import current_backend, take_cancellation
 from ._coroutines import Deferred, check_work, close_unstarted, is_coroutine
 from ._task import is_fatal, split_failure
 
@@ -86,6 +87,8 @@ def create_task(
             return _create_asyncio_task(coro, suppressed_exceptions, event_loop, kwargs)
         if event_loop is not None:
             raise TypeError("pass an event_loop or a task_group, not both")
+        if not isinstance(task_group, TaskGroup):
+            raise TypeError(f"task_group must be an anyio task group, not {type(task_group).__name__}")
         return _create_group_task(coro, suppressed_exceptions, task_group, kwargs)
     except BaseException:
         close_unstarted(coro)
@@ -128,19 +131,24 @@ def _create_group_task(
     kwargs: dict[str, Any],
 ) -> anyio.TaskHandle[T]:
     async def run() -> T | None:
+        backend = current_backend()
+        value: T | None = None
         try:
-            return await coro
+            value = await coro
         except BaseException as exception:
             if is_fatal(exception):
                 raise
-            failure, _ = split_failure(exception, anyio.get_cancelled_exc_class())
+            failure, _ = split_failure(exception, backend.cancelled)
             if failure is not None:
                 _log_failure(failure, suppressed, handle.name)
             # The exception must not leave from here, or the group would be cancelled; but the handle must tell of it, and
             # anyio offers no other way. (Not only a failure: on asyncio, a cancellation that nobody asked for would cancel
             # the group, too.)
             handle._exception = exception
-            return None
+        if backend.cancellation_left(backend.current_task()):
+            arrived = await take_cancellation()
+            handle._exception = handle._exception or arrived
+        return value
 
     name = kwargs.pop("name", None) or getattr(coro, "__qualname__", repr(coro))
     handle: anyio.TaskHandle[T] = task_group.create_task(Deferred(run, coro), name=name, **kwargs)

@@ -6,12 +6,13 @@ import math
 import threading
 from collections.abc import Callable
 from itertools import count
+from types import TracebackType
 from typing import Any, Self
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from ._backend import Backend, current_backend, inside_task
+from ._backend import Backend, current_backend, inside_task, take_cancellation
 from ._clock import TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
 from ._coroutines import Deferred
 from ._task import ScheduledTask, Status, is_fatal, sole_exception, split_failure
@@ -62,6 +63,7 @@ class Dispatcher:
         self._backend: Backend = current_backend()
         self.clock: Clock = clock_of(self._backend)
         self._closed_at: tuple[float, int] | None = None
+        self._cancelled = self._stopped_from_outside = False
 
         # One number for each scheduling call, one turn for each task that falls due.
         self._next_number = count(1).__next__
@@ -83,13 +85,22 @@ class Dispatcher:
         self._group.create_task(Deferred(self._loop), name="anysched dispatcher")
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def cancel(self) -> None:
+        """Cancel all tasks, and start no more."""
+        if not self._cancelled:
+            self._cancelled = True
+            self._stopped_from_outside = self._group.cancel_scope.cancel_called
+            self._group.cancel_scope.cancel()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Cancel all tasks and wait for their end.
 
         What leaves from here are only the `KeyboardInterrupt` or `SystemExit` of a task, as itself if it is the only one. The
         exception of the ``async with`` body is none of the group's business: it would come out wrapped.
         """
-        self._group.cancel_scope.cancel()
+        self.cancel()
         fatal: BaseException | None = None
         try:
             await self._group.__aexit__(None, None, None)
@@ -99,6 +110,11 @@ class Dispatcher:
             self._closed_at = self.clock.monotonic(), self.clock.time_ns()
         if fatal is not None:
             raise fatal
+        if self._stopped_from_outside and (exc_type is None or issubclass(exc_type, self._backend.cancelled)):
+            # anyio's task group has cancelled itself, silently, and the body with it. Nothing else can do that.
+            raise RuntimeError(
+                "the scheduler was stopped: one of its tasks was cancelled through the event loop before its first step"
+            )
 
     def check_thread(self) -> None:
         """Refuse a call from another thread.
@@ -155,10 +171,15 @@ class Dispatcher:
     async def _loop(self) -> None:
         try:
             while True:
-                if self._start_due():
-                    await checkpoint()
-                else:
-                    await self._sleep()
+                try:
+                    if self._start_due():
+                        await checkpoint()
+                    else:
+                        await self._sleep()
+                except self._backend.cancelled:
+                    # A cancellation that nobody asked for, by `asyncio.Task.cancel`, is none of the tasks' concern.
+                    if anyio.current_effective_deadline() == -math.inf:
+                        raise
         finally:
             self._stopped()
 
@@ -238,8 +259,8 @@ class Dispatcher:
 
     async def _execute(self, task: ScheduledTask[Any], run: TaskRun) -> None:
         """Run a task to its end. Nothing that it raises leaves from here, unless it is to end the process."""
-        if task._run is not run:
-            return  # dropped or postponed after it was handed over: it has not started
+        if task._run is not run or task._owner.closing:
+            return  # dropped or postponed after it was handed over, or about to be dropped: it has not started
         if anyio.current_effective_deadline() == -math.inf:
             task.cancel()  # cancelled from outside of the scheduler before its first step: neither
             return
@@ -249,18 +270,21 @@ class Dispatcher:
         outcome: object = None
         failure: BaseException | None = None
         try:
-            outcome = await task._begin()
-            status = Status.FINISHED
-        except BaseException as exception:
-            failure, cancelled = split_failure(exception, self._backend.cancelled)
-            if is_fatal(exception):
-                outcome = exception
-                failure = None  # whoever ends the process reports it
-                raise
-            # A cancellation that nobody asked for (a cancelled future, `asyncio.current_task().cancel()`) would cancel the
-            # whole group if it left from here. One that was asked for has done its work. Both end here.
-            status = Status.CANCELLED if cancelled else Status.FAILED
-            outcome = failure
+            try:
+                outcome = await task._begin()
+                status = Status.FINISHED
+            except BaseException as exception:
+                failure, cancelled = split_failure(exception, self._backend.cancelled)
+                if is_fatal(exception):
+                    outcome = exception
+                    failure = None  # whoever ends the process reports it
+                    raise
+                # A cancellation that nobody asked for (a cancelled future, `asyncio.current_task().cancel()`) would
+                # cancel the whole group if it left from here. One that was asked for has done its work. Both end here.
+                status = Status.CANCELLED if cancelled else Status.FAILED
+                outcome = failure
+            if self._backend.cancellation_left(run.host) and await take_cancellation() and status is Status.FINISHED:
+                status, outcome = Status.CANCELLED, None
         finally:
             task._end(status, outcome)
             task._owner.ended(task, failure)

@@ -25,6 +25,7 @@ class Lane:
         ended: Called when a task that ran has ended, with its failure, if any.
 
     Attributes:
+        closing: Whether no more tasks are to start.
         dispatcher: Who starts the tasks, once the scheduler runs.
         formers: The tasks that run on although their ID has been freed or taken over.
         running: How many tasks run.
@@ -44,6 +45,7 @@ class Lane:
         self.cancel = cancel
         self._ended = ended
         self.dispatcher: Dispatcher | None = None
+        self.closing = False
         self.running = 0
         self.started = 0
         self.totals = {Status.FINISHED: 0, Status.FAILED: 0, Status.CANCELLED: 0}
@@ -60,7 +62,7 @@ class Lane:
         if isinstance(when, float):
             assert self.dispatcher is not None
             now, now_ns = self.dispatcher.now()
-            when = now_ns + round(min(when - now, LONGEST_DELAY) * 1e9)
+            when = now_ns + round(min(when - now, LONGEST_DELAY) * 1e6) * 1_000  # what a datetime can express
         return datetime_from_ns(when)
 
     def check_wait(self, task: ScheduledTask[Any]) -> None:
@@ -79,6 +81,8 @@ class Lane:
 
     def admit(self, task: ScheduledTask[Any]) -> bool:
         """Tell whether a task that is due may start; if not, it waits here and is handed back when it may."""
+        if self.closing:
+            return False  # about to be dropped
         if task._task_id in self.formers:
             self._blocked[task._task_id] = task
             return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import time
+import traceback
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -14,10 +16,10 @@ from weakref import WeakSet
 
 import anyio
 from anyio.abc import TaskStatus
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
-from ._clock import Clock, due_after, due_at, seconds_from_delay
-from ._coroutines import Work, check_work, close_unstarted
+from ._clock import Clock, SystemClock, due_after, due_at, seconds_from_delay
+from ._coroutines import Work, check_work, close_unstarted, is_coroutine
 from ._dispatcher import Dispatcher
 from ._exceptions import DuplicateTaskError
 from ._lane import Lane
@@ -31,6 +33,9 @@ Ts = TypeVarTuple("Ts")
 
 OnConflict = Literal["keep", "replace", "follow", "error"]
 """What to do when the ID is held; see `Scheduler.schedule`."""
+
+DROPS_PER_TURN = 500
+"""How many tasks are dropped on closing before the event loop is let through."""
 
 _POLICIES = frozenset({"keep", "replace", "follow", "error"})
 
@@ -91,7 +96,7 @@ class Scheduler:
     def __init__(self, name: str, *, max_running: int | None = None) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
-        if max_running is not None and not isinstance(max_running, int):
+        if max_running is not None and (isinstance(max_running, bool) or not isinstance(max_running, int)):
             raise TypeError(f"max_running must be an integer or None, not {type(max_running).__name__}")
         if max_running is not None and max_running < 1:
             raise ValueError(f"max_running must be at least 1, not {max_running}")
@@ -175,7 +180,7 @@ class Scheduler:
         """Start a coroutine soon, but not before this call has returned.
 
         Args:
-            task_id: The ID, any hashable object. It is held until the task ends or is cancelled.
+            task_id: The ID, any hashable object that does not change. It is held until the task ends or is cancelled.
             coroutine: A coroutine that has not started, or a function that returns one. The function is called when the
                 task starts: until then there is less in memory, and nothing to close.
             args: The positional arguments for the function.
@@ -337,6 +342,7 @@ class Scheduler:
         context: Context | None,
     ) -> ScheduledTask[Any]:
         # All that can be refused is refused before anything changes.
+        holder: ScheduledTask[Any] | None = None
         try:
             check_work(work, args)
             dispatcher = self._running_dispatcher()
@@ -350,32 +356,36 @@ class Scheduler:
             else:
                 raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__}")
             holder = self._tasks.get(task_id)
+            if holder is not None and holder._work is work and is_coroutine(work):
+                raise ValueError(f"this coroutine is already scheduled as {task_id!r}: {work!r}")
             if holder is not None and on_conflict == "error":
                 raise DuplicateTaskError(self._name, task_id)
         except BaseException:
-            close_unstarted(work)
-            raise
-        if holder is not None:
-            inside = current_scheduled_task() is holder
-            if on_conflict == "keep":
+            if holder is None or holder._work is not work:
                 close_unstarted(work)
-                self._log_kept(task_id, inside)
-                return holder
-            self._vacate(holder, interrupt=on_conflict == "replace" and not inside)
+            raise
+        inside = holder is not None and current_scheduled_task() is holder
+        if holder is not None and on_conflict == "keep":
+            close_unstarted(work)
+            self._log_kept(task_id, inside)
+            return holder
         task: ScheduledTask[Any] = ScheduledTask(self._lane, task_id, work, args, context)
+        if holder is not None:
+            del self._tasks[task_id]  # the new one goes to the end of the table
         self._tasks[task_id] = task
         dispatcher.add(task, when)
+        if holder is not None:
+            # Now that the ID is taken: closing a coroutine may run finalizers, and these may want the ID, too.
+            self._let_go(holder, interrupt=on_conflict == "replace" and not inside)
         self._debug("Scheduled task %r.", task_id)
         return task
 
     def _reschedule(self, due: Callable[[Clock, M], float], moment: M, task_id: Hashable) -> bool:
+        self._check_thread()
         dispatcher = self._dispatcher
-        if dispatcher is None:
-            return False
-        dispatcher.check_thread()
-        when = due(dispatcher.clock, moment)
+        when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
         task = self._tasks.get(task_id)
-        if task is None or task._status is not Status.PENDING:
+        if dispatcher is None or task is None or task._status is not Status.PENDING:
             return False
         if task._turn:
             self._lane.withdraw(task)
@@ -386,11 +396,11 @@ class Scheduler:
     def _running_dispatcher(self) -> Dispatcher:
         dispatcher = self._dispatcher
         if dispatcher is None:
-            advice = (
-                "enter it first: `async with scheduler:`, or start `scheduler.run` in a task"
-                if self._state == "new"
-                else "a scheduler cannot be entered again: make a new one"
-            )
+            advice = {
+                "new": "enter it first: `async with scheduler:`, or `await task_group.start(scheduler.run)`",
+                "closing": "it takes no more tasks",
+                "closed": "it cannot be entered again: make a new one",
+            }.get(self._state)
             raise RuntimeError(f"the scheduler {self._name!r} is not running ({self._state}); {advice}")
         dispatcher.check_thread()
         return dispatcher
@@ -444,8 +454,12 @@ class Scheduler:
             task._interrupt()
 
     def _vacate(self, holder: ScheduledTask[Any], *, interrupt: bool) -> None:
-        """Free an ID. A pending holder is dropped; a running one runs on without it, to its end or to the next checkpoint."""
+        """Free an ID."""
         del self._tasks[holder._task_id]
+        self._let_go(holder, interrupt=interrupt)
+
+    def _let_go(self, holder: ScheduledTask[Any], *, interrupt: bool) -> None:
+        """Let go of a task that has lost its ID: a pending one is dropped, a running one runs on to its end."""
         if holder._status is Status.PENDING:
             self._lane.drop(holder)
             self._check_idle()
@@ -460,7 +474,11 @@ class Scheduler:
             del self._tasks[task._task_id]
         self._check_idle()
         if failure is not None:
-            self._log.error("Error in task %r!", task._task_id, exc_info=failure, extra=self._extra(task._task_id))
+            try:
+                self._log.error("Error in task %r!", task._task_id, exc_info=failure, extra=self._extra(task._task_id))
+            except Exception:  # in a handler or filter: no reason to end the other tasks
+                if logging.raiseExceptions:
+                    traceback.print_exc()
 
     # Logging
 
@@ -499,6 +517,8 @@ class Scheduler:
         """
         if self._state in ("closing", "closed"):
             raise RuntimeError(f"the scheduler {self._name!r} is {self._state}: it can have no more children")
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
         child = Scheduler(f"{self._name}.{name}", max_running=max_running)
         child._parent = self
         self._children.add(child)
@@ -516,24 +536,31 @@ class Scheduler:
             self._open(dispatcher)
         else:
             self._running_dispatcher()
+            self._check_outside("async with", self._family())
             self._entered = True
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._refuse()
+        dispatcher = self._lane.dispatcher
+        assert dispatcher is not None
         try:
+            self._refuse()
             if self._parent is None:
-                assert self._lane.dispatcher is not None
-                await self._lane.dispatcher.__aexit__()
-            else:
-                for task in self._running():
-                    task._interrupt()
-                with anyio.CancelScope(shield=True):
+                dispatcher.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._drop_pending()
+                if self._parent is not None:
+                    for task in self._running():
+                        task._interrupt()
                     await self._settle()
         finally:
-            self._finish()
+            try:
+                if self._parent is None:
+                    await dispatcher.__aexit__(exc_type, exc_value, traceback)
+            finally:
+                self._finish()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Host the scheduler in a task of its own, until that task is cancelled or the scheduler closed.
@@ -549,9 +576,9 @@ class Scheduler:
         """Wait until no ID is held and nothing is unwinding.
 
         Raises:
-            RuntimeError: if called from one of the tasks to wait for.
+            RuntimeError: if called from one of the tasks to wait for. (Longer ways to wait for oneself are not found.)
         """
-        self._check_outside("join")
+        self._check_outside("join()", [self])
         await checkpoint()
         await self._wait_idle()
 
@@ -560,30 +587,41 @@ class Scheduler:
 
         Args:
             grace: How long the running tasks may take, in seconds or as a `timedelta`; `math.inf` for no limit. Those
-                that have not ended by then are cancelled, and awaited.
+                that have not ended by then are cancelled, and awaited. (A task that schedules another one meanwhile
+                gets a `RuntimeError`.) If this call is cancelled, so are they, at once.
 
         Returns:
             The tasks that did not finish, so that they can be stored: those dropped, with their due times, and those
-            cancelled.
+            cancelled, unless they finished all the same.
 
         Raises:
             RuntimeError: if called from one of the tasks to wait for.
             TypeError: if the grace is neither a number nor a `timedelta`.
             ValueError: if it is NaN.
         """
-        seconds = math.inf if grace == math.inf else max(seconds_from_delay(grace), 0)
-        self._check_outside("close")
-        dropped = self._refuse()
+        seconds = math.inf if grace == math.inf else max(seconds_from_delay(grace, "grace"), 0)
+        self._check_outside("close()", self._family())
+        deadline = anyio.current_time() + seconds
+        self._refuse()
         running = self._running()
         try:
-            with anyio.move_on_after(seconds):
+            dropped = await self._drop_pending()
+            with anyio.CancelScope(deadline=deadline):
                 await self._settle()
-        finally:
-            for task in running:
+            late = [task for task in running if task._status is Status.RUNNING]
+            for task in late:
                 task._interrupt()
-        await self._settle()
-        self._finish()
-        return dropped + [task for task in running if task._status is Status.CANCELLED]
+            await self._settle()
+        finally:
+            for task in running:  # cancelled itself, it cannot wait, but it leaves nothing running on
+                task._interrupt()
+            self._finish()
+        cancelled = [
+            task
+            for task in running
+            if task._status is Status.CANCELLED or (task in late and task._status is not Status.FINISHED)
+        ]
+        return dropped + cancelled
 
     def _open(self, dispatcher: Dispatcher) -> None:
         for scheduler in self._family():
@@ -591,17 +629,25 @@ class Scheduler:
                 scheduler._state = "running"
                 scheduler._dispatcher = scheduler._lane.dispatcher = dispatcher
 
-    def _refuse(self) -> list[ScheduledTask[Any]]:
-        """Take no more tasks, drop the pending ones, and return these; also called when the dispatcher has stopped."""
-        dropped: list[ScheduledTask[Any]] = []
+    def _refuse(self) -> None:
+        """Take and start no more tasks; also called when the dispatcher has stopped."""
         for scheduler in self._family():
             if scheduler._state != "closed":
                 scheduler._state = "closing"
             scheduler._dispatcher = None
-            pending = [task for task in scheduler._tasks.values() if task._status is Status.PENDING]
-            for task in pending:
-                scheduler._vacate(task, interrupt=False)
-            dropped += pending
+            scheduler._lane.closing = True
+
+    async def _drop_pending(self) -> list[ScheduledTask[Any]]:
+        """Drop what has not started, and return it. There may be a million: the event loop is let through in between."""
+        dropped: list[ScheduledTask[Any]] = []
+        for scheduler in self._family():
+            for task in list(scheduler._tasks.values()):
+                # Somebody else may have cancelled it meanwhile.
+                if task._status is Status.PENDING and scheduler._tasks.get(task._task_id) is task:
+                    scheduler._vacate(task, interrupt=False)
+                    dropped.append(task)
+                    if len(dropped) % DROPS_PER_TURN == 0:
+                        await cancel_shielded_checkpoint()
         return dropped
 
     def _finish(self) -> None:
@@ -629,8 +675,9 @@ class Scheduler:
     async def _settle(self) -> None:
         """Wait until no ID is held in the family, and nothing unwinds."""
         await checkpoint()
-        for scheduler in self._family():
+        for scheduler in reversed(self._family()):
             await scheduler._wait_idle()
+            scheduler._closed.set()  # the child may be hosted by a task of its parent
 
     async def _wait_idle(self) -> None:
         while self._tasks or self._lane.formers:
@@ -643,15 +690,14 @@ class Scheduler:
             self._idle.set()
             self._idle = None
 
-    def _check_outside(self, method: str) -> None:
+    def _check_outside(self, method: str, family: list[Scheduler]) -> None:
         """Refuse to wait for the caller, and from another thread."""
         self._check_thread()
         caller = current_scheduled_task()
         if caller is None or caller._run is None:
             return
-        family = [self] if method == "join" else self._family()
         if any(caller._owner is scheduler._lane for scheduler in family) and caller._run.is_caller():
             raise RuntimeError(
-                f"{method}() was called from the task {caller.name!r}, for which it would wait forever; "
-                "call it from a task that the scheduler does not run"
+                f"{method} was called in the task {caller.name!r}, for which it would wait forever; "
+                "call it in a task that the scheduler does not run"
             )

@@ -39,6 +39,9 @@ class Owner(Protocol):
         """Raise `RuntimeError` if the caller would wait for a task that waits for the caller."""
         ...
 
+    closing: bool
+    """Whether no more tasks are to start: those that are pending are being dropped."""
+
     def admit(self, task: ScheduledTask[Any], /) -> bool:
         """Tell whether a task that is due may start; one that may not is handed back when it may."""
         ...
@@ -79,6 +82,17 @@ class Status(Enum):
     """Its coroutine raised an exception."""
     CANCELLED = "cancelled"
     """It was cancelled, before it started or while it ran."""
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether this is the same status, also where the other one is anyio's.
+
+        Code that is written for anyio's handles would otherwise find them unequal without a word.
+        """
+        if isinstance(other, anyio.TaskHandle.Status):
+            return self.name == other.name
+        return self is other
+
+    __hash__ = Enum.__hash__  # by the name, as anyio's
 
 
 _Status: TypeAlias = Status
@@ -198,7 +212,8 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Wait until the task has ended, no matter how.
 
         Raises:
-            RuntimeError: if the caller is the task itself, or its former holder of the ID, which it waits for.
+            RuntimeError: if the caller is the task itself, or a child task of it in anyio's task groups; or the former
+                holder of the ID, for whose end the task waits. (Longer ways to wait for oneself are not found.)
         """
         if self._status not in _ALIVE:
             await checkpoint()
@@ -291,15 +306,16 @@ def split_failure(exception: BaseException, cancelled: type[BaseException]) -> t
         group = cast("BaseExceptionGroup[BaseException]", exception)
         cancellation, failure = group.split(cancelled)
         return (group, False) if cancellation is None else (failure, True)
-    return (None, True) if isinstance(exception, cancelled) else (exception, False)
+    # The coroutine of a task is closed (`GeneratorExit`) when its event loop is gone.
+    return (None, True) if isinstance(exception, (cancelled, GeneratorExit)) else (exception, False)
 
 
 def is_fatal(exception: BaseException) -> bool:
-    """Tell whether an exception is to leave the scheduler: a request to end the process, or to close the coroutine."""
+    """Tell whether an exception is a request to end the process, which leaves the scheduler."""
     if isinstance(exception, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", exception)
         return group.subgroup((KeyboardInterrupt, SystemExit)) is not None
-    return isinstance(exception, (KeyboardInterrupt, SystemExit, GeneratorExit))
+    return isinstance(exception, (KeyboardInterrupt, SystemExit))
 
 
 def sole_exception(group: BaseExceptionGroup[BaseException]) -> BaseException:
