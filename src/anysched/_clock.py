@@ -24,6 +24,7 @@ __all__ = [
     "Clock",
     "SystemClock",
     "bind_clock",
+    "bound_clock",
     "clock_of",
     "datetime_from_ns",
     "due_after",
@@ -66,6 +67,16 @@ class Clock(Protocol):
         """How long the wall clock may go unread while a task waits for it, in seconds."""
         ...
 
+    def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
+        """Have ``stepped`` called whenever the wall clock has been set, if this clock can tell.
+
+        It is called in the thread of the event loop, between the steps of its tasks or in one of them.
+
+        Returns:
+            What ends the subscription.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SystemClock:
@@ -75,6 +86,10 @@ class SystemClock:
     monotonic: Callable[[], float]
     time_ns: Callable[[], int] = time.time_ns
     recheck_interval: float = RECHECK_INTERVAL
+
+    def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
+        """Do nothing: nobody tells when the machine's clock is set. The re-check finds it."""
+        return lambda: None
 
 
 _bound: WeakKeyDictionary[object, Clock] = WeakKeyDictionary()
@@ -90,9 +105,14 @@ def bind_clock(timekeeper: object, clock: Clock) -> None:
     _bound[timekeeper] = clock
 
 
+def bound_clock(timekeeper: object) -> Clock | None:
+    """Return the clock that was bound to an asyncio event loop or to trio's clock, if any."""
+    return _bound.get(timekeeper)
+
+
 def clock_of(backend: Backend) -> Clock:
     """Return the clock of the running event loop: the one bound to it, or the system's."""
-    bound = _bound.get(backend.timekeeper)
+    bound = bound_clock(backend.timekeeper)
     return SystemClock(backend.monotonic) if bound is None else bound
 
 

@@ -169,6 +169,7 @@ class Dispatcher:
     # The loop
 
     async def _loop(self) -> None:
+        unsubscribe = self.clock.subscribe(self._wake)
         try:
             while True:
                 try:
@@ -181,6 +182,7 @@ class Dispatcher:
                     if anyio.current_effective_deadline() == -math.inf:
                         raise
         finally:
+            unsubscribe()
             self._stopped()
 
     async def _sleep(self) -> None:
