@@ -1,0 +1,37 @@
+"""The pytest plugin: fixtures for virtual time. It is loaded with pytest, and does nothing until a fixture is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from ._virtual._clock import VirtualClock
+
+__all__ = ["virtual_anyio_backend", "virtual_clock"]
+
+
+# Of module scope, as anyio's own, so that Hypothesis accepts it, and async fixtures of a module can use it.
+@pytest.fixture(scope="module", params=["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
+def virtual_anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """A backend in virtual time, asyncio and trio in turn, to be imported under the name ``anyio_backend``."""
+    from ._virtual._clock import VirtualClock
+
+    return VirtualClock().backend(request.param)
+
+
+@pytest.fixture
+def virtual_clock(anyio_backend: object) -> Iterator[VirtualClock]:
+    """The virtual clock of the test's event loop, which an ``anyio_backend`` in virtual time must provide.
+
+    ``autojump`` is reset after the test.
+    """
+    from ._virtual._clock import VirtualClock
+
+    clock = VirtualClock.of_backend(anyio_backend)
+    autojump = clock.autojump
+    yield clock
+    clock.autojump = autojump
