@@ -20,19 +20,22 @@ __all__ = ["VirtualEventLoop"]
 class VirtualSelector(selectors.DefaultSelector):
     """A selector that asks what to do before it waits."""
 
-    before_turn: Callable[[], object]
-    """Called in each turn in which the event loop has something to do."""
+    busy: Callable[[], object]
+    """Called when the event loop has something to do."""
     idle: Callable[[], float]
     """Called when there is nothing to do; returns for how many real seconds to wait."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the I/O that is ready. The timeout is virtual: it only tells whether the event loop is idle."""
         ready = super().select(0)
-        if ready or (timeout is not None and timeout <= 0):
-            self.before_turn()
-            return ready
-        seconds = self.idle()
-        return super().select(None if seconds == math.inf else seconds) if seconds else ready
+        if not ready and (timeout is None or timeout > 0):
+            seconds = self.idle()
+            if seconds:
+                ready = super().select(None if seconds == math.inf else seconds)
+            if not ready:
+                return ready
+        self.busy()
+        return ready
 
 
 @final
@@ -53,7 +56,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         self._timeline = timeline
         self._executor_jobs = 0
         selector = VirtualSelector()
-        selector.before_turn = self._before_turn
+        selector.busy = self._busy
         selector.idle = self._idle
         super().__init__(selector)
         try:
@@ -87,9 +90,9 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def _end_job(self, _: object) -> None:
         self._executor_jobs -= 1
 
-    def _before_turn(self) -> None:
-        if self._timeline.busy():
-            error = self._timeline.blame(self._deadline(), self._threads(), self._runnable())
+    def _busy(self) -> None:
+        if self._timeline.busy(self._threads):
+            error = self._timeline.blame(self._runnable())
             if error is not None:
                 # From here it ends the run of the event loop. asyncio offers no way to raise it in the task that is to blame.
                 raise error

@@ -55,9 +55,9 @@ class VirtualClock:
             by default: steps of the clock are announced. Pass 30 to have them poll, as they do in real time.
         thread_timeout: For how long, in real seconds, worker threads may hold time while nothing else happens. A thread that
             itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
-        busy_limit: How many turns the event loop may take without becoming idle, while somebody waits for time to
-            move, before `NeverIdleError` is raised. It is raised by the waiting call (`advance`, `travel_to`, `settle`); with
-            ``autojump`` and no such call, on asyncio it ends the run, and on trio it is raised in the task that keeps yielding.
+        busy_limit: How many turns in a row the event loop may take without becoming idle, before `NeverIdleError` is
+            raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one. If not, on
+            asyncio it ends the run, and on trio it is raised in the task that keeps yielding.
 
     Raises:
         TypeError: if an argument is of the wrong type.

@@ -68,7 +68,7 @@ class Timeline:
         autojump: Whether time jumps to the next deadline by itself when there is nothing to do.
         recheck_interval: How long the wall clock may go unread, in seconds.
         thread_timeout: For how many real seconds, in which nothing else happens, worker threads may hold time.
-        busy_limit: How many turns the event loop may take without being idle, while somebody waits for time to move.
+        busy_limit: How many turns the event loop may take without being idle.
 
     Attributes:
         holds: For each present hold, the native task that asked for it, or `None`.
@@ -220,7 +220,6 @@ class Timeline:
 
     def _patience(self, threads: int) -> float:
         """Return for how many real seconds the worker threads still hold time."""
-        self._given_up = min(self._given_up, threads)
         if threads > self._given_up:
             now = time.perf_counter()
             if self._threads_since is None:
@@ -232,30 +231,38 @@ class Timeline:
         self._threads_since = None
         return 0.0
 
-    def busy(self) -> bool:
-        """Take note of a turn in which something could run; tell whether there were too many of these in a row."""
-        self._turns += 1
+    def stirred(self) -> None:
+        """Take note that the wait for I/O has ended before its time: something happened."""
         self._threads_since = None
-        return self._turns > self.busy_limit
 
-    def blame(self, deadline: float, threads: int, tasks: tuple[str, ...]) -> NeverIdleError | None:
-        """Tell whoever waits for time to move that it cannot, after too many busy turns.
+    def busy(self, threads: Callable[[], int]) -> bool:
+        """Take note of a turn in which something could run; tell whether there were too many in a row.
 
         Args:
-            deadline: The next moment for which the event loop has set itself a timer, or infinity.
-            threads: How many worker threads are at work for the event loop.
+            threads: Returns how many worker threads are at work for the event loop.
+        """
+        self.stirred()
+        if self._given_up:
+            self._given_up = min(self._given_up, threads())  # who comes after them is not given up
+        self._turns += 1
+        if self._turns > self.busy_limit:
+            if not self.holds and not threads():
+                return True
+            self._turns = 0  # real I/O and threads take real time, and may be polled for
+        return False
+
+    def blame(self, tasks: tuple[str, ...]) -> NeverIdleError | None:
+        """Tell whoever waits for time to move that the event loop is never idle.
+
+        Args:
             tasks: The names of the tasks that seem to be to blame.
 
         Returns:
-            An error for the event loop to raise, if time was to jump by itself.
+            An error for the event loop to raise, if nobody waits who could raise it.
         """
         turns, self._turns = self._turns, 0
-        if threads:
-            return None  # what they do, takes real time, and may be waited for like this
-        waiters = self._ripe() if self.holds else list(self._waiters)
+        waiters = list(self._waiters)
         for waiter in waiters:
             waiter.error = NeverIdleError(turns, tasks)
         self._wake(waiters)
-        if waiters or self.holds or not self.autojump or deadline == math.inf:
-            return None
-        return NeverIdleError(turns, tasks)
+        return None if waiters else NeverIdleError(turns, tasks)

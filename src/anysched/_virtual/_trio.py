@@ -6,7 +6,7 @@ from collections import Counter
 from typing import final
 
 from trio.abc import Instrument
-from trio.lowlevel import Task, add_instrument, current_statistics, remove_instrument
+from trio.lowlevel import Task, add_instrument, remove_instrument
 from trio.testing import MockClock, active_thread_count
 
 from ._timeline import Timeline
@@ -41,6 +41,7 @@ class TrioTime(Instrument):
         self._running = False
         self._deadline = 0.0
         self._idle = False
+        self._waited = False
         self._watcher: Watcher | None = None
         self.clock = clock = MockClock(autojump_threshold=0)
         clock.current_time = timeline.monotonic  # type: ignore[method-assign]
@@ -64,6 +65,7 @@ class TrioTime(Instrument):
 
     def _jump(self) -> None:
         """Do what is to be done when there is nothing to do."""
+        self._waited = False
         if self._watcher is not None:
             remove_instrument(self._watcher)
             self._watcher = None
@@ -76,18 +78,22 @@ class TrioTime(Instrument):
 
     def before_io_wait(self, timeout: float) -> None:
         """Count the turns in which some task can run."""
+        if self._waited:  # and `_jump` was not called: some I/O was ready
+            self._waited = False
+            self._timeline.stirred()
         if self._idle:
             self._idle = False
-        elif self._timeline.busy() and self._watcher is None:
-            self._watcher = Watcher()
-            add_instrument(self._watcher)
-        elif self._watcher is not None:
+        elif self._timeline.busy(active_thread_count):
+            if self._watcher is None:
+                self._watcher = Watcher()
+                add_instrument(self._watcher)
             self._watch(self._watcher)
 
     def after_io_wait(self, timeout: float) -> None:
         """Be told at once, the next time that there is nothing to do."""
         if self.clock.autojump_threshold > 0:
             self.clock.autojump_threshold = 0
+            self._waited = True
 
     def after_run(self) -> None:
         """Take note that the clock is free for another run."""
@@ -95,19 +101,22 @@ class TrioTime(Instrument):
 
     def _watch(self, watcher: Watcher) -> None:
         watcher.turns += 1
-        if watcher.turns == WATCHED_TURNS:
+        if watcher.turns > WATCHED_TURNS:
             self._watcher = None
             remove_instrument(watcher)
-            deadline = current_statistics().seconds_to_next_deadline
             culprits = watcher.culprits()
-            error = self._timeline.blame(deadline, active_thread_count(), tuple(task.name for task in culprits))
-            if error is not None and culprits:
+            error = self._timeline.blame(tuple(task.name for task in culprits))
+            if error is not None:
                 add_instrument(Thrower(culprits[0], error))
 
 
 @final
 class Watcher(Instrument):
-    """Counts how often each task runs."""
+    """Counts how often each task runs.
+
+    Attributes:
+        turns: For how many turns it has watched.
+    """
 
     def __init__(self) -> None:
         self.turns = 0
@@ -119,7 +128,7 @@ class Watcher(Instrument):
 
     def culprits(self) -> list[Task]:
         """Return the tasks that ran most often."""
-        most = max(self._steps.values(), default=0)
+        most = max(self._steps.values())
         return [task for task, steps in self._steps.items() if steps == most]
 
 
