@@ -383,6 +383,23 @@ def test_with_autojump_a_loop_that_is_never_idle_ends_the_run(backend):
     assert clock.monotonic() == 0
 
 
+def test_one_of_several_is_to_blame(backend):
+    async def spinner():
+        while True:
+            await checkpoint()
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(spinner, name=f"spinner {number}")
+
+    for _ in range(8):  # trio shuffles them
+        with pytest.raises((NeverIdleError, ExceptionGroup)) as caught:
+            run(VirtualClock(busy_limit=50), backend, main)
+        error = caught.value if backend == "asyncio" else caught.value.exceptions[0]
+        assert sorted(error.tasks) == [f"spinner {number}" for number in range(5)]
+
+
 def test_a_sleep_too_short_to_move_time_is_a_busy_loop(backend):
     clock = VirtualClock(busy_limit=1000)
 
@@ -652,6 +669,17 @@ def test_a_clock_serves_another_run_when_an_event_loop_was_left_open():
     loop.close()
     del loop
     factory().close()
+
+
+async def test_a_machine_is_not_suspended_for_less_than_nothing(virtual_clock):
+    with pytest.raises(ValueError, match="negative"):
+        virtual_clock.suspend(-1)
+    for step in (virtual_clock.suspend, virtual_clock.step_wall):
+        with pytest.raises(TypeError, match="delay must be a number"):
+            step("1")
+        with pytest.raises(ValueError, match="finite"):
+            step(math.inf)
+    assert virtual_clock.now() == START
 
 
 @pytest.mark.parametrize("method", ["step_wall", "suspend"])

@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
+import anysched.testing
+
 pytest_plugins = ["pytester"]
 
-# Both must be harmless when they are installed beside this plugin; pytest-asyncio warns unless its option is set.
-OPTIONS = ("-W", "error", "-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:cacheprovider")
+# pytest-asyncio and pytest-trio are installed, and must be as good as ever beside this plugin. The former warns unless its
+# option is set.
+OPTIONS = ("-W", "error", "-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:cacheprovider", "-v")
 
 
 @pytest.fixture
 def inner(pytester):
-    def run(source, *options, **files):
-        pytester.makepyfile(test_inner=source, **files)
+    """Run pytest in a process of its own on modules, given by name; return its result."""
+
+    def run(*options, **modules):
+        pytester.makepyfile(**modules)
         return pytester.runpytest_subprocess(*OPTIONS, *options)
 
     return run
@@ -48,252 +54,246 @@ async def test_reminder(virtual_clock: VirtualClock) -> None:
 """
 
 
-def test_a_first_test_runs_on_both_backends(inner):
-    result = inner(FIRST_TEST, "-v")
-    result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*test_reminder[[]asyncio[]] PASSED*", "*test_reminder[[]trio[]] PASSED*"])
+# Nothing happens to tests that do not opt in.
+REAL = """
+import time
+import anyio, pytest
+
+@pytest.mark.anyio
+async def test_real(anyio_backend):
+    assert anyio_backend in ("asyncio", "trio")
+    began = time.monotonic()
+    await anyio.sleep(0.02)
+    assert time.monotonic() - began > 0.015
+"""
+
+# All modules of a directory opt in.
+CONFTEST = "from anysched.testing import virtual_anyio_backend as anyio_backend"
+IN_DIRECTORY = """
+import anyio, pytest
+
+@pytest.mark.anyio
+async def test_virtual(virtual_clock):
+    await anyio.sleep(86_400)
+    assert virtual_clock.monotonic() == 86_400
+"""
+
+# A backend of one's own, with a start of its own. Autojump is reset after each test.
+OWN_BACKEND = """
+from datetime import UTC, datetime
+import anyio, pytest
+from anysched.testing import VirtualClock
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request):
+    return VirtualClock(datetime(2024, 2, 28, tzinfo=UTC), autojump=False).backend(request.param)
+
+@pytest.mark.anyio
+async def test_leap_year(virtual_clock):
+    assert not virtual_clock.autojump
+    await virtual_clock.advance(86_400)
+    assert virtual_clock.now() == datetime(2024, 2, 29, tzinfo=UTC)
+    virtual_clock.autojump = True
+
+@pytest.mark.anyio
+async def test_autojump_is_reset(virtual_clock):
+    assert not virtual_clock.autojump
+"""
+
+# Time begins anew with each test ...
+ANEW = """
+import anyio, pytest
+from anysched.testing import virtual_anyio_backend as anyio_backend
+
+pytestmark = pytest.mark.anyio
+
+@pytest.mark.parametrize("number", range(3))
+async def test_anew(virtual_clock, number):
+    assert virtual_clock.monotonic() == 0
+    await anyio.sleep(5)
+"""
+
+# ... but goes on while a fixture of the module keeps the event loop running.
+GOES_ON = """
+import anyio, pytest
+from anysched import Scheduler
+from anysched.testing import virtual_anyio_backend as anyio_backend
+
+pytestmark = pytest.mark.anyio
+
+@pytest.fixture(scope="module")
+async def scheduler(anyio_backend):
+    async with Scheduler("x") as scheduler:
+        yield scheduler
+
+@pytest.mark.parametrize("number", range(3))
+async def test_goes_on(scheduler, virtual_clock, number):
+    assert virtual_clock.monotonic() == number * 60
+    await scheduler.schedule_later(60, "x", anyio.sleep, 0)
+"""
+
+# Hypothesis refuses fixtures of function scope: ask for the current clock.
+HYPOTHESIS = """
+import anyio, pytest
+from anysched import Scheduler
+from anysched.testing import VirtualClock
+from anysched.testing import virtual_anyio_backend as anyio_backend
+from hypothesis import given, settings, strategies as st
+
+@pytest.mark.anyio
+@settings(max_examples=20, database=None)
+@given(delays=st.lists(st.integers(1, 10_000_000), max_size=5))
+async def test_delays(delays):
+    clock = VirtualClock.current()
+    assert clock.monotonic() == 0
+    started = []
+
+    async def note():
+        started.append(clock.monotonic())
+
+    async with Scheduler("x") as scheduler:
+        for number, delay in enumerate(delays):
+            scheduler.schedule_later(delay, number, note)
+        await scheduler.join()
+    assert started == sorted(delays)
+"""
+
+WITH_PYTEST_ASYNCIO = """
+import asyncio
+import pytest
+
+@pytest.mark.asyncio
+async def test_asyncio():
+    await asyncio.sleep(0.001)
+"""
+
+WITH_PYTEST_TRIO = """
+import asyncio
+import pytest, trio
+
+@pytest.mark.trio
+async def test_trio(autojump_clock):
+    await trio.sleep(60)
+    assert trio.current_time() == 60
+"""
 
 
-def test_the_example_in_the_docstring_is_this_test():
-    from anysched import testing
-
-    lines = [line.removeprefix("    ") for line in testing.__doc__.splitlines()]
-    kept = [line.partition("  #")[0] for line in lines]
-    assert FIRST_TEST.strip() in "\n".join(kept)
+def docstring():
+    lines = anysched.testing.__doc__.splitlines()
+    return [line.removeprefix("    ").partition("  #")[0] for line in lines]
 
 
-def test_the_second_example_in_the_docstring(inner):
-    from anysched import testing
-
-    lines = [line.removeprefix("    ") for line in testing.__doc__.splitlines()]
-    second = lines.index("async def test_not_too_early(virtual_clock: VirtualClock) -> None:")
-    end = next(number for number, line in enumerate(lines[second:], second) if line.startswith("What is not virtual"))
+def second_test():
+    lines = docstring()
+    begin = lines.index("async def test_not_too_early(virtual_clock: VirtualClock) -> None:")
+    end = next(number for number, line in enumerate(lines[begin:], begin) if line.startswith("What is not virtual"))
     head = FIRST_TEST.partition("async def")[0]
-    inner(head + "from anyio import sleep_forever\n" + "\n".join(lines[second:end])).assert_outcomes(passed=2)
+    return head + "from anyio import sleep_forever\n" + "\n".join(lines[begin:end])
 
 
-def test_nothing_happens_to_tests_that_do_not_opt_in(inner):
-    inner(
-        """
-        import sys, time
-        import anyio, pytest
-
-        @pytest.mark.anyio
-        async def test_real(anyio_backend):
-            assert anyio_backend in ("asyncio", "trio")
-            began = time.monotonic()
-            await anyio.sleep(0.02)
-            assert time.monotonic() - began > 0.015
-
-        def test_nothing_is_imported():
-            assert not [name for name in sys.modules if name.startswith("anysched._virtual")]
-        """
-    ).assert_outcomes(passed=3)
+def test_the_first_test_is_the_example_in_the_docstring():
+    assert FIRST_TEST.strip() in "\n".join(docstring())
 
 
-def test_the_plugin_can_be_imported_in_a_conftest_for_all_modules(inner):
-    inner(
-        """
-        import anyio, pytest
-
-        @pytest.mark.anyio
-        async def test_virtual(virtual_clock):
-            await anyio.sleep(86_400)
-            assert virtual_clock.monotonic() == 86_400
-        """,
-        conftest="from anysched.testing import virtual_anyio_backend as anyio_backend",
-    ).assert_outcomes(passed=2)
-
-
-def test_a_backend_of_ones_own_with_another_start(inner):
-    inner(
-        """
-        from datetime import UTC, datetime
-        import anyio, pytest
-        from anysched.testing import VirtualClock
-
-        @pytest.fixture(scope="module", params=["asyncio", "trio"])
-        def anyio_backend(request):
-            return VirtualClock(datetime(2024, 2, 28, tzinfo=UTC), autojump=False).backend(request.param)
-
-        @pytest.mark.anyio
-        async def test_leap_year(virtual_clock):
-            assert not virtual_clock.autojump
-            await virtual_clock.advance(86_400)
-            assert virtual_clock.now() == datetime(2024, 2, 29, tzinfo=UTC)
-            virtual_clock.autojump = True
-
-        @pytest.mark.anyio
-        async def test_autojump_is_reset(virtual_clock):
-            assert not virtual_clock.autojump
-        """
-    ).assert_outcomes(passed=4)
-
-
-def test_a_clock_where_time_is_real_is_a_clear_error(inner):
-    result = inner(
-        """
-        import pytest
-
-        @pytest.mark.anyio
-        async def test_real(virtual_clock):
-            pass
-        """
-    )
-    result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines(["*from anysched.testing import virtual_anyio_backend as anyio_backend*"])
-
-
-def test_time_begins_anew_with_each_test_but_not_within_a_fixture_of_the_module(inner):
-    inner(
-        """
-        import anyio, pytest
-        from anysched.testing import virtual_anyio_backend as anyio_backend
-
-        pytestmark = pytest.mark.anyio
-
-        @pytest.mark.parametrize("number", range(3))
-        async def test_anew(virtual_clock, number):
-            assert virtual_clock.monotonic() == 0
-            await anyio.sleep(5)
-        """,
-        test_fixture="""
-        import anyio, pytest
-        from anysched import Scheduler
-        from anysched.testing import virtual_anyio_backend as anyio_backend
-
-        pytestmark = pytest.mark.anyio
-
-        @pytest.fixture(scope="module")
-        async def scheduler(anyio_backend):
-            async with Scheduler("x") as scheduler:
-                yield scheduler
-
-        @pytest.mark.parametrize("number", range(3))
-        async def test_goes_on(scheduler, virtual_clock, number):
-            assert virtual_clock.monotonic() == number * 60
-            await scheduler.schedule_later(60, "x", anyio.sleep, 0)
-        """,
-    ).assert_outcomes(passed=12)
-
-
-def test_with_hypothesis(inner):
-    """Hypothesis refuses fixtures of function scope: ask for the current clock."""
-    inner(
-        """
-        import anyio, pytest
-        from anysched import Scheduler
-        from anysched.testing import VirtualClock
-        from anysched.testing import virtual_anyio_backend as anyio_backend
-        from hypothesis import given, settings, strategies as st
-
-        @pytest.mark.anyio
-        @settings(max_examples=20, database=None)
-        @given(delays=st.lists(st.integers(1, 10_000_000), max_size=5))
-        async def test_delays(delays):
-            clock = VirtualClock.current()
-            assert clock.monotonic() == 0
-            started = []
-
-            async def note():
-                started.append(clock.monotonic())
-
-            async with Scheduler("x") as scheduler:
-                for number, delay in enumerate(delays):
-                    scheduler.schedule_later(delay, number, note)
-                await scheduler.join()
-            assert started == sorted(delays)
-        """
-    ).assert_outcomes(passed=2)
-
-
-@pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_beside_pytest_asyncio_and_pytest_trio(inner, mode):
+def test_on_both_backends_with_hypothesis_beside_pytest_asyncio_and_pytest_trio(inner, pytester):
     pytest.importorskip("pytest_asyncio")
     pytest.importorskip("pytest_trio")
+    pytester.mkpydir("directory").joinpath("conftest.py").write_text(CONFTEST)
+    pytester.path.joinpath("directory", "test_in_directory.py").write_text(IN_DIRECTORY)
     result = inner(
-        """
-        import asyncio
-        import pytest, trio
-
-        @pytest.mark.trio
-        async def test_trio(autojump_clock):
-            await trio.sleep(60)
-            assert trio.current_time() == 60
-        """
-        if mode == "strict"
-        else "",
-        "-v",
-        "-o",
-        f"asyncio_mode={mode}",
-        test_asyncio="""
-        import asyncio
-        import pytest
-
-        @pytest.mark.asyncio
-        async def test_asyncio():
-            await asyncio.sleep(0.001)
-        """,
-        test_virtual="""
-        import anyio, pytest
-        from anysched.testing import virtual_anyio_backend as anyio_backend
-
-        @pytest.mark.anyio
-        async def test_virtual(virtual_clock):
-            await anyio.sleep(86_400)
-            assert virtual_clock.monotonic() == 86_400
-        """
-        if mode == "strict"
-        else "",
+        test_first=FIRST_TEST,
+        test_second=second_test(),
+        test_real=REAL,
+        test_own_backend=OWN_BACKEND,
+        test_anew=ANEW,
+        test_goes_on=GOES_ON,
+        test_hypothesis=HYPOTHESIS,
+        test_with_asyncio=WITH_PYTEST_ASYNCIO,
+        test_with_trio=WITH_PYTEST_TRIO,
     )
-    result.stdout.fnmatch_lines(["plugins: *"])
-    result.assert_outcomes(passed=4 if mode == "strict" else 1)
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_test_that_is_never_idle_fails_with_a_clear_error(inner, backend):
-    result = inner(
-        f"""
-        import anyio, pytest
-        from anysched.testing import VirtualClock
-
-        @pytest.fixture
-        def anyio_backend():
-            return VirtualClock(busy_limit=1000).backend({backend!r})
-
-        @pytest.mark.anyio
-        async def test_spin(virtual_clock):
-            while virtual_clock.monotonic() < 5:
-                await anyio.sleep(0)
-
-        @pytest.mark.anyio
-        async def test_next(virtual_clock):
-            await anyio.sleep(5)
-        """
+    passed = Counter(line.partition(".py")[0] for line in result.outlines if " PASSED" in line)
+    assert passed == {
+        "test_first": 2,
+        "test_second": 2,
+        "test_real": 2,
+        "directory/test_in_directory": 2,
+        "test_own_backend": 4,
+        "test_anew": 6,
+        "test_goes_on": 6,
+        "test_hypothesis": 2,
+        "test_with_asyncio": 1,
+        "test_with_trio": 1,
+    }
+    assert result.ret == 0
+    result.stdout.fnmatch_lines_random(
+        ["test_first.py::test_reminder[[]asyncio[]] PASSED*", "test_first.py::test_reminder[[]trio[]] PASSED*"]
     )
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*NeverIdleError: virtual time cannot move*"])
 
 
-def test_a_debug_mode_and_uvloop(inner):
-    pytest.importorskip("uvloop")
-    result = inner(
-        """
-        import asyncio
-        import pytest
-        from anysched.testing import VirtualClock
+def test_in_the_auto_modes_of_anyio_and_pytest_asyncio(inner):
+    """pytest-asyncio in auto mode takes all async tests for its own, unless they ask for anyio's backend."""
+    pytest.importorskip("pytest_asyncio")
+    virtual = FIRST_TEST.replace("pytestmark = pytest.mark.anyio", "")
+    inner("-o", "anyio_mode=auto", test_first=virtual).assert_outcomes(passed=2)
 
-        @pytest.fixture(params=[{"debug": True}, {"use_uvloop": True}], ids=["debug", "uvloop"])
-        def anyio_backend(request):
-            return VirtualClock().backend("asyncio", **request.param)
 
-        @pytest.mark.anyio
-        async def test_it(virtual_clock):
-            assert asyncio.get_running_loop().get_debug()
-        """
+WRONG = {
+    # A clock where time is real.
+    "test_real": """
+import pytest
+
+@pytest.mark.anyio
+async def test_real(virtual_clock):
+    pass
+""",
+    # A test that is never idle fails, and the next one runs.
+    "test_spin": """
+import anyio, pytest
+from anysched.testing import VirtualClock
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return VirtualClock(busy_limit=1000).backend(request.param)
+
+@pytest.mark.anyio
+async def test_spin(virtual_clock):
+    while virtual_clock.monotonic() < 5:
+        await anyio.sleep(0)
+
+@pytest.mark.anyio
+async def test_next(virtual_clock):
+    await anyio.sleep(5)
+""",
+    "test_uvloop": """
+import asyncio
+import pytest
+from anysched.testing import VirtualClock
+
+@pytest.fixture(params=[{"debug": True}, {"use_uvloop": True}], ids=["debug", "uvloop"])
+def anyio_backend(request):
+    return VirtualClock().backend("asyncio", **request.param)
+
+@pytest.mark.anyio
+async def test_it(virtual_clock):
+    assert asyncio.get_running_loop().get_debug()
+""",
+}
+
+
+def test_what_is_wrong_is_a_clear_error(inner):
+    result = inner(**WRONG)
+    result.assert_outcomes(passed=3, failed=2, errors=3)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*RuntimeError: *from anysched.testing import virtual_anyio_backend as anyio_backend*",
+            "test_spin.py::test_spin[[]asyncio[]] FAILED*",
+            "test_spin.py::test_spin[[]trio[]] FAILED*",
+            "test_spin.py::test_next[[]asyncio[]] PASSED*",
+            "test_spin.py::test_next[[]trio[]] PASSED*",
+            "*NeverIdleError: virtual time cannot move*",
+            "*ValueError: uvloop keeps its own time*",
+        ]
     )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*ValueError: uvloop keeps its own time*"])
 
 
 def python(code):

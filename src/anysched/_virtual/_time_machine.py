@@ -23,10 +23,9 @@ def travel_along(timeline: Timeline) -> Generator[None]:
         def follow() -> None:
             nonlocal shown_ns
             now_ns = timeline.time_ns()
-            if now_ns != shown_ns:
-                # Exact, and cheaper than to move to a time.
-                traveller.shift(timedelta(microseconds=(now_ns - shown_ns) // 1_000))
-                shown_ns = now_ns
+            # Exact, and cheaper than to move to a time.
+            traveller.shift(timedelta(microseconds=(now_ns - shown_ns) // 1_000))
+            shown_ns = now_ns
 
         follow()
         timeline.followers.append(follow)

@@ -245,11 +245,13 @@ class Timeline:
         if self._given_up:
             self._given_up = min(self._given_up, threads())  # who comes after them is not given up
         self._turns += 1
-        if self._turns > self.busy_limit:
-            if not self.holds and not threads():
-                return True
-            self._turns = 0  # real I/O and threads take real time, and may be polled for
-        return False
+        too_many = self._turns > self.busy_limit
+        # Real I/O and threads take real time, and may be polled for. They are looked for on the way, too: one that ended just
+        # now has been polled for until now.
+        if (too_many or self._turns % (self.busy_limit // 8 + 1) == 0) and (self.holds or threads()):
+            self._turns = 0
+            return False
+        return too_many
 
     def blame(self, tasks: tuple[str, ...]) -> NeverIdleError | None:
         """Tell whoever waits for time to move that the event loop is never idle.
