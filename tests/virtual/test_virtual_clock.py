@@ -104,9 +104,10 @@ async def test_time_moves_exactly_however_late_it_is(virtual_clock, exponent):
 
 async def test_the_wall_clock_shows_whole_microseconds_however_late_it_is(virtual_clock):
     for days in range(1, 800, 7):
-        noon = START + timedelta(days=days, hours=12)
-        await virtual_clock.travel_to(noon)
-        assert virtual_clock.now() == noon
+        time = START + timedelta(days=days, milliseconds=days * 7)
+        await virtual_clock.travel_to(time)
+        assert virtual_clock.now() == time
+        assert virtual_clock.time_ns() % 1_000_000 == 0
 
 
 async def test_one_task_after_the_other_reads_the_time_for_which_it_was_due(virtual_clock):
@@ -202,6 +203,12 @@ async def test_eight_tenths_are_four_fifths(manual):
             await manual.advance(0.1)
         assert woken.is_set()
     assert manual.monotonic() == 0.8
+
+
+async def test_a_sum_of_delays_is_what_one_would_write_down(virtual_clock):
+    await virtual_clock.advance(0.1)
+    await virtual_clock.advance(0.2)
+    assert virtual_clock.monotonic() == 0.3  # and not 0.30000000000000004
 
 
 async def test_what_is_due_within_a_microsecond_of_the_target_is_done(manual):
@@ -528,21 +535,29 @@ def test_a_thread_that_waits_for_virtual_time_does_not_wait_forever(backend):
     assert time.perf_counter() - began < 0.9  # not 20 times the timeout
 
 
-def test_a_thread_that_calls_back_is_alive(backend):
+@pytest.mark.parametrize("abandon", [False, True], ids=["", "abandon_on_cancel"])  # trio delivers these in another way
+def test_a_thread_that_calls_back_is_alive(backend, abandon):
     """The bound is for threads in which nothing happens, not for those that take long."""
-    clock = VirtualClock(thread_timeout=0.1)
+    clock = VirtualClock(thread_timeout=0.2)
 
     def work():
-        for _ in range(10):
-            time.sleep(0.02)
+        for _ in range(8):
+            time.sleep(0.04)
             from_thread.run_sync(lambda: None)
 
     async def main():
         with anyio.fail_after(0.001):
-            await to_thread.run_sync(work)
+            await to_thread.run_sync(work, abandon_on_cancel=abandon)
         assert clock.monotonic() == 0
 
     run(clock, backend, main)
+
+
+async def test_to_wait_for_a_thread_takes_no_processor_time(virtual_clock):
+    with anyio.fail_after(60):
+        began = time.process_time()
+        await to_thread.run_sync(time.sleep, 0.3)
+        assert time.process_time() - began < 0.1
 
 
 async def test_time_stands_still_for_asyncios_own_threads(anyio_backend_name, virtual_clock):

@@ -114,6 +114,15 @@ async def test_a_step_that_nobody_tells_of_is_found_by_the_recheck(manual, seen,
         assert seen == {"at": (START + HOUR + timedelta(seconds=630), 630)}
 
 
+async def test_a_silent_step_is_found_under_autojump_too(virtual_clock, seen, note):
+    async with Scheduler("test") as scheduler:
+        scheduler.schedule_at(START + HOUR, "at", note, "at")
+        await anyio.sleep(600)
+        virtual_clock.suspend(HOUR, notify=False)
+        await scheduler.join()
+    assert seen == {"at": (START + HOUR + timedelta(seconds=630), 630)}
+
+
 async def test_a_silent_step_is_found_in_time_if_the_task_is_due_before_the_recheck(manual, seen, note):
     async with Scheduler("test") as scheduler:
         scheduler.schedule_at(START + timedelta(seconds=10), "at", note, "at")
@@ -176,6 +185,13 @@ async def test_the_clock_is_not_called_by_schedulers_that_are_closed(virtual_clo
         assert len(virtual_clock._timeline._subscribers) == 1
     assert virtual_clock._timeline._subscribers == []
     virtual_clock.step_wall(5)
+
+
+def test_in_real_time_nobody_tells():
+    from anysched._clock import SystemClock
+
+    unsubscribe = SystemClock(lambda: 0.0).subscribe(pytest.fail)
+    unsubscribe()
 
 
 def test_a_subscription_can_be_ended_after_the_run():

@@ -223,7 +223,7 @@ class VirtualClock:
             raise ValueError(f"time cannot go back: {delay!r}. To set the wall clock back, use step_wall")
         self._check_running("advance")
         self._check_holds()
-        # To the nanosecond, so that eight steps of 0.1 are 0.8.
+        # To the nanosecond, so that 0.1 and 0.2 are 0.3.
         await self._wait(round(self.monotonic() + seconds, 9))
 
     async def travel_to(self, time: datetime) -> None:
@@ -363,5 +363,5 @@ def _current_task() -> object:
     """Return the running native task, or `None`."""
     try:
         return current_backend().current_task()
-    except (anyio.NoEventLoopError, RuntimeError):
+    except RuntimeError:  # no event loop, or not in a task of it
         return None
