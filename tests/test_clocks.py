@@ -33,6 +33,9 @@ class SteppedClock:
     def time_ns(self) -> int:
         return self.system.time_ns() + self.offset_ns
 
+    def subscribe(self, stepped: Any) -> Any:
+        return self.system.subscribe(stepped)
+
     def now(self) -> datetime:
         return datetime_from_ns(self.time_ns())
 

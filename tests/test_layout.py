@@ -11,7 +11,7 @@ import anysched
 
 SOURCE = Path(anysched.__file__).parent
 
-# A module imports only modules that stand above it.
+# A module imports only modules that stand above it in this list.
 LAYERS = [
     {"_exceptions", "_timers", "_backend", "_coroutines"},
     {"_clock", "_task"},
@@ -19,34 +19,65 @@ LAYERS = [
     {"_lane"},
     {"_scheduler"},
     {"__init__"},
+    # Virtual time knows the clocks, and nothing else of the core.
+    {"_virtual._timeline"},
+    {"_virtual._asyncio", "_virtual._trio", "_virtual._time_machine"},
+    {"_virtual._clock", "_virtual.__init__"},
+    {"pytest_plugin"},
+    {"testing"},
+    # The command line is one of the users of the core.
+    {"_cli.entries", "_cli.source", "_cli.jobs", "_cli.arguments", "_cli.__init__"},
+    {"_cli.report", "_cli.demo"},
+    {"_cli.plain", "_cli.table"},
+    {"_cli.session"},
+    {"_cli.app"},
+    {"__main__"},
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
+CORE = LEVELS["__init__"]
 
 
-def imported(path: Path) -> set[str]:
-    """Return the modules of this package that a module imports, by their absolute dotted names."""
-    package = ["anysched", *path.relative_to(SOURCE).parent.parts]
-    names = set()
+def modules() -> dict[str, Path]:
+    """Return the paths of all modules by their dotted names in the package."""
+    return {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
+
+
+def imported(name: str, path: Path) -> set[str]:
+    """Return the modules of this package that a module imports, by their dotted names in the package."""
+    package = ["anysched", *name.split(".")[:-1]]
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            names |= {module} if node.module else {f"{module}.{alias.name}" for alias in node.names}
+            submodules = {f"{module}.{alias.name}" for alias in node.names}
+            known = {submodule for submodule in submodules if submodule.removeprefix("anysched.") in LEVELS}
+            names |= known or {module}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    return {name for name in names if name.split(".")[0] == "anysched"}
+    return {name.removeprefix("anysched.") for name in names if name.split(".")[0] == "anysched"}
+
+
+def test_every_module_has_a_place() -> None:
+    assert set(modules()) == set(LEVELS)
 
 
 def test_imports_go_up_only() -> None:
-    for path in SOURCE.glob("_*.py"):
-        if path.stem in LEVELS:
-            for name in imported(path):
-                module = name.removeprefix("anysched.")
-                assert LEVELS[module] < LEVELS[path.stem], f"{path.name} imports {name}"
+    for name, path in modules().items():
+        for other in imported(name, path):
+            assert other in LEVELS, f"{name} imports {other}: nothing imports the root of a package"
+            assert LEVELS[other] < LEVELS[name], f"{name} imports {other}"
 
 
-def test_every_core_module_has_a_place() -> None:
-    assert {path.stem for path in SOURCE.glob("*.py")} - {"__main__"} == set(LEVELS)
+def test_virtual_time_and_the_command_line_stand_apart() -> None:
+    for name, path in modules().items():
+        for other in imported(name, path):
+            if name.startswith("_virtual."):
+                assert other in ("_backend", "_clock") or other.startswith("_virtual."), f"{name} imports {other}"
+            if LEVELS[name] < LEVELS["_cli.entries"]:
+                assert not other.startswith("_cli"), f"{name} imports {other}"
+            if LEVELS[name] <= CORE:
+                assert LEVELS[other] <= CORE, f"{name} imports {other}"
 
 
 @pytest.mark.parametrize("forbidden", ["trio", "asyncio", "pytest", "rich", "hypothesis", "importlib.metadata"])

@@ -120,7 +120,8 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         The timeout with which the selector is called is a difference of floats: the sum is not always the time that was
         meant.
         """
-        return self._scheduled[0].when() if self._scheduled else math.inf  # type: ignore[attr-defined]
+        scheduled: list[asyncio.TimerHandle] = vars(self)["_scheduled"]
+        return scheduled[0].when() if scheduled else math.inf
 
     def _sharpen(self) -> None:
         """Make exactly those timers due that are: not to a nanosecond, as the event loop assumes.
