@@ -141,7 +141,8 @@ def due_after(clock: Clock, delay: float | timedelta) -> float:
     Raises:
         TypeError, ValueError: as `seconds_from_delay`.
     """
-    return clock.monotonic() + max(seconds_from_delay(delay), 0.0)
+    seconds = seconds_from_delay(delay)
+    return clock.monotonic() + (seconds if seconds > 0 else 0.0)
 
 
 def due_at(clock: Clock, time: datetime) -> float:

@@ -59,7 +59,7 @@ class Dispatcher:
 
     def __init__(self, stopped: Callable[[], object]) -> None:
         self._stopped = stopped
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
         self._backend: Backend = current_backend()
         self.clock: Clock = clock_of(self._backend)
         self._closed_at: tuple[float, int] | None = None
@@ -122,7 +122,7 @@ class Dispatcher:
         Raises:
             RuntimeError: if this is not the thread of the event loop.
         """
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self.thread:
             raise RuntimeError(
                 "a scheduler belongs to the thread of its event loop; from a worker thread, "
                 "call it through anyio.from_thread.run_sync(...)"
@@ -142,7 +142,8 @@ class Dispatcher:
             self._timers.push(task, when, self._next_number())
         else:
             self._wall_timers.push(task, when, self._next_number())
-        self._wake_for(when)
+        if self._wake_at != -math.inf:
+            self._wake_for(when)
 
     def move(self, task: ScheduledTask[Any], when: float) -> None:
         """Change the due time of a task that was added, has not started and, if it is due, waits nowhere else."""
@@ -155,7 +156,8 @@ class Dispatcher:
             self._timers.move(task, when, self._next_number())
         else:
             self._wall_timers.move(task, when, self._next_number())
-        self._wake_for(when)
+        if self._wake_at != -math.inf:
+            self._wake_for(when)
 
     def resume(self, task: ScheduledTask[Any]) -> None:
         """Take back a task that was due, had to wait, and may start now; its turn has not changed."""
@@ -200,9 +202,7 @@ class Dispatcher:
         self._alarm.set()
 
     def _wake_for(self, when: float) -> None:
-        """Wake the loop if it would sleep past a due time, or for too long now that something waits for the wall clock."""
-        if self._wake_at == -math.inf:
-            return
+        """Wake the loop if it sleeps past a due time, or for too long now that something waits for the wall clock."""
         if not isinstance(when, float):
             when = wake_time(self.clock, self.clock.monotonic(), self.clock.time_ns(), None, when)
         if when < self._wake_at:

@@ -30,7 +30,9 @@ class Lane:
         formers: The tasks that run on although their ID has been freed or taken over.
         running: How many tasks run.
         started: How many tasks have started since entry.
-        totals: How many tasks have ended since entry, in which way.
+        finished: How many tasks have returned since entry.
+        failed: How many have failed since entry.
+        cancelled: How many have been cancelled since entry, before their start or after.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class Lane:
         self.closing = False
         self.running = 0
         self.started = 0
-        self.totals = {Status.FINISHED: 0, Status.FAILED: 0, Status.CANCELLED: 0}
+        self.finished = 0
+        self.failed = 0
+        self.cancelled = 0
         self.formers: dict[Hashable, ScheduledTask[Any]] = {}
         # Due, and waiting for the former task under its ID; due, and waiting for a slot; in possession of one.
         self._blocked: dict[Hashable, ScheduledTask[Any]] = {}
@@ -101,7 +105,13 @@ class Lane:
     def ended(self, task: ScheduledTask[Any], failure: BaseException | None) -> None:
         """Take note of the end of a task that ran, and let on who waited for it."""
         self.running -= 1
-        self.totals[task._status] += 1
+        status = task._status
+        if status is Status.FINISHED:
+            self.finished += 1
+        elif status is Status.FAILED:
+            self.failed += 1
+        else:
+            self.cancelled += 1
         if self.formers.get(task._task_id) is task:
             del self.formers[task._task_id]
             successor = self._blocked.pop(task._task_id, None)
@@ -114,9 +124,14 @@ class Lane:
 
     def drop(self, task: ScheduledTask[Any]) -> None:
         """Let go of a task that has not started; it never will."""
-        self.withdraw(task)
+        if task._turn:
+            self.withdraw(task)
+        else:
+            # Not due yet: there is nothing else to give back.
+            assert task._segment is not None
+            task._segment.discard(task)
         task._drop(Status.CANCELLED, None)
-        self.totals[Status.CANCELLED] += 1
+        self.cancelled += 1
 
     def withdraw(self, task: ScheduledTask[Any]) -> None:
         """Take a task that has not started from wherever it waits."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Hashable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, overload
 from weakref import WeakSet
@@ -104,7 +105,7 @@ class Scheduler:
         self._log = logging.getLogger(f"anysched.{name}")
         self._tasks: dict[Hashable, ScheduledTask[Any]] = {}
         self._view = MappingProxyType(self._tasks)
-        self._lane = Lane(name, max_running, self._cancel, self._ended)
+        self._lane = Lane(name, max_running, self._cancel_by_handle, self._ended)
         # Set as long as tasks may be scheduled; children have their parent's.
         self._dispatcher: Dispatcher | None = None
         self._state: Literal["new", "running", "closing", "closed"] = "new"
@@ -133,7 +134,7 @@ class Scheduler:
 
     def statistics(self) -> SchedulerStatistics:
         """Return statistics, in the manner of anyio's primitives."""
-        lane, totals = self._lane, self._lane.totals
+        lane = self._lane
         # One pass over the raw due times of both clocks: there may be a million.
         whens = [when for task in self._tasks.values() if (when := task._when) is not None]
         nexts = [min((when for when in whens if isinstance(when, clock)), default=None) for clock in (float, int)]
@@ -142,9 +143,9 @@ class Scheduler:
             running=lane.running,
             next_due=min((lane.due(when) for when in nexts if when is not None), default=None),
             started=lane.started,
-            finished=totals[Status.FINISHED],
-            failed=totals[Status.FAILED],
-            cancelled=totals[Status.CANCELLED],
+            finished=lane.finished,
+            failed=lane.failed,
+            cancelled=lane.cancelled,
         )
 
     # Scheduling
@@ -345,7 +346,9 @@ class Scheduler:
         holder: ScheduledTask[Any] | None = None
         try:
             check_work(work, args)
-            dispatcher = self._running_dispatcher()
+            dispatcher = self._dispatcher
+            if dispatcher is None or dispatcher.thread != get_ident():
+                dispatcher = self._running_dispatcher()
             when = due(dispatcher.clock, moment)
             if on_conflict not in _POLICIES:
                 raise ValueError(f"on_conflict must be one of {sorted(_POLICIES)}, not {on_conflict!r}")
@@ -377,7 +380,8 @@ class Scheduler:
         if holder is not None:
             # Now that the ID is taken: closing a coroutine may run finalizers, and these may want the ID, too.
             self._let_go(holder, interrupt=on_conflict == "replace" and not inside)
-        self._debug("Scheduled task %r.", task_id)
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._debug("Scheduled task %r.", task_id)
         return task
 
     def _reschedule(self, due: Callable[[Clock, M], float], moment: M, task_id: Hashable) -> bool:
@@ -390,7 +394,8 @@ class Scheduler:
         if task._turn:
             self._lane.withdraw(task)
         dispatcher.move(task, when)
-        self._debug("Rescheduled task %r.", task_id)
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._debug("Rescheduled task %r.", task_id)
         return True
 
     def _running_dispatcher(self) -> Dispatcher:
@@ -406,8 +411,9 @@ class Scheduler:
         return dispatcher
 
     def _check_thread(self) -> None:
-        if self._lane.dispatcher is not None:
-            self._lane.dispatcher.check_thread()
+        dispatcher = self._lane.dispatcher
+        if dispatcher is not None and dispatcher.thread != get_ident():
+            dispatcher.check_thread()
 
     # Cancelling
 
@@ -444,14 +450,18 @@ class Scheduler:
         for task in list(self._tasks.values()):
             self._cancel(task)
 
-    def _cancel(self, task: ScheduledTask[Any]) -> None:
+    def _cancel_by_handle(self, task: ScheduledTask[Any]) -> None:
         self._check_thread()
-        inside = current_scheduled_task() is task
         if self._tasks.get(task._task_id) is task:
-            self._vacate(task, interrupt=not inside)
-            self._debug("Unscheduled task %r.", task._task_id)
-        elif not inside:
+            self._cancel(task)
+        elif current_scheduled_task() is not task:
             task._interrupt()
+
+    def _cancel(self, holder: ScheduledTask[Any]) -> None:
+        pending = holder._status is Status.PENDING
+        self._vacate(holder, interrupt=not pending and current_scheduled_task() is not holder)
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._debug("Unscheduled task %r.", holder._task_id)
 
     def _vacate(self, holder: ScheduledTask[Any], *, interrupt: bool) -> None:
         """Free an ID."""
@@ -462,7 +472,8 @@ class Scheduler:
         """Let go of a task that has lost its ID: a pending one is dropped, a running one runs on to its end."""
         if holder._status is Status.PENDING:
             self._lane.drop(holder)
-            self._check_idle()
+            if self._idle is not None:
+                self._check_idle()
         else:
             self._lane.formers[holder._task_id] = holder
             if interrupt:
@@ -486,8 +497,8 @@ class Scheduler:
         return {"scheduler": self._name, "task_id": task_id}
 
     def _debug(self, message: str, task_id: Hashable) -> None:
-        if self._log.isEnabledFor(logging.DEBUG):
-            self._log.debug(message, task_id, extra=self._extra(task_id))
+        # The callers ask first whether it is enabled: that is half the price.
+        self._log.debug(message, task_id, extra=self._extra(task_id))
 
     def _log_kept(self, task_id: Hashable, inside: bool) -> None:
         if inside:
@@ -497,7 +508,7 @@ class Scheduler:
                 task_id,
                 extra=self._extra(task_id),
             )
-        else:
+        elif self._log.isEnabledFor(logging.DEBUG):
             self._debug("Did not schedule task %r; its ID is already held.", task_id)
 
     # Life

@@ -205,7 +205,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         Raises:
             RuntimeError: if called from another thread than the event loop's.
         """
-        if self._status in _ALIVE:
+        if not self._is_over():
             self._owner.cancel(self)
 
     async def wait(self) -> None:
@@ -215,7 +215,7 @@ class ScheduledTask(Timer, Generic[T_co]):
             RuntimeError: if the caller is the task itself, or a child task of it in anyio's task groups; or the former
                 holder of the ID, for whose end the task waits. (Longer ways to wait for oneself are not found.)
         """
-        if self._status not in _ALIVE:
+        if self._is_over():
             await checkpoint()
             return
         self._owner.check_wait(self)
@@ -231,8 +231,13 @@ class ScheduledTask(Timer, Generic[T_co]):
     def __repr__(self) -> str:
         return f"<ScheduledTask {self._status.value} name={self.name!r}>"
 
+    def _is_over(self) -> bool:
+        # By identity: to compare or hash members of an enumeration is slow.
+        status = self._status
+        return status is Status.FINISHED or status is Status.FAILED or status is Status.CANCELLED
+
     def _check_finished(self) -> None:
-        if self._status in (Status.PENDING, Status.RUNNING):
+        if self._status is Status.PENDING or self._status is Status.RUNNING:
             raise anyio.TaskNotFinished(f"the task {self.name!r} has not ended yet")
         if self._status is not Status.FINISHED:
             raise anyio.TaskCancelled(f"the task {self.name!r} was cancelled")
@@ -254,7 +259,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         work = self._work
         self._release()
         self._end(status, outcome)
-        close_unstarted(work)
+        close_unstarted(work)  # the last thing to do: it may run finalizers
 
     def _interrupt(self) -> None:
         """Cancel the running coroutine, unless that was done before."""
@@ -280,8 +285,6 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._turn = 0
 
 
-_ALIVE = frozenset({Status.PENDING, Status.RUNNING, Status.CANCELLING})
-
 _current: ContextVar[ScheduledTask[Any]] = ContextVar("anysched_current_task")
 
 
@@ -292,7 +295,7 @@ def current_scheduled_task() -> ScheduledTask[Any] | None:
     longer returned.
     """
     task = _current.get(None)
-    return task if task is not None and task._status in _ALIVE else None
+    return None if task is None or task._is_over() else task
 
 
 def split_failure(exception: BaseException, cancelled: type[BaseException]) -> tuple[BaseException | None, bool]:
