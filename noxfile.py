@@ -66,3 +66,10 @@ def demo(session: nox.Session) -> None:
     """Show the command line at work: a delay, a replacement, a cancellation and a failing command."""
     session.install("-e.[trio,cli]")
     session.run("python", "-m", "anysched", "--demo", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the scheduler and its peers at the same work, in turn; options are passed on (``-- --quick``)."""
+    install(session, "bench")
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -9,9 +9,10 @@ from textwrap import indent
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```python( fragment)?\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-PROGRAMS = [code for fragment, code in BLOCKS if not fragment]
-FRAGMENTS = [code for fragment, code in BLOCKS if fragment]
+BLOCKS = re.findall(r"^```python ?(\w*)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+PROGRAMS = [code for kind, code in BLOCKS if not kind]
+FRAGMENTS = [code for kind, code in BLOCKS if kind == "fragment"]
+TESTS = [code for kind, code in BLOCKS if kind == "test"]
 
 # What the fragments speak of.
 SURROUNDINGS = """
@@ -62,10 +63,22 @@ def test_the_program_prints_what_it_should() -> None:
         assert output == "Reminder: the tea is ready\nThe first reminder was delivered\n"
 
 
+def test_every_block_is_run() -> None:
+    assert len(PROGRAMS) + len(FRAGMENTS) + len(TESTS) == README.read_text().count("```python")
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("fragment", FRAGMENTS)
 def test_fragments_run(fragment: str, backend: str) -> None:
     run(SURROUNDINGS.format(fragment=indent(fragment, " " * 12)), backend)
+
+
+def test_the_test_passes(tmp_path: Path) -> None:
+    (code,) = TESTS
+    (tmp_path / "test_reminder.py").write_text(code)
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:asyncio", "-p", "no:trio", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert "2 passed" in result.stdout, result.stdout
 
 
 def test_the_output_of_the_demo_is_the_real_one() -> None:
