@@ -695,12 +695,15 @@ async def test_whatever_is_raised_while_leaving_the_task_group_is_left(monkeypat
         raise KeyboardInterrupt
 
     gate = Gate()
+    coroutine = nothing()
     with pytest.raises(KeyboardInterrupt):
         async with Scheduler("test") as scheduler:
             scheduler.schedule("id", gate)
+            scheduler.schedule_later(HOUR, "pending", coroutine)
             await gate.started.wait()
             monkeypatch.setattr(Scheduler, "_drop_pending", interrupted)
     assert gate.ended
+    assert is_closed(coroutine)
     assert repr(scheduler) == "<Scheduler 'test' closed, 0 tasks>"
 
 

@@ -199,7 +199,8 @@ class Scheduler:
             DuplicateTaskError: if the ID is held and ``on_conflict`` is ``"error"``.
             RuntimeError: if the scheduler is not running, or this is not the thread of its event loop.
             TypeError: if the ID is not hashable, or ``coroutine`` is neither a coroutine nor a function.
-            ValueError: if the coroutine was already started, or ``on_conflict`` is unknown.
+            ValueError: if the coroutine was already started, or is already scheduled under this ID, or ``on_conflict``
+                is unknown.
         """
         return self._schedule(due_after, 0, task_id, coroutine, args, on_conflict, context)
 
@@ -663,6 +664,9 @@ class Scheduler:
 
     def _finish(self) -> None:
         for scheduler in self._family():
+            # Nothing is pending any more, unless something as rude as a `KeyboardInterrupt` came in between.
+            for task in [task for task in scheduler._tasks.values() if task._status is Status.PENDING]:
+                scheduler._vacate(task, interrupt=False)
             scheduler._state = "closed"
             scheduler._closed.set()
 
