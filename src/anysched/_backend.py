@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 
-__all__ = ["Backend", "current_backend", "inside_task", "take_cancellation"]
+__all__ = ["Backend", "current_backend", "inside_task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +56,6 @@ def current_backend() -> Backend:
     return Backend(
         loop.time, loop, asyncio.current_task, cancelled, 16, lambda task: getattr(task, "_must_cancel", False)
     )
-
-
-async def take_cancellation() -> BaseException | None:
-    """Wait for the cancellation that is left, and return it."""
-    try:
-        await anyio.lowlevel.cancel_shielded_checkpoint()
-    except anyio.get_cancelled_exc_class() as cancellation:
-        return cancellation
-    return None  # something else has taken it
 
 
 def inside_task(host: object) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import cancel_shielded_checkpoint
 
-from ._backend import current_backend, take_cancellation
+from ._backend import current_backend
 from ._coroutines import Deferred, check_work, close_unstarted, is_coroutine
 from ._task import is_fatal, split_failure
 
@@ -146,8 +148,9 @@ def _create_group_task(
             # the group, too.)
             handle._exception = exception
         if backend.cancellation_left(backend.current_task()):
-            arrived = await take_cancellation()
-            handle._exception = handle._exception or arrived
+            with suppress(backend.cancelled):
+                await cancel_shielded_checkpoint()
+            handle._exception = handle._exception or backend.cancelled()
         return value
 
     name = kwargs.pop("name", None) or getattr(coro, "__qualname__", repr(coro))

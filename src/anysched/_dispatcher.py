@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
-from ._backend import Backend, current_backend, inside_task, take_cancellation
+from ._backend import Backend, current_backend, inside_task
 from ._clock import TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
 from ._coroutines import Deferred
 from ._task import ScheduledTask, Status, is_fatal, sole_exception, split_failure
@@ -110,8 +111,11 @@ class Dispatcher:
             self._closed_at = self.clock.monotonic(), self.clock.time_ns()
         if fatal is not None:
             raise fatal
+        self._check_stopped(exc_type)
+
+    def _check_stopped(self, exc_type: type[BaseException] | None) -> None:
+        """Tell if anyio's task group cancelled itself, and with it the body; it does so without a word."""
         if self._stopped_from_outside and (exc_type is None or issubclass(exc_type, self._backend.cancelled)):
-            # anyio's task group has cancelled itself, silently, and the body with it. Nothing else can do that.
             raise RuntimeError(
                 "the scheduler was stopped: one of its tasks was cancelled through the event loop before its first step"
             )
@@ -285,8 +289,11 @@ class Dispatcher:
                 # cancel the whole group if it left from here. One that was asked for has done its work. Both end here.
                 status = Status.CANCELLED if cancelled else Status.FAILED
                 outcome = failure
-            if self._backend.cancellation_left(run.host) and await take_cancellation() and status is Status.FINISHED:
-                status, outcome = Status.CANCELLED, None
+            if self._backend.cancellation_left(run.host):
+                with suppress(self._backend.cancelled):
+                    await cancel_shielded_checkpoint()
+                if status is Status.FINISHED:
+                    status, outcome = Status.CANCELLED, None
         finally:
             task._end(status, outcome)
             task._owner.ended(task, failure)
