@@ -1,12 +1,15 @@
 """The matrix of event loops, and what most tests need."""
 
 import gc
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from anysched import Scheduler
+
+SIMULATED = pytest.StashKey[Counter[str]]()
 
 
 @pytest.fixture(
@@ -32,3 +35,18 @@ def nothing_left_unawaited() -> Iterator[None]:
     """A coroutine in a reference cycle is only reported as never awaited when it is collected."""
     yield
     gc.collect()
+
+
+@pytest.fixture(scope="session")
+def simulated(request: pytest.FixtureRequest) -> Counter[str]:
+    """What the simulation adds up, and the run reports at its end: virtual seconds and task starts."""
+    return request.config.stash.setdefault(SIMULATED, Counter())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    total = config.stash.get(SIMULATED, None)
+    if total:
+        terminalreporter.write_line(
+            f"simulation: {total['seconds']} seconds of virtual time ({total['seconds'] / 86_400 / 365.25:.1f} years), "
+            f"{total['starts']} task starts"
+        )

@@ -1,0 +1,713 @@
+"""A simulation: random lives of a scheduler and its child in virtual time, over months, each checked against a model.
+
+Hypothesis draws a script: what is scheduled, rescheduled and cancelled, what the tasks do, when the wall clock is set, and when the
+machine sleeps. It is played in one run of an event loop whose time is virtual, and everything that happens is written
+down. Then the model reads the record, and finds fault:
+
+- Nothing is early: by elapsed time for delays, by the wall clock for times.
+- Nothing is late: time does not move on while a task that is due has neither a former task nor a lack of slots before it. So
+  every start has its exact time. Only when the wall clock was set forward in silence, there is the
+  re-check interval to find out.
+- The order is kept: due order, ties in the order of the calls.
+- Nothing is lost: every task ends once, as its coroutine did; every coroutine is closed; the statistics add up.
+- One ID runs once at a time, and no more tasks run than may.
+
+All times are multiples of 5 microseconds, and are compared as integers, so that all of this is exact.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+import anyio
+import hypothesis.strategies as st
+import pytest
+from anyio.lowlevel import checkpoint
+from hypothesis import HealthCheck, given, settings
+
+from anysched import DuplicateTaskError, ScheduledTask, Scheduler
+from anysched.testing import VirtualClock
+from support import is_closed
+
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Policy = Literal["keep", "replace", "follow", "error"]
+
+
+def micros(time: datetime) -> int:
+    """A time in microseconds of UTC since 1970; naive is UTC."""
+    aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return (aware - EPOCH) // timedelta(microseconds=1)
+
+
+# The script
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a task does: sleep, act, sleep, end. When it is cancelled, it may take its time, and may think nothing of it."""
+
+    before: int = 0
+    act: Literal["nothing", "cancel itself", "cancel all", "go on", "reschedule", "schedule"] = "nothing"
+    after: int = 0
+    fails: bool = False
+    stubborn: int = 0
+    swallows: bool = False
+    links: int = 0
+    """How many times it goes on: it schedules itself again."""
+
+
+@dataclass(frozen=True)
+class When:
+    """When to start: now, after a delay, or at a time of the wall clock."""
+
+    how: Literal["now", "later", "at", "naive", "local"]
+    delay: int = 0
+    zone: str = "UTC"
+    """For "local": the delay in whole days, at a time of the day by the clocks there."""
+    minute: int = 0
+    fold: int = 0
+
+    def time(self, now: datetime) -> datetime:
+        """The time that is meant now."""
+        if self.how == "local":
+            local = now.astimezone(ZoneInfo(self.zone)) + timedelta(days=self.delay // DAY)
+            hour, minute = divmod(self.minute, 60)
+            return local.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=self.fold)
+        time = now + timedelta(microseconds=self.delay)
+        return time.replace(tzinfo=None) if self.how == "naive" else time.astimezone(ZoneInfo(self.zone))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the script, after a pause; without one, nothing can happen since the step before."""
+
+    pause: int | None
+    do: Literal["schedule", "reschedule", "cancel", "cancel all", "cancel handle", "set clock", "suspend"]
+    lane: int = 0
+    task_id: int = 0
+    when: When = When("now")
+    policy: Policy = "keep"
+    plan: Plan = Plan()
+    as_function: bool = False
+    delta: int = 0
+    notify: bool = True
+
+
+@dataclass(frozen=True)
+class Script:
+    """A life of a scheduler."""
+
+    start: datetime
+    limits: tuple[int | None, int | None]
+    polls: int | None
+    """At what intervals the scheduler reads the wall clock; if not at all, it is told, or after 30 seconds if not at once."""
+    autojump: bool
+    steps: list[Step]
+    end: Literal["join", "close", "leave"]
+    grace: int
+
+
+# A few of each size, so that there are ties, and so that one falls due while another runs.
+DURATIONS = st.builds(
+    int.__mul__,
+    st.sampled_from([5, 250, 15_625, SECOND, 5 * SECOND, 60 * SECOND, HOUR, DAY, 7 * DAY]),
+    st.integers(1, 4),
+)
+SHORT = st.sampled_from([0, 0, 5, 15_625, SECOND, 10 * SECOND, 90 * SECOND, HOUR])
+PLANS = st.builds(
+    Plan,
+    before=SHORT,
+    act=st.sampled_from(
+        ["nothing", "go on", "go on", "go on", "reschedule", "schedule", "cancel itself", "cancel all"]
+    ),
+    after=SHORT,
+    fails=st.sampled_from([False, False, True]),
+    stubborn=SHORT,
+    swallows=st.booleans(),
+    links=st.sampled_from([1, 3, 10, 40]),
+)
+ZONES = st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"])
+WHENS = st.one_of(
+    st.just(When("now")),
+    st.builds(When, st.just("later"), st.just(0) | st.just(-SECOND) | DURATIONS),
+    st.builds(When, st.sampled_from(["at", "naive"]), st.just(0) | st.just(-DAY) | DURATIONS, ZONES),
+    # Around the hours that are left out, or come twice, when the clocks change.
+    st.builds(
+        When,
+        st.just("local"),
+        st.sampled_from([0, DAY, 2 * DAY, 5 * DAY, 30 * DAY]),
+        ZONES,
+        st.sampled_from([0, 90, 120, 150, 180, 720]),
+        st.integers(0, 1),
+    ),
+)
+PLACES: dict[str, Any] = {
+    "pause": st.none() | st.just(0) | DURATIONS,
+    "lane": st.integers(0, 1),
+    "task_id": st.integers(0, 5),
+}
+SCHEDULES = st.builds(
+    Step,
+    do=st.just("schedule"),
+    when=WHENS,
+    policy=st.sampled_from(["keep", "replace", "follow", "error"]),
+    plan=PLANS,
+    as_function=st.booleans(),
+    **PLACES,
+)
+STEPS = st.one_of(
+    SCHEDULES,
+    SCHEDULES,
+    SCHEDULES,
+    st.builds(Step, do=st.just("reschedule"), when=WHENS, **PLACES),
+    st.builds(Step, do=st.sampled_from(["cancel", "cancel", "cancel", "cancel handle", "cancel all"]), **PLACES),
+    st.builds(
+        Step,
+        do=st.just("set clock"),
+        delta=st.sampled_from([-HOUR, -5 * SECOND, -5, 5, 15 * SECOND, HOUR, DAY]),
+        notify=st.booleans(),
+        pause=DURATIONS,
+    ),
+    st.builds(Step, do=st.just("suspend"), delta=DURATIONS, notify=st.booleans(), pause=DURATIONS),
+)
+LIMITS = st.sampled_from([None, None, 1, 2])
+SCRIPTS = st.builds(
+    Script,
+    start=st.sampled_from([datetime(2025, 3, 20, tzinfo=UTC), datetime(2025, 10, 1, 12, 30, tzinfo=UTC)]),
+    limits=st.tuples(LIMITS, LIMITS),
+    polls=st.sampled_from([None, None, 3 * HOUR]),
+    autojump=st.booleans(),
+    steps=st.lists(STEPS, min_size=20, max_size=60),
+    end=st.sampled_from(["join", "join", "join", "close", "leave"]),
+    grace=SHORT,
+)
+
+
+# The record
+
+
+class Job:
+    """One call that schedules, and the task that came of it, if one did."""
+
+    def __init__(self, play: Play, lane: int, task_id: int, plan: Plan) -> None:
+        self.play = play
+        self.lane = lane
+        self.task_id = task_id
+        self.plan = plan
+        self.task: ScheduledTask[None] | None = None
+        self.coroutine: Coroutine[Any, Any, None] | None = None
+        self.number = len(play.jobs)
+        play.jobs.append(self)
+
+    async def run(self) -> None:
+        note, plan = self.play.note, self.plan
+        note("start", self)
+        how = "failed"
+        try:
+            try:
+                await sleep(plan.before)
+                self.act()
+                await sleep(plan.after)
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True):
+                    await sleep(plan.stubborn)
+                if not plan.swallows:
+                    how = "cancelled"
+                    raise
+            if plan.fails:
+                raise ValueError(self.number)
+            how = "finished"
+        finally:
+            note("end", self, how)
+
+    def act(self) -> None:
+        play, lane, task_id = self.play, self.lane, self.task_id
+        beat = When("at" if self.number % 2 else "later", [DAY, 5, 7 * DAY, HOUR, 20 * SECOND][self.number % 5])
+        match self.plan.act:
+            case "cancel itself":
+                play.cancel(lane, task_id, self)
+            case "cancel all":
+                play.cancel_all(lane, self)
+            case "go on" if self.plan.links:
+                plan = replace(self.plan, links=self.plan.links - 1)
+                play.schedule(lane, task_id, beat, "follow" if self.number % 3 else "replace", plan, True, self)
+            case "reschedule":
+                play.reschedule(lane, (task_id + 1) % 6, beat)
+            case "schedule":
+                play.schedule(1 - lane, task_id, beat, "keep", Plan(after=5), False, self)
+            case _:
+                pass
+
+
+async def sleep(duration: int) -> None:
+    if duration:
+        await anyio.sleep(duration / SECOND)
+    else:
+        await checkpoint()
+
+
+class Note(NamedTuple):
+    """What happened, and when, by both clocks."""
+
+    mono: int
+    wall: int
+    what: str
+    job: Job | None
+    details: tuple[Any, ...]
+
+
+class Play:
+    """Plays a script, and writes down what happens."""
+
+    def __init__(self, script: Script, clock: VirtualClock) -> None:
+        self.script = script
+        self.clock = clock
+        self.jobs: list[Job] = []
+        self.record: list[Note] = []
+        root = Scheduler("simulation", max_running=script.limits[0])
+        self.schedulers = root, root.child("child", max_running=script.limits[1])
+
+    def note(self, what: str, job: Job | None = None, *details: Any) -> None:
+        mono, wall = round(self.clock.monotonic() * SECOND), self.clock.time_ns() // 1000
+        self.record.append(Note(mono, wall, what, job, details))
+
+    def due(self, when: When) -> tuple[str, int, float]:
+        """The model's own reckoning of a due time: on which clock, when, and what a float makes of it."""
+        mono, wall = round(self.clock.monotonic() * SECOND), self.clock.time_ns() // 1000
+        if when.how in ("now", "later"):
+            delay = max(when.delay, 0)
+            return "mono", mono + delay, self.clock.monotonic() + delay / SECOND
+        due = micros(when.time(self.clock.now()))
+        return ("wall", due, 0.0) if due > wall else ("mono", mono, self.clock.monotonic())
+
+    def schedule(
+        self, lane: int, task_id: int, when: When, policy: Policy, plan: Plan, as_function: bool, caller: Job | None
+    ) -> None:
+        scheduler = self.schedulers[lane]
+        job = Job(self, lane, task_id, plan)
+        work: Any = job.run
+        if not as_function:
+            work = job.coroutine = job.run()
+        due = self.due(when)
+        holder = scheduler.tasks.get(task_id)
+        try:
+            match when.how:
+                case "now":
+                    task = scheduler.schedule(task_id, work, on_conflict=policy)
+                case "later":
+                    task = scheduler.schedule_later(when.delay / SECOND, task_id, work, on_conflict=policy)
+                case _:
+                    task = scheduler.schedule_at(when.time(self.clock.now()), task_id, work, on_conflict=policy)
+        except DuplicateTaskError:
+            came_of_it = "duplicate"
+        except RuntimeError:
+            came_of_it = "refused"
+        else:
+            came_of_it = "kept" if task is holder else "new"
+            if task is not holder:
+                job.task = task
+        self.note("schedule", job, due, policy, caller, came_of_it)
+
+    def reschedule(self, lane: int, task_id: int, when: When) -> None:
+        scheduler = self.schedulers[lane]
+        due = self.due(when)
+        if when.how in ("now", "later"):
+            moved = scheduler.reschedule_later(when.delay / SECOND, task_id)
+        else:
+            moved = scheduler.reschedule_at(when.time(self.clock.now()), task_id)
+        self.note("reschedule", None, lane, task_id, due, moved)
+
+    def cancel(self, lane: int, task_id: int, caller: Job | None) -> None:
+        self.note("cancel", None, lane, task_id, caller, self.schedulers[lane].cancel(task_id))
+
+    def cancel_all(self, lane: int, caller: Job | None) -> None:
+        self.schedulers[lane].cancel_all()
+        self.note("cancel all", None, lane, caller)
+
+    async def perform(self, step: Step) -> None:
+        clock = self.clock
+        if step.pause is not None:
+            await clock.advance(step.pause / SECOND)
+            self.note("rest", None, [{task_id: task.status.name for task_id, task in scheduler.tasks.items()}
+                                     for scheduler in self.schedulers])  # fmt: skip
+        match step.do:
+            case "schedule":
+                self.schedule(step.lane, step.task_id, step.when, step.policy, step.plan, step.as_function, None)
+            case "reschedule":
+                self.reschedule(step.lane, step.task_id, step.when)
+            case "cancel":
+                self.cancel(step.lane, step.task_id, None)
+            case "cancel all":
+                self.cancel_all(step.lane, None)
+            case "cancel handle":
+                for job in self.jobs[-3:]:
+                    if job.task is not None:
+                        job.task.cancel()
+                        self.note("cancel handle", job)
+            case "set clock" | "suspend":
+                move = clock.suspend if step.do == "suspend" else clock.step_wall
+                move(timedelta(microseconds=step.delta), notify=step.notify)
+                self.note("step", None, step.delta, step.notify)
+                await clock.settle()
+
+    async def main(self) -> None:
+        script, (root, child) = self.script, self.schedulers
+        async with root:
+            for step in script.steps:
+                await self.perform(step)
+            await self.clock.settle()
+            if script.end == "join":
+                self.clock.autojump = True
+                # The tasks of one may schedule more on the other.
+                while any(scheduler.tasks or scheduler.statistics().running for scheduler in self.schedulers):
+                    await child.join()
+                    await root.join()
+            elif script.end == "close":
+                self.clock.autojump = True
+                self.note("closing")
+                unfinished = await root.close(script.grace / SECOND)
+                self.note("closed", None, unfinished)
+            else:
+                self.clock.autojump = True
+                self.note("closing")
+        self.note("left")
+
+
+# The model
+
+
+@dataclass(eq=False)
+class Task:
+    """What the model knows of a task."""
+
+    job: Job
+    clock: str
+    due: int
+    number: int
+    state: Literal["pending", "running", "over"] = "pending"
+    status: str = ""
+    may: bool = False
+    """Whether it was due at some moment, so that the scheduler may have seen it."""
+    turn: tuple[int, int, int] | None = None
+    """When the scheduler must have seen that it is due: when, at which note of the record, and due when."""
+    ready: int = -1
+    """Since which note of the record it waits for nothing but the scheduler, or a slot."""
+    unordered: bool = False
+    """Whether it is uncertain when the scheduler saw it."""
+    started: int = 0
+    cancelled: int | None = None
+
+    @property
+    def latest_end(self) -> int:
+        if self.cancelled is not None:
+            return self.cancelled + self.job.plan.stubborn
+        return self.started + self.job.plan.before + self.job.plan.after
+
+
+@dataclass
+class Lane:
+    """What the model knows of a scheduler."""
+
+    limit: int | None
+    holders: dict[int, Task] = field(default_factory=dict)
+    formers: dict[int, Task] = field(default_factory=dict)
+    running: set[Task] = field(default_factory=set)
+    totals: Counter[str] = field(default_factory=Counter)
+
+
+class Model:
+    """Reads a record, and finds fault with it."""
+
+    def __init__(self, play: Play) -> None:
+        self.play = play
+        self.lanes = [Lane(limit) for limit in play.script.limits]
+        self.tasks: dict[Job, Task] = {}
+        self.now = 0
+        self.recheck = play.script.polls or 30 * SECOND
+        self.offset = micros(play.script.start)
+        self.position = 0
+        self.calls = 0
+        self.stale: int | None = None
+        """Since when the wall clock is ahead of what the scheduler may know."""
+        self.closed = False
+        # Where sums of floats that should be equal are not, the order may be theirs.
+        sums: defaultdict[int, set[float]] = defaultdict(set)
+        for note in play.record:
+            if note.what in ("schedule", "reschedule"):
+                clock, due, exact = note.details[0 if note.what == "schedule" else 2]
+                if clock == "mono":
+                    sums[due].add(exact)
+        self.blurred = {due for due, exacts in sums.items() if len(exacts) > 1}
+
+    def check(self) -> None:
+        for self.position, note in enumerate(self.play.record):
+            assert note.mono >= self.now
+            self.pass_time(note.mono)
+            if note.what == "step":
+                self.offset += note.details[0]
+            assert note.wall == note.mono + self.offset
+            getattr(self, "on_" + note.what.replace(" ", "_"))(note.job, *note.details)
+            self.see_due()
+
+    # Time
+
+    def moment(self, task: Task) -> int:
+        """The exact moment at which a task is due, by elapsed time."""
+        return task.due if task.clock == "mono" else task.due - self.offset
+
+    def pending(self) -> list[Task]:
+        return [task for lane in self.lanes for task in lane.holders.values() if task.state == "pending"]
+
+    def pass_time(self, until: int) -> None:
+        if self.stale is not None and self.stale + self.recheck <= until:
+            found = self.stale + self.recheck
+            self.pass_time_exactly(found)
+            self.stale = None
+            self.see_due()
+        self.pass_time_exactly(until)
+        self.see_due()
+
+    def pass_time_exactly(self, until: int) -> None:
+        if until == self.now:
+            return
+        for lane in self.lanes:
+            for task in lane.running:
+                assert task.latest_end >= until, f"{task} does not end"
+        for task in self.pending():
+            moment = self.moment(task)
+            if moment < until:
+                task.may = True
+                if task.clock == "wall" and self.stale is not None:
+                    task.unordered = True  # it may be seen at once, or by the re-check
+                elif task.turn is None:
+                    self.take_turn(task, (max(moment, self.now), 0, moment))
+            if task.turn is not None and not self.is_blocked(task):
+                raise AssertionError(f"{task} is late: it is not started before {until}")
+        self.now = until
+
+    def see_due(self) -> None:
+        """Note what is due now, and what may start now."""
+        for task in self.pending():
+            moment = self.moment(task)
+            if moment <= self.now:
+                task.may = True
+                if task.clock == "wall" and self.stale is not None:
+                    task.unordered = True
+                elif task.turn is None:
+                    in_time = moment == self.now and task.number < self.calls
+                    self.take_turn(task, (self.now, 0 if in_time else self.position, moment))
+            if task.turn is not None and task.ready < 0 and not self.has_former(task):
+                task.ready = self.position
+
+    def take_turn(self, task: Task, turn: tuple[int, int, int]) -> None:
+        task.turn = turn
+
+    def has_former(self, task: Task) -> bool:
+        return task.job.task_id in self.lanes[task.job.lane].formers
+
+    def is_blocked(self, task: Task) -> bool:
+        lane = self.lanes[task.job.lane]
+        return self.has_former(task) or (lane.limit is not None and len(lane.running) >= lane.limit)
+
+    # What happens
+
+    def on_rest(self, _: None, held: list[dict[int, str]]) -> None:
+        """The table shows what it should."""
+        expected = [{task_id: task.state.upper() for task_id, task in lane.holders.items()} for lane in self.lanes]
+        assert held == expected
+
+    def on_step(self, _: None, delta: int, notify: bool) -> None:
+        if notify:
+            self.stale = None
+        elif delta > 0 and self.stale is None:
+            self.stale = self.now
+
+    def on_schedule(
+        self, job: Job, due: tuple[str, int, float], policy: Policy, caller: Job | None, came_of_it: str
+    ) -> None:
+        lane = self.lanes[job.lane]
+        holder = lane.holders.get(job.task_id)
+        expected = "new"
+        if self.closed:
+            expected = "refused"
+        elif holder is not None:
+            expected = {"keep": "kept", "error": "duplicate"}.get(policy, "new")
+        assert came_of_it == expected
+        if came_of_it != "new":
+            return
+        if holder is not None:
+            self.vacate(holder, interrupt=policy == "replace" and holder.job is not caller)
+        self.calls += 1
+        task = self.tasks[job] = lane.holders[job.task_id] = Task(job, due[0], due[1], self.calls)
+        task.unordered = due[1] in self.blurred
+
+    def on_reschedule(self, _: None, lane: int, task_id: int, due: tuple[str, int, float], moved: bool) -> None:
+        task = self.lanes[lane].holders.get(task_id)
+        movable = task is not None and task.state == "pending" and not self.closed
+        assert moved is movable
+        if task is not None and movable:
+            self.calls += 1
+            task.clock, task.due, task.number = due[0], due[1], self.calls
+            task.may, task.turn, task.ready, task.unordered = False, None, -1, due[1] in self.blurred
+
+    def on_cancel(self, _: None, lane: int, task_id: int, caller: Job | None, found: bool) -> None:
+        task = self.lanes[lane].holders.get(task_id)
+        assert found is (task is not None)
+        if task is not None:
+            self.vacate(task, interrupt=task.job is not caller)
+
+    def on_cancel_all(self, _: None, lane: int, caller: Job | None) -> None:
+        for task in list(self.lanes[lane].holders.values()):
+            self.vacate(task, interrupt=task.job is not caller)
+
+    def on_cancel_handle(self, job: Job) -> None:
+        task = self.tasks[job]
+        if self.lanes[job.lane].holders.get(job.task_id) is task:
+            self.vacate(task, interrupt=True)
+        else:
+            self.interrupt(task)
+
+    def vacate(self, task: Task, *, interrupt: bool) -> None:
+        lane = self.lanes[task.job.lane]
+        del lane.holders[task.job.task_id]
+        if task.state == "pending":
+            self.end(task, "cancelled")
+            return
+        lane.formers[task.job.task_id] = task
+        if interrupt:
+            self.interrupt(task)
+
+    def interrupt(self, task: Task) -> None:
+        if task.state == "running" and task.cancelled is None:
+            task.cancelled = self.now
+
+    def on_start(self, job: Job) -> None:
+        lane, task = self.lanes[job.lane], self.tasks[job]
+        assert not self.closed
+        assert task.state == "pending", f"{task} starts"
+        assert lane.holders.get(job.task_id) is task
+        assert not self.has_former(task), f"{job.task_id} runs twice"
+        assert lane.limit is None or len(lane.running) < lane.limit, f"too many run with {task}"
+        assert task.may, f"{task} is early, at {self.now}"
+        for other in self.pending():
+            self.check_order(task, other)
+        task.state = "running"
+        task.started = self.now
+        lane.running.add(task)
+        lane.totals["started"] += 1
+
+    def check_order(self, task: Task, other: Task) -> None:
+        """No other that waited as long as this one had its turn before."""
+        if task.unordered or other.unordered or other.turn is None or task.turn is None:
+            return
+        if not 0 <= other.ready <= task.ready:
+            return  # this one may have been handed to the event loop before
+        if other.job.lane != task.job.lane and self.lanes[other.job.lane].limit is not None:
+            return  # it waits for a slot, or did
+        assert (*other.turn, other.number) >= (*task.turn, task.number), f"{task} starts before {other}"
+
+    def on_end(self, job: Job, how: str) -> None:
+        task, plan = self.tasks[job], job.plan
+        assert task.state == "running"
+        end = task.started + plan.before + plan.after
+        ends = {end} if task.cancelled is None else {task.cancelled + plan.stubborn, min(end, task.cancelled)}
+        assert self.now in ends, f"{task} ends at {self.now}"
+        if how == "cancelled":
+            assert task.cancelled is not None
+        self.end(task, how)
+
+    def end(self, task: Task, status: str) -> None:
+        lane = self.lanes[task.job.lane]
+        task.state, task.status = "over", status
+        lane.totals[status] += 1
+        lane.running.discard(task)
+        for table in (lane.holders, lane.formers):
+            if table.get(task.job.task_id) is task:
+                del table[task.job.task_id]
+
+    # The end
+
+    def on_closing(self, _: None) -> None:
+        self.closed = True
+        self.dropped = {task.job.task for task in self.pending()}
+        for task in self.pending():
+            self.vacate(task, interrupt=False)
+        grace = self.play.script.grace if self.play.script.end == "close" else 0
+        for lane in self.lanes:
+            for task in lane.running:
+                if task.cancelled is None and task.latest_end > self.now + grace:
+                    task.cancelled = self.now + grace
+
+    def on_closed(self, _: None, unfinished: list[ScheduledTask[None]]) -> None:
+        assert self.dropped <= set(unfinished)
+        assert all(task.status.name != "FINISHED" for task in unfinished)
+
+    def on_left(self, _: None) -> None:
+        for lane, scheduler in zip(self.lanes, self.play.schedulers, strict=True):
+            assert not lane.holders, "a task is lost"
+            assert not lane.formers
+            assert not lane.running
+            statistics = scheduler.statistics()
+            assert (statistics.pending, statistics.running) == (0, 0)
+            for total in ("started", "finished", "failed", "cancelled"):
+                assert getattr(statistics, total) == lane.totals[total], total
+        for job in self.play.jobs:
+            assert job.coroutine is None or is_closed(job.coroutine)
+            assert (job.task is None) == (job not in self.tasks)
+            if job.task is not None:
+                assert job.task.status.name.lower() == self.tasks[job].status
+
+
+class Failures(logging.Handler):
+    """Collects the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.logged: list[int] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert record.exc_info is not None
+        assert isinstance(record.exc_info[1], ValueError)
+        self.logged.append(record.exc_info[1].args[0])
+
+
+def play(script: Script, backend: Literal["asyncio", "trio"], simulated: Counter[str]) -> None:
+    """Play a script, and check the record."""
+    options: dict[str, Any] = {"recheck_interval": script.polls / SECOND} if script.polls else {}
+    clock = VirtualClock(script.start, autojump=script.autojump, **options)
+    name, backend_options = clock.backend(backend)
+    failures = Failures()
+    logger = logging.getLogger("anysched.simulation")
+    logger.addHandler(failures)
+    logger.propagate = False
+    try:
+        scene = Play(script, clock)
+        anyio.run(scene.main, backend=name, backend_options=backend_options)
+    finally:
+        logger.removeHandler(failures)
+        logger.propagate = True
+    model = Model(scene)
+    model.check()
+    failed = [job.number for job, task in model.tasks.items() if task.status == "failed"]
+    assert sorted(failures.logged) == failed
+    simulated["seconds"] += model.now // SECOND
+    simulated["starts"] += sum(lane.totals["started"] for lane in model.lanes)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(script=SCRIPTS)
+def test_a_life_of_months_goes_by_the_model(
+    simulated: Counter[str], backend: Literal["asyncio", "trio"], script: Script
+) -> None:
+    play(script, backend, simulated)
