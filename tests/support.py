@@ -17,10 +17,12 @@ async def settle(turns: int = 30) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    with anyio.fail_after(5):
-        while not condition():
-            await anyio.sleep(0.001)
+    """Let the event loop through until a condition holds, which must not take time."""
+    for _ in range(1000):
+        if condition():
+            return
+        await checkpoint()
+    raise TimeoutError
 
 
 async def nothing() -> None:

@@ -1,8 +1,9 @@
-"""Two clocks: elapsed time, and the wall clock with its steps."""
+"""Two clocks: elapsed time, and the wall clock. Their steps are in `test_time`."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -10,48 +11,10 @@ import pytest
 
 from anysched import Scheduler, _clock
 from anysched._backend import current_backend
-from anysched._clock import SystemClock, bind_clock, clock_of, datetime_from_ns, ns_from_datetime, wake_time
+from anysched._clock import TOLERANCE, SystemClock, bind_clock, clock_of, datetime_from_ns, ns_from_datetime, wake_time
 from support import nothing, settle, value
 
 pytestmark = pytest.mark.anyio
-
-
-class SteppedClock:
-    """The system's clock, with a wall clock that can be stepped and a re-check that does not take half a minute."""
-
-    recheck_interval = 0.02
-
-    def __init__(self) -> None:
-        self.system = SystemClock(current_backend().monotonic)
-        self.offset_ns = 0
-        self.reads = 0
-
-    def monotonic(self) -> float:
-        self.reads += 1
-        return self.system.monotonic()
-
-    def time_ns(self) -> int:
-        return self.system.time_ns() + self.offset_ns
-
-    def subscribe(self, stepped: Any) -> Any:
-        return self.system.subscribe(stepped)
-
-    def now(self) -> datetime:
-        return datetime_from_ns(self.time_ns())
-
-
-@pytest.fixture
-async def clock(anyio_backend: Any) -> Any:
-    clock = SteppedClock()
-    bind_clock(current_backend().timekeeper, clock)  # type: ignore[arg-type]
-    yield clock
-    _clock._bound.clear()
-
-
-@pytest.fixture
-async def stepped(clock: SteppedClock) -> Any:
-    async with Scheduler("test") as scheduler:
-        yield scheduler
 
 
 async def test_the_system_clock_is_the_default(anyio_backend: Any) -> None:
@@ -62,68 +25,71 @@ async def test_the_system_clock_is_the_default(anyio_backend: Any) -> None:
     assert abs(datetime_from_ns(clock.time_ns()) - datetime.now(UTC)) < timedelta(seconds=1)
 
 
-async def test_nothing_starts_early_after_a_backward_step(stepped: Scheduler, clock: SteppedClock) -> None:
-    at = clock.now() + timedelta(milliseconds=10)
-    task = stepped.schedule_at(at, "id", value(1))
-    later = stepped.schedule_later(0.01, "later", value(2))
-    clock.offset_ns = -60_000_000
-    assert await later == 2
-    await anyio.sleep(0.03)
-    assert task.status.name == "PENDING"
-    await task
-    assert clock.now() >= at
+# In real time: the few tests that wait for it
 
 
-async def test_a_forward_step_is_found_by_the_next_recheck(stepped: Scheduler, clock: SteppedClock) -> None:
-    task = stepped.schedule_at(clock.now() + timedelta(hours=1), "id", value(1))
-    later = stepped.schedule_later(3600, "later", value(2))
-    await settle()
-    clock.offset_ns = 3600 * 10**9
+@pytest.mark.parametrize("delay", [0.02, timedelta(milliseconds=20)])
+async def test_in_real_time_schedule_later_waits(scheduler: Scheduler, delay: Any) -> None:
     start = anyio.current_time()
-    assert await task == 1
-    assert anyio.current_time() - start < 1
-    assert later.status.name == "PENDING"
+    at = await scheduler.schedule_later(delay, "id", current_time)
+    assert at >= start + 0.02 - TOLERANCE
 
 
-async def test_any_wake_reads_both_clocks(stepped: Scheduler, clock: SteppedClock) -> None:
-    clock.recheck_interval = 3600
-    task = stepped.schedule_at(clock.now() + timedelta(hours=1), "id", value(1))
+async def test_in_real_time_schedule_at_waits(scheduler: Scheduler) -> None:
+    time = datetime.now(UTC) + timedelta(milliseconds=20)
+    task = scheduler.schedule_at(time, "id", value(7))
+    assert task.due == time
+    assert await task == 7
+    assert datetime.now(UTC) >= time
+
+
+async def test_in_real_time_an_earlier_task_wakes_the_scheduler(scheduler: Scheduler) -> None:
+    late = scheduler.schedule_later(3600, "late", value(1))
+    scheduler.schedule_at(datetime.now(UTC) + timedelta(hours=1), "late too", nothing)
     await settle()
-    clock.offset_ns = 3600 * 10**9
-    await settle()
-    assert task.status.name == "PENDING"
-    await stepped.schedule("other", nothing)
-    assert await task == 1
+    with anyio.fail_after(60):
+        await scheduler.schedule_later(0.001, "soon", nothing)
+        await settle()
+        scheduler.reschedule_later(0.001, "late")
+        assert await late == 1
+    assert "late too" in scheduler
 
 
-async def test_without_a_wall_entry_there_are_no_rechecks(stepped: Scheduler, clock: SteppedClock) -> None:
-    stepped.schedule_later(3600, "id", nothing)
-    stepped.schedule_at(clock.now() + timedelta(hours=1), "at", nothing)
-    stepped.cancel("at")
-    await anyio.sleep(0.05)
-    before = clock.reads
-    await anyio.sleep(0.1)
-    assert clock.reads == before
+async def current_time() -> float:
+    return anyio.current_time()
 
 
-async def test_a_wall_entry_wakes_a_loop_that_would_sleep_past_the_recheck(
-    stepped: Scheduler, clock: SteppedClock
+class FrozenClock:
+    """A wall clock that stands still."""
+
+    recheck_interval = 3600.0
+    frozen = 1_735_689_600_000_000_500
+
+    def __init__(self) -> None:
+        self.system = SystemClock(current_backend().monotonic)
+        self.monotonic = self.system.monotonic
+        self.subscribe = self.system.subscribe
+
+    def time_ns(self) -> int:
+        return self.frozen
+
+
+@pytest.mark.parametrize(("microseconds", "starts"), [(1, True), (2, False)])
+async def test_less_than_a_microsecond_is_due(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: Any, microseconds: int, starts: bool
 ) -> None:
-    stepped.schedule_later(3600, "later", nothing)
-    await settle()
-    task = stepped.schedule_at(clock.now() + timedelta(hours=1), "id", value(1))
-    await settle()
-    clock.offset_ns = 3600 * 10**9
-    assert await task == 1
+    clock = FrozenClock()
+    monkeypatch.setattr(_clock, "_bound", WeakKeyDictionary())
+    bind_clock(current_backend().timekeeper, clock)
+    async with Scheduler("test") as scheduler:
+        time = datetime_from_ns(clock.frozen) + timedelta(microseconds=microseconds)
+        assert ns_from_datetime(time) > clock.frozen
+        task = scheduler.schedule_at(time, "id", value(1))
+        await settle()
+        assert (task.status.name == "FINISHED") is starts
 
 
-async def test_less_than_a_microsecond_is_due(stepped: Scheduler, clock: SteppedClock) -> None:
-    frozen = clock.time_ns()
-    clock.time_ns = lambda: frozen  # type: ignore[method-assign]
-    task = stepped.schedule_at(datetime_from_ns(frozen) + timedelta(microseconds=1), "id", value(1))
-    with anyio.fail_after(1):
-        assert frozen < ns_from_datetime(task.due or clock.now())
-        assert await task == 1
+# Reading time
 
 
 def test_wake_time() -> None:

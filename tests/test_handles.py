@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from anysched import ScheduledTask, Scheduler
-from support import Gate, fail, nothing, outcome, settle, value
+from support import Gate, fail, nothing, settle, value
 
 pytestmark = pytest.mark.anyio
 
@@ -94,17 +94,6 @@ async def test_a_task_that_finishes_although_it_was_cancelled(scheduler: Schedul
     task.cancel()
     assert await task == "never mind"
     assert task.status is ScheduledTask.Status.FINISHED
-
-
-async def test_waiting_can_be_cancelled_without_harm(scheduler: Scheduler) -> None:
-    gate = Gate()
-    task = scheduler.schedule("id", gate)
-    with anyio.move_on_after(0.001):
-        await task
-    await settle(3)
-    assert task.status is ScheduledTask.Status.RUNNING
-    gate.open.set()
-    assert await outcome(task) == "FINISHED"
 
 
 async def test_waiting_for_what_has_ended_is_a_checkpoint(scheduler: Scheduler) -> None:

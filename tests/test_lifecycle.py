@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from anysched import ScheduledTask, Scheduler, SchedulerStatistics
+from anysched import Scheduler, SchedulerStatistics
 from support import Gate, fail, forever, is_closed, nothing, outcome, settle, until, value
 
 pytestmark = pytest.mark.anyio
@@ -42,32 +42,6 @@ async def test_leaving_cancels_and_awaits_everything() -> None:
     assert all(is_closed(coroutine) for coroutine in coroutines)
     assert not scheduler.tasks
     assert repr(scheduler) == "<Scheduler 'test' closed, 0 tasks>"
-
-
-async def test_leaving_with_an_hour_to_wait_does_not_hang() -> None:
-    with anyio.fail_after(5):
-        async with Scheduler("test") as scheduler:
-            scheduler.schedule_later(HOUR, "id", nothing())
-            await settle()
-
-
-async def test_leaving_waits_for_a_task_that_takes_its_time() -> None:
-    ended: list[bool] = []
-
-    async def work() -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.01)
-            ended.append(True)
-
-    async with Scheduler("test") as scheduler:
-        scheduler.schedule("held", work)
-        scheduler.schedule("unwinding", work)
-        await settle()
-        scheduler.cancel("unwinding")
-    assert ended == [True, True]
 
 
 @pytest.mark.parametrize("shielded", [False, True])
@@ -273,46 +247,7 @@ async def test_run_hosts_a_child(scheduler: Scheduler) -> None:
         await child.close()
 
 
-async def test_a_child_that_is_let_go_is_let_go(scheduler: Scheduler) -> None:
-    child = scheduler.child("child")
-    task = child.schedule("id", nothing)
-    await task
-    reference = weakref.ref(child)
-    del child, task
-    await settle()
-    gc.collect()
-    assert reference() is None
-    kept = scheduler.child("kept").schedule_later(0.001, "id", value(7))
-    gc.collect()
-    assert await kept == 7
-
-
 # Joining
-
-
-async def test_join_waits_until_nothing_is_held_and_nothing_unwinds(scheduler: Scheduler) -> None:
-    gate, stubborn = Gate(), Gate(stubborn=True)
-    scheduler.schedule("id", gate)
-    scheduler.schedule("stubborn", stubborn)
-    scheduler.schedule_later(0.001, "pending", nothing)
-    joined: list[bool] = []
-
-    async def join() -> None:
-        await scheduler.join()
-        joined.append(True)
-
-    async with anyio.create_task_group() as tg:
-        for _ in range(2):
-            tg.start_soon(join)
-        await stubborn.started.wait()
-        await anyio.sleep(0.01)
-        scheduler.cancel("stubborn")
-        gate.open.set()
-        await settle()
-        assert not scheduler.tasks
-        assert not joined
-        stubborn.open.set()
-    assert joined == [True, True]
 
 
 async def test_join_waits_for_what_is_scheduled_meanwhile(scheduler: Scheduler) -> None:
@@ -360,47 +295,10 @@ async def test_a_task_cannot_wait_for_its_own_scheduler(scheduler: Scheduler, me
 # Closing
 
 
-async def test_close_drops_the_pending_and_lets_the_running_finish_in_the_grace(scheduler: Scheduler) -> None:
-    coroutine = nothing()
-    quick, stuck, stubborn, cancelled = Gate(), Gate(), Gate(stubborn=True), Gate()
-    tasks = {name: scheduler.schedule(name, gate) for name, gate in
-             {"quick": quick, "stuck": stuck, "stubborn": stubborn, "cancelled": cancelled}.items()}  # fmt: skip
-    pending = scheduler.schedule_at(datetime(2100, 1, 1), "pending", coroutine)
-    due = scheduler.child("child").schedule_later(HOUR, "child's", nothing)
-    await settle()
-    scheduler.cancel("cancelled")
-    unfinished: list[ScheduledTask[Any]] = []
-
-    async def close() -> None:
-        unfinished.extend(await scheduler.close(grace=0.05))
-
-    async with anyio.create_task_group() as tg:
-        tg.start_soon(close)
-        await settle()
-        assert is_closed(coroutine)
-        with pytest.raises(RuntimeError, match="closing"):
-            scheduler.schedule("late", nothing())
-        assert tasks["quick"].status.name == "RUNNING"
-        quick.open.set()
-        await until(lambda: stubborn.cancelled)
-        assert not unfinished
-        stubborn.open.set()
-    assert unfinished == [pending, due, tasks["stuck"], tasks["stubborn"]]
-    assert pending.due == datetime(2100, 1, 1, tzinfo=UTC)
-    assert tasks["quick"].status.name == "FINISHED"
-    assert await scheduler.close() == []
-
-
 async def test_close_without_grace_cancels_at_once(scheduler: Scheduler) -> None:
     task = scheduler.schedule("id", forever)
     await settle()
     assert await scheduler.close() == [task]
-
-
-async def test_close_with_all_the_time_in_the_world(scheduler: Scheduler) -> None:
-    scheduler.schedule("id", anyio.sleep, 0.01)
-    await settle()
-    assert await scheduler.close(grace=math.inf) == []
 
 
 @pytest.mark.parametrize(("grace", "error"), [("x", TypeError), (None, TypeError), (math.nan, ValueError)])
@@ -438,18 +336,6 @@ async def test_a_task_that_finishes_although_cancelled_is_not_unfinished(schedul
     await settle()
     assert await scheduler.close() == []
     assert task.status.name == "FINISHED"
-
-
-async def test_close_that_is_cancelled_cancels_the_rest_at_once(scheduler: Scheduler) -> None:
-    gate = Gate()
-    scheduler.schedule("id", gate)
-    await gate.started.wait()
-    with anyio.move_on_after(0.001) as scope:
-        await scheduler.close(grace=HOUR)
-    assert scope.cancelled_caught
-    await settle()
-    assert gate.cancelled
-    assert await scheduler.close() == []
 
 
 async def test_a_closed_child_leaves_its_parent_alone(scheduler: Scheduler) -> None:
@@ -590,21 +476,6 @@ async def test_tasks_that_waited_for_a_slot_and_left_are_let_go() -> None:
 
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
-
-
-async def test_a_task_runs_in_a_copy_of_the_context_of_the_call(scheduler: Scheduler) -> None:
-    """Not in the dispatcher's."""
-
-    async def work() -> str:
-        seen = variable.get()
-        variable.set("changed by the task")
-        return seen
-
-    variable.set("at the call")
-    tasks = [scheduler.schedule(1, work()), scheduler.schedule_later(0.001, 2, work)]
-    variable.set("after the call")
-    assert [await task for task in tasks] == ["at the call"] * 2
-    assert variable.get() == "after the call"
 
 
 async def test_context_can_be_given(scheduler: Scheduler) -> None:
@@ -767,20 +638,6 @@ async def test_what_falls_due_while_it_is_dropped_does_not_start() -> None:
     assert task.status.name == "CANCELLED"
 
 
-async def test_run_returns_although_close_was_cancelled() -> None:
-    gate = Gate(stubborn=True)
-    scheduler = Scheduler("test")
-    async with anyio.create_task_group() as tg:
-        await tg.start(scheduler.run)
-        scheduler.schedule("id", gate)
-        await gate.started.wait()
-        with anyio.move_on_after(0.001) as scope:
-            await scheduler.close(grace=HOUR)
-        assert scope.cancelled_caught
-        gate.open.set()
-    assert gate.cancelled
-
-
 async def test_a_task_cannot_enter_its_own_scheduler(scheduler: Scheduler) -> None:
     """It would wait for itself on leaving, where nothing can reach it."""
     child = scheduler.child("child")
@@ -830,24 +687,6 @@ async def test_a_child_hosted_by_a_task_of_its_parent_closes_with_it(leave: bool
         assert task.status.name == "CANCELLED"
 
 
-async def test_leaving_a_child_under_a_timeout_waits_for_a_task_that_takes_its_time(scheduler: Scheduler) -> None:
-    ended: list[bool] = []
-
-    async def work() -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.02)
-            ended.append(True)
-
-    with anyio.move_on_after(0.001):
-        async with scheduler.child("child") as child:
-            child.schedule("id", work)
-            await anyio.sleep_forever()
-    assert ended == [True]
-
-
 @pytest.mark.parametrize("name", [None, 5])
 def test_a_child_needs_a_name(name: Any) -> None:
     with pytest.raises(TypeError, match="name must be a string"):
@@ -864,18 +703,6 @@ async def test_many_that_wait_for_a_slot_can_leave_before_one_gets_it() -> None:
             scheduler.cancel(number)
         gate.open.set()
         assert await tasks[40] == 40
-
-
-async def test_the_context_is_copied_at_the_call(scheduler: Scheduler) -> None:
-    context = copy_context()
-    context.run(variable.set, "at the call")
-
-    async def look() -> str:
-        return variable.get()
-
-    task = scheduler.schedule_later(0.001, "id", look, context=context)
-    context.run(variable.set, "later")
-    assert await task == "at the call"
 
 
 async def test_a_pending_task_can_change_clocks_again_and_again(scheduler: Scheduler) -> None:

@@ -1,14 +1,13 @@
 """Tasks start in due order, ties in the order of the calls, and the event loop is let through."""
 
-import random
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from anysched import ScheduledTask, Scheduler
+from anysched import Scheduler
 from anysched._backend import current_backend
 from support import Gate, nothing, settle
 
@@ -26,11 +25,6 @@ class Recorder:
         await checkpoint()
 
 
-def by_due_time(tasks: list[ScheduledTask[None]]) -> list[Any]:
-    """The IDs in the order of the exact due times; a delay counts from its call, and calls take time."""
-    return [task.task_id for task in sorted(tasks, key=lambda task: task._when or 0)]
-
-
 async def test_tasks_scheduled_at_once_start_in_the_order_of_the_calls(scheduler: Scheduler) -> None:
     record = Recorder()
     for number in range(300):
@@ -43,58 +37,6 @@ async def test_tasks_scheduled_at_once_start_in_the_order_of_the_calls(scheduler
                 scheduler.schedule_at(datetime(2000, 1, 1 + number % 7), number, record, number)
     await scheduler.join()
     assert record.order == list(range(300))
-
-
-async def test_tasks_that_fall_due_during_one_sleep_start_in_due_order(scheduler: Scheduler) -> None:
-    record = Recorder()
-    delays = list(range(200))
-    random.Random(1).shuffle(delays)
-    tasks = [scheduler.schedule_later(0.001 + delay / 1e5, delay, record, delay) for delay in delays]
-    expected = by_due_time(tasks)
-    await scheduler.join()
-    assert record.order == expected
-
-
-async def test_the_two_clocks_are_compared(scheduler: Scheduler) -> None:
-    record = Recorder()
-    start = datetime.now(UTC)
-    for number in range(20):
-        milliseconds = number + 5
-        if number % 2:
-            scheduler.schedule_later(milliseconds / 1e3, number, record, number)
-        else:
-            scheduler.schedule_at(start + timedelta(milliseconds=milliseconds), number, record, number)
-    await scheduler.join()
-    assert record.order == list(range(20))
-
-
-async def test_a_task_that_is_due_before_starts_before_one_scheduled_now(scheduler: Scheduler) -> None:
-    record = Recorder()
-    scheduler.schedule_later(1e-4, "before", record, "before")
-    deadline = anyio.current_time() + 1e-3
-    while anyio.current_time() < deadline:
-        pass
-    scheduler.schedule("now", record, "now")
-    await scheduler.join()
-    assert record.order == ["before", "now"]
-
-
-async def test_tasks_that_waited_for_a_slot_start_in_due_order() -> None:
-    record = Recorder()
-    async with Scheduler("test", max_running=2) as scheduler:
-        gates = Gate(), Gate()
-        for gate in gates:
-            scheduler.schedule(gate, gate)
-        delays = list(range(50))
-        random.Random(2).shuffle(delays)
-        tasks = [scheduler.schedule_later(delay / 1e5, delay, record, delay) for delay in delays]
-        expected = by_due_time(tasks)
-        await anyio.sleep(0.01)
-        assert not record.order
-        for gate in gates:
-            gate.open.set()
-        await scheduler.join()
-    assert record.order == expected
 
 
 async def test_a_task_that_waited_for_its_former_goes_before_those_due_later() -> None:
