@@ -1,5 +1,7 @@
 """The matrix of event loops, and what most tests need."""
 
+from __future__ import annotations
+
 import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
