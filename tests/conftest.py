@@ -45,6 +45,18 @@ def simulated(request: pytest.FixtureRequest) -> Counter[str]:
     return request.config.stash.setdefault(SIMULATED, Counter())
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what was simulated, in a process of pytest-xdist's."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["simulated"] = dict(session.config.stash.get(SIMULATED, Counter()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what was simulated in such a process."""
+    node.config.stash.setdefault(SIMULATED, Counter()).update(getattr(node, "workeroutput", {}).get("simulated", {}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     total = config.stash.get(SIMULATED, None)
     if total:
