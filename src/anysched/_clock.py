@@ -1,7 +1,7 @@
 """Reading time: the event loop's monotonic clock, the wall clock, and the rule between them.
 
-A monotonic due time is a float in seconds on the loop's clock; a wall due time is an integer in nanoseconds of UTC since
-1970, so that comparing two of them never rounds.
+A monotonic due time is a float in seconds on the loop's clock; a wall due time is an integer in nanoseconds of UTC
+since 1970, so that comparing two of them never rounds.
 """
 
 from __future__ import annotations

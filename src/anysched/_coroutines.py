@@ -38,8 +38,8 @@ def check_work(work: object, args: tuple[object, ...]) -> None:
     if type(work) is FunctionType and work.__code__.co_flags & CO_COROUTINE:
         return
     if is_coroutine(work):
-        # To look for the frame of a coroutine that is over makes an object of it where it is not over, 150 bytes that stay
-        # as long as the coroutine; there is no other way to know.
+        # To look for the frame of a coroutine that is over makes an object of it where it is not over, 150 bytes that
+        # stay as long as the coroutine; there is no other way to know.
         if _is_started(work) or (type(work) is CoroutineType and work.cr_frame is None):
             raise ValueError(f"cannot schedule a coroutine that was already started: {work!r}")
         if args:
@@ -78,8 +78,8 @@ def _is_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
 class Deferred(Coroutine[Any, Any, Any]):
     """A coroutine that is made when it is first awaited.
 
-    An event loop that shuts down may drop a task before its first step, and a native coroutine would then be reported as
-    never awaited.
+    An event loop that shuts down may drop a task before its first step, and a native coroutine would then be reported
+    as never awaited.
 
     Args:
         make: Makes the coroutine.

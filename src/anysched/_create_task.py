@@ -61,8 +61,9 @@ def create_task(
 ) -> asyncio.Task[T] | anyio.TaskHandle[T]:
     """Start a task that logs its exception.
 
-    Without a task group this is `asyncio.create_task`: the task's result and exception are its own, and a strong reference
-    is held while it runs, as in the seed. In a task group, on asyncio or trio, a failure does not cancel the group.
+    Without a task group this is `asyncio.create_task`: the task's result and exception are its own, and a strong
+    reference is held while it runs, as in the seed. In a task group, on asyncio or trio, a failure does not cancel the
+    group.
 
     Args:
         coro: A coroutine that has not started. It is closed if it cannot be started.
@@ -143,9 +144,9 @@ def _create_group_task(
             failure, _ = split_failure(exception, backend.cancelled)
             if failure is not None:
                 _log_failure(failure, suppressed, handle.name)
-            # The exception must not leave from here, or the group would be cancelled; but the handle must tell of it, and
-            # anyio offers no other way. (Not only a failure: on asyncio, a cancellation that nobody asked for would cancel
-            # the group, too.)
+            # The exception must not leave from here, or the group would be cancelled; but the handle must tell of it,
+            # and anyio offers no other way. (Not only a failure: on asyncio, a cancellation that nobody asked for would
+            # cancel the group, too.)
             handle._exception = exception
         if backend.cancellation_left(backend.current_task()):
             with suppress(backend.cancelled):

@@ -98,8 +98,8 @@ class Dispatcher:
     ) -> None:
         """Cancel all tasks and wait for their end.
 
-        What leaves from here are only the `KeyboardInterrupt` or `SystemExit` of a task, as itself if it is the only one. The
-        exception of the ``async with`` body is none of the group's business: it would come out wrapped.
+        What leaves from here are only the `KeyboardInterrupt` or `SystemExit` of a task, as itself if it is the only
+        one. The exception of the ``async with`` body is none of the group's business: it would come out wrapped.
         """
         self.cancel()
         fatal: BaseException | None = None
@@ -239,7 +239,8 @@ class Dispatcher:
         due = first is not None and first[0] - now < TOLERANCE
         due_wall = first_wall is not None and first_wall[0] - now_ns < TOLERANCE_NS
         if first is not None and first_wall is not None and due and due_wall:
-            # The clocks compare by how late each task is; what rounding cannot tell apart goes by the order of the calls.
+            # The clocks compare by how late each task is; what rounding cannot tell apart goes by the order of the
+            # calls.
             difference = (now - first[0]) - (now_ns - first_wall[0]) / 1e9
             due = first[1] < first_wall[1] if abs(difference) < TOLERANCE else difference > 0
         if due:

@@ -75,8 +75,8 @@ class Scheduler:
 
     `run` and `child` serve where set-up and tear-down happen in different tasks. A scheduler is entered once.
 
-    A coroutine that is handed over is owned: it is awaited or closed, whatever happens, also if the call raises. The one
-    exception is a coroutine that was already started, which is refused and left alone.
+    A coroutine that is handed over is owned: it is awaited or closed, whatever happens, also if the call raises. The
+    one exception is a coroutine that was already started, which is refused and left alone.
 
     Any exception in a task is logged when the task ends, at ERROR, with traceback; the other tasks go on. The records
     have the attributes ``scheduler`` and ``task_id``.
@@ -185,11 +185,12 @@ class Scheduler:
             coroutine: A coroutine that has not started, or a function that returns one. The function is called when the
                 task starts: until then there is less in memory, and nothing to close.
             args: The positional arguments for the function.
-            on_conflict: What to do if the ID is held. ``"keep"``: the holder stays, the new coroutine is closed, and the
-                holder's handle is returned, so that two callers can await one result. ``"replace"``: a pending holder
-                is dropped, a running one is cancelled. ``"follow"``: a pending holder is dropped, a running one is left
-                to finish. ``"error"``: `DuplicateTaskError`. One ID never runs twice at once: whoever takes over
-                an ID starts when the former task has ended. From inside the holder, ``"replace"`` means ``"follow"``.
+            on_conflict: What to do if the ID is held. ``"keep"``: the holder stays, the new coroutine is closed, and
+                the holder's handle is returned, so that two callers can await one result. ``"replace"``: a pending
+                holder is dropped, a running one is cancelled. ``"follow"``: a pending holder is dropped, a running one
+                is left to finish. ``"error"``: `DuplicateTaskError`. One ID never runs twice at once: whoever takes
+                over an ID starts when the former task has ended. From inside the holder, ``"replace"`` means
+                ``"follow"``.
             context: The context of which a copy is made for the task, instead of the caller's.
 
         Returns:
@@ -284,8 +285,9 @@ class Scheduler:
     ) -> ScheduledTask[Any]:
         """Start a coroutine at a time of the wall clock; see `schedule` for all that is not said here.
 
-        The time is compared as an instant in UTC, so that a DST change until then is counted. The task never starts before
-        the wall clock shows it; when the clock is set forward, or the machine has slept, at most half a minute after.
+        The time is compared as an instant in UTC, so that a DST change until then is counted. The task never starts
+        before the wall clock shows it; when the clock is set forward, or the machine has slept, at most half a minute
+        after.
 
         Args:
             time: When to start. A naive time is taken as UTC; one in the past means now.
@@ -518,7 +520,8 @@ class Scheduler:
         """Return a scheduler with IDs, a name and a limit of its own, which runs on this one's task group and due times.
 
         It can be made anywhere, in a synchronous function too, and is running as long as its parent is. It closes
-        with its parent, or before, by `close`. For one component of a larger program: one hosted root, a child for each.
+        with its parent, or before, by `close`. For one component of a larger program: one hosted root, a child for
+        each.
 
         Args:
             name: Appended to the parent's name: ``<parent>.<name>``.

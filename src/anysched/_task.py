@@ -133,8 +133,8 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._work: Work | None = work
         self._args = args
         self._context = context
-        # The dispatcher's: the due time, a float on the monotonic clock or an int on the wall clock, `None` once the task
-        # has started; the place among those that are due (0: none); the present start.
+        # The dispatcher's: the due time, a float on the monotonic clock or an int on the wall clock, `None` once the
+        # task has started; the place among those that are due (0: none); the present start.
         self._when: float | None = None
         self._turn = 0
         self._run: Run | None = None
@@ -161,8 +161,8 @@ class ScheduledTask(Timer, Generic[T_co]):
     def due(self) -> datetime | None:
         """When the task is due (aware UTC); `None` once it has started.
 
-        A task that was dropped before it started keeps its due time, so that it can be stored and scheduled again. After
-        a delay, which is elapsed time, this is what the delay comes to by the present wall clock.
+        A task that was dropped before it started keeps its due time, so that it can be stored and scheduled again.
+        After a delay, which is elapsed time, this is what the delay comes to by the present wall clock.
         """
         when = self._when
         return None if when is None else self._owner.due(when)
@@ -199,8 +199,8 @@ class ScheduledTask(Timer, Generic[T_co]):
     def cancel(self) -> None:
         """Cancel the task and free its ID, if it still holds it; nothing happens if it has ended.
 
-        This is `Scheduler.cancel` for this very task, also after another one has taken over its ID. As there, a task that
-        cancels itself is left to finish.
+        This is `Scheduler.cancel` for this very task, also after another one has taken over its ID. As there, a task
+        that cancels itself is left to finish.
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.

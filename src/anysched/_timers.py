@@ -28,8 +28,8 @@ class Timer:
     A scheduled task is one, which saves an object for each.
 
     The attributes are the queue's. ``_key`` and ``_number`` give the timer its place; ``_entry`` is the number under
-    which it stands in the heap of ``_segment``, which is another one while the timer is postponed. A timer that is in no
-    queue has no segment.
+    which it stands in the heap of ``_segment``, which is another one while the timer is postponed. A timer that is in
+    no queue has no segment.
     """
 
     __slots__ = ("_entry", "_key", "_number", "_segment")
@@ -130,8 +130,8 @@ class TimerQueue(Generic[KeyT, TimerT]):
     def surface(self, steps: int) -> int:
         """Bring the first timer to the top: `first` and `pop` are true after this, until the queue is changed.
 
-        Dead entries are dropped on the way, and postponed ones pushed on. Each is a step. The caller bounds them, because
-        a hundred thousand may surface at once.
+        Dead entries are dropped on the way, and postponed ones pushed on. Each is a step. The caller bounds them,
+        because a hundred thousand may surface at once.
 
         Args:
             steps: The most steps to take.

@@ -1,7 +1,7 @@
 """Virtual time for tests: a month passes in a millisecond, on asyncio and on trio.
 
-The pytest plugin comes with the package. A module (or its ``conftest.py``) opts in by the import of one fixture; all its
-anyio tests then run in virtual time::
+The pytest plugin comes with the package. A module (or its ``conftest.py``) opts in by the import of one fixture; all
+its anyio tests then run in virtual time::
 
     from datetime import UTC, datetime, timedelta
 
@@ -36,10 +36,11 @@ Here time jumps by itself to whatever is next. To look at what happens on the wa
             await virtual_clock.advance(0.001)
             assert scheduler.statistics().running == 1
 
-What is not virtual: ``time.time()`` and ``datetime.now()`` in your own code (but see `VirtualClock.patch_datetime`), real I/O
-(see `VirtualClock.hold`), and uvloop. Without pytest, `VirtualClock.backend` is all that it takes.
+What is not virtual: ``time.time()`` and ``datetime.now()`` in your own code (but see `VirtualClock.patch_datetime`),
+real I/O (see `VirtualClock.hold`), and uvloop. Without pytest, `VirtualClock.backend` is all that it takes.
 
-With Hypothesis, which refuses fixtures of function scope, ask for `VirtualClock.current()` instead of ``virtual_clock``.
+With Hypothesis, which refuses fixtures of function scope, ask for `VirtualClock.current()` instead of
+``virtual_clock``.
 """
 
 from __future__ import annotations

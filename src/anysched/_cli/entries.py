@@ -55,8 +55,8 @@ def parse_line(line: bytes) -> Entry | None:
         line: One JSON object, in UTF-8.
 
     Raises:
-        MalformedLineError: if it is anything else, or an object of neither kind. Unknown keys are refused: each is likely
-            a known one with a typing error, and the command would run at another time than was meant.
+        MalformedLineError: if it is anything else, or an object of neither kind. Unknown keys are refused: each is
+            likely a known one with a typing error, and the command would run at another time than was meant.
     """
     if not line.strip():
         return None

@@ -94,7 +94,8 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         if self._timeline.busy(self._threads):
             error = self._timeline.blame(self._runnable())
             if error is not None:
-                # From here it ends the run of the event loop. asyncio offers no way to raise it in the task that is to blame.
+                # From here it ends the run of the event loop. asyncio offers no way to raise it in the task that is to
+                # blame.
                 raise error
 
     def _idle(self) -> float:
@@ -126,8 +127,8 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def _sharpen(self) -> None:
         """Make exactly those timers due that are: not to a nanosecond, as the event loop assumes.
 
-        Past 2**24 s, 194 days, two neighbouring floats are more than a nanosecond apart. Adding one to the time would not
-        change it, and the event loop would spin, as on a machine that has been up for so long (CPython gh-145703).
+        Past 2**24 s, 194 days, two neighbouring floats are more than a nanosecond apart. Adding one to the time would
+        not change it, and the event loop would spin, as on a machine that has been up for so long (CPython gh-145703).
         """
         self._clock_resolution = math.ulp(self._timeline.monotonic())
 

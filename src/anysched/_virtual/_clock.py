@@ -36,15 +36,16 @@ class VirtualClock:
     There are two ways to make time pass. With ``autojump`` it jumps to the next deadline whenever no task can run: code
     that sleeps for a month just goes on. Without, it stands still until `advance` or `travel_to` is called.
 
-    Monotonic time begins with 0 in each run, wall time with ``start``. Wall time goes with it, but can be set apart from it by
-    `step_wall` and `suspend`.
+    Monotonic time begins with 0 in each run, wall time with ``start``. Wall time goes with it, but can be set apart
+    from it by `step_wall` and `suspend`.
 
     Time does not move while functions run in worker threads (`anyio.to_thread.run_sync`, `asyncio.to_thread`) or while
-    there is a `hold`. Other real I/O, such as sockets, pipes and subprocesses, is not waited for when a timer is pending:
-    use `hold` around it.
+    there is a `hold`. Other real I/O, such as sockets, pipes and subprocesses, is not waited for when a timer is
+    pending: use `hold` around it.
 
-    A blocking portal is real I/O too: between two calls from the other thread, the event loop has nothing to do, and with
-    ``autojump`` all its timers would run off. Use ``autojump=False``, and move time with ``portal.call(clock.advance, 60)``.
+    A blocking portal is real I/O too: between two calls from the other thread, the event loop has nothing to do, and
+    with ``autojump`` all its timers would run off. Use ``autojump=False``, and move time with
+    ``portal.call(clock.advance, 60)``.
 
     All methods that change something belong to the event loop's thread.
 
@@ -53,11 +54,11 @@ class VirtualClock:
         autojump: Whether time jumps to the next deadline by itself. Can be changed at any time, also during a run.
         recheck_interval: How often schedulers read the wall clock while a task waits for it, in virtual seconds. Never,
             by default: steps of the clock are announced. Pass 30 to have them poll, as they do in real time.
-        thread_timeout: For how long, in real seconds, worker threads may hold time while nothing else happens. A thread that
-            itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
+        thread_timeout: For how long, in real seconds, worker threads may hold time while nothing else happens. A thread
+            that itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
         busy_limit: How many turns in a row the event loop may take without becoming idle, before `NeverIdleError` is
-            raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one. If not, on
-            asyncio it ends the run, and on trio it is raised in the task that keeps yielding.
+            raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one. If not,
+            on asyncio it ends the run, and on trio it is raised in the task that keeps yielding.
 
     Raises:
         TypeError: if an argument is of the wrong type.
@@ -277,8 +278,8 @@ class VirtualClock:
 
         Args:
             delta: By how much, in seconds or as a `timedelta`; negative means back.
-            notify: Whether to tell the schedulers. In real life nobody does, and they find out by looking again, in at most 30
-                seconds. With `False`, they find out after these 30 seconds of virtual time (with a finite
+            notify: Whether to tell the schedulers. In real life nobody does, and they find out by looking again, in at
+                most 30 seconds. With `False`, they find out after these 30 seconds of virtual time (with a finite
                 ``recheck_interval``: when they look again).
 
         Raises:
@@ -312,8 +313,8 @@ class VirtualClock:
     def hold(self) -> Generator[None]:
         """Keep time from moving as long as the context lasts, since real I/O is in flight.
 
-        Time does not jump, and `advance` and `travel_to` in other tasks wait until the hold is over. So do timeouts: they
-        are virtual, and cannot end what is done during a hold.
+        Time does not jump, and `advance` and `travel_to` in other tasks wait until the hold is over. So do timeouts:
+        they are virtual, and cannot end what is done during a hold.
         """
         holder = _current_task()
         self._timeline.holds.append(holder)

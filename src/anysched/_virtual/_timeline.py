@@ -1,7 +1,7 @@
 """Virtual time itself: where it stands, who waits for it, and when it may move. It knows no event loop.
 
-An event loop asks it, each time when nothing can run and no I/O is ready, what to do (`Timeline.idle`). This is the only
-place where time moves, so that it never moves while a task could run.
+An event loop asks it, each time when nothing can run and no I/O is ready, what to do (`Timeline.idle`). This is the
+only place where time moves, so that it never moves while a task could run.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class Timeline:
 
     def time_ns(self) -> int:
         """Return the wall time in nanoseconds of UTC since 1970."""
-        # To the microsecond, as `datetime`. After half a year the steps of a float are coarser than a nanosecond, and the
-        # wall clock would show 11:59:59.999999 at noon.
+        # To the microsecond, as `datetime`. After half a year the steps of a float are coarser than a nanosecond, and
+        # the wall clock would show 11:59:59.999999 at noon.
         return self.start_ns + self._offset_ns + round(self._now * 1e6) * 1_000
 
     # Moving it
@@ -139,8 +139,8 @@ class Timeline:
         if notify:
             self._announce()
         elif self.recheck_interval == math.inf:
-            # Nobody reads the clock at intervals, so that nobody would ever find out. Where schedulers do re-check, they
-            # find out after this long at the latest.
+            # Nobody reads the clock at intervals, so that nobody would ever find out. Where schedulers do re-check,
+            # they find out after this long at the latest.
             insort(self._late, self._now + RECHECK_INTERVAL)
 
     def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
@@ -213,8 +213,8 @@ class Timeline:
         if target == math.inf and (deadline == math.inf or not self.autojump):
             return math.inf
         stop = min(deadline, *self._late) if self._late else deadline
-        # What is due within a microsecond of the target is due at it: a sum of delays is not always the sum that one would
-        # write down.
+        # What is due within a microsecond of the target is due at it: a sum of delays is not always the sum that one
+        # would write down.
         self._jump(stop if stop < target + TOLERANCE else target)
         return 0.0
 
@@ -246,8 +246,8 @@ class Timeline:
             self._given_up = min(self._given_up, threads())  # who comes after them is not given up
         self._turns += 1
         too_many = self._turns > self.busy_limit
-        # Real I/O and threads take real time, and may be polled for. They are looked for on the way, too: one that ended just
-        # now has been polled for until now.
+        # Real I/O and threads take real time, and may be polled for. They are looked for on the way, too: one that
+        # ended just now has been polled for until now.
         if (too_many or self._turns % (self.busy_limit // 8 + 1) == 0) and (self.holds or threads()):
             self._turns = 0
             return False

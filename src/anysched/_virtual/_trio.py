@@ -24,10 +24,10 @@ WATCHED_TURNS = 20
 class TrioTime(Instrument):
     """Makes a run of trio live by virtual time.
 
-    trio tells its `MockClock`, and no other clock, when it is idle: when no task can run, no I/O is ready, and nobody waits in
-    `trio.testing.wait_all_tasks_blocked`. So ours is a `MockClock` of which only the shell is left. What time it is, and where to jump
-    to, is taken from the timeline: the ``jump`` of the `MockClock` adds a difference of floats, which does not always end up at the
-    deadline.
+    trio tells its `MockClock`, and no other clock, when it is idle: when no task can run, no I/O is ready, and nobody
+    waits in `trio.testing.wait_all_tasks_blocked`. So ours is a `MockClock` of which only the shell is left. What time
+    it is, and where to jump to, is taken from the timeline: the ``jump`` of the `MockClock` adds a difference of
+    floats, which does not always end up at the deadline.
 
     Args:
         timeline: The time to live by. It begins anew with every run.
@@ -136,7 +136,8 @@ class Watcher(Instrument):
 class Thrower(Instrument):
     """Raises an exception in a task, at its next step.
 
-    To raise it in trio's own loop would be an internal error of trio, and hang a test runner that hosts trio as a guest.
+    To raise it in trio's own loop would be an internal error of trio, and hang a test runner that hosts trio as a
+    guest.
     """
 
     def __init__(self, task: Task, error: Exception) -> None:
