@@ -15,8 +15,8 @@ SOURCE = Path(anysched.__file__).parent
 LAYERS = [
     {"_exceptions", "_timers", "_backend", "_coroutines"},
     {"_clock", "_task"},
-    {"_dispatcher", "_create_task"},
-    {"_lane"},
+    {"_dispatcher", "_create_task", "_due_times"},
+    {"_lane", "_recurring"},
     {"_scheduler"},
     {"__init__"},
     # Virtual time knows the clocks, and nothing else of the core.
@@ -108,6 +108,6 @@ print({forbidden!r} in sys.modules)
 def test_the_public_names() -> None:
     assert all(hasattr(anysched, name) for name in anysched.__all__)
     assert set(anysched.__all__) == {
-        "DuplicateTaskError", "OnConflict", "ScheduledTask", "Scheduler", "SchedulerStatistics", "create_task",
+        "DuplicateTaskError", "Missed", "OnConflict", "ScheduledTask", "Scheduler", "SchedulerStatistics", "create_task",
         "current_scheduled_task",
     }  # fmt: skip

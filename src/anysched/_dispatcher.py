@@ -225,6 +225,8 @@ class Dispatcher:
             task = self._take_due(now, now_ns)
             if task is None:
                 return False
+            if not task._ready():
+                return True  # it has looked for its next time, which may be slow
             if task._owner.admit(task):
                 self._start(task)
                 starts -= 1
@@ -296,7 +298,6 @@ class Dispatcher:
                 if status is Status.FINISHED:
                     status, outcome = Status.CANCELLED, None
         finally:
-            task._end(status, outcome)
-            task._owner.ended(task, failure)
+            task._end_run(status, outcome, failure)
             # An exception refers to this frame: the frame must not refer to the exception.
             del task, run, outcome, failure

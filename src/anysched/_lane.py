@@ -22,14 +22,15 @@ class Lane:
         name: The name of the scheduler.
         limit: How many tasks may run at once, if there is a limit.
         cancel: Called to cancel a task.
-        ended: Called when a task that ran has ended, with its failure, if any.
+        free: Called when a task that ran has ended, to free its ID.
+        report: Called to log the failure of a task.
 
     Attributes:
         closing: Whether no more tasks are to start.
         dispatcher: Who starts the tasks, once the scheduler runs.
         formers: The tasks that run on although their ID has been freed or taken over.
         running: How many tasks run.
-        started: How many tasks have started since entry.
+        started: How many tasks have started since entry; each run of a recurring task counts, here and below.
         finished: How many tasks have returned since entry.
         failed: How many have failed since entry.
         cancelled: How many have been cancelled since entry, before their start or after.
@@ -40,12 +41,14 @@ class Lane:
         name: str,
         limit: int | None,
         cancel: Callable[[ScheduledTask[Any]], None],
-        ended: Callable[[ScheduledTask[Any], BaseException | None], None],
+        free: Callable[[ScheduledTask[Any]], None],
+        report: Callable[[ScheduledTask[Any], BaseException], None],
     ) -> None:
         self.name = name
         self.limit = limit
         self.cancel = cancel
-        self._ended = ended
+        self.free = free
+        self.report = report
         self.dispatcher: Dispatcher | None = None
         self.closing = False
         self.running = 0
@@ -61,11 +64,15 @@ class Lane:
 
     # Asked by a task
 
+    def now(self) -> tuple[float, int]:
+        """Read the monotonic and the wall clock."""
+        assert self.dispatcher is not None
+        return self.dispatcher.now()
+
     def due(self, when: float) -> datetime:
         """Express a due time as a `datetime`: by the present clocks, if it is monotonic."""
         if isinstance(when, float):
-            assert self.dispatcher is not None
-            now, now_ns = self.dispatcher.now()
+            now, now_ns = self.now()
             when = now_ns + round(min(when - now, LONGEST_DELAY) * 1e6) * 1_000  # what a datetime can express
         return datetime_from_ns(when)
 
@@ -103,9 +110,26 @@ class Lane:
         self.started += 1
 
     def ended(self, task: ScheduledTask[Any], failure: BaseException | None) -> None:
-        """Take note of the end of a task that ran, and let on who waited for it."""
+        """Take note of the end of a task that ran."""
+        self.run_ended(task, task._status)
+        self.free(task)
+        if failure is not None:
+            self.report(task, failure)
+
+    # Asked by a task that recurs
+
+    def holds(self, task: ScheduledTask[Any]) -> bool:
+        """Tell whether a task that runs still holds its ID, and may be pending once more."""
+        return not self.closing and self.formers.get(task._task_id) is not task
+
+    def add(self, task: ScheduledTask[Any], when: float) -> None:
+        """Take a pending task that waits nowhere."""
+        assert self.dispatcher is not None
+        self.dispatcher.add(task, when)
+
+    def run_ended(self, task: ScheduledTask[Any], status: Status) -> None:
+        """Take note of what came of a run, and let on who waited for its end."""
         self.running -= 1
-        status = task._status
         if status is Status.FINISHED:
             self.finished += 1
         elif status is Status.FAILED:
@@ -118,7 +142,6 @@ class Lane:
             if successor is not None:
                 self._wait(successor)
         self._free_slot(task)
-        self._ended(task, failure)
 
     # Asked by the scheduler
 

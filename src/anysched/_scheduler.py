@@ -6,10 +6,11 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, overload
@@ -22,13 +23,15 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from ._clock import Clock, SystemClock, due_after, due_at, seconds_from_delay
 from ._coroutines import Work, check_work, close_unstarted, is_coroutine
 from ._dispatcher import Dispatcher
+from ._due_times import DueTimes, Grid, Missed, Times
 from ._exceptions import DuplicateTaskError
 from ._lane import Lane
+from ._recurring import RecurringTask
 from ._task import ScheduledTask, Status, current_scheduled_task
 
 __all__ = ["OnConflict", "Scheduler", "SchedulerStatistics"]
 
-M = TypeVar("M", float | timedelta, datetime)
+M = TypeVar("M")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -105,7 +108,7 @@ class Scheduler:
         self._log = logging.getLogger(f"anysched.{name}")
         self._tasks: dict[Hashable, ScheduledTask[Any]] = {}
         self._view = MappingProxyType(self._tasks)
-        self._lane = Lane(name, max_running, self._cancel_by_handle, self._ended)
+        self._lane = Lane(name, max_running, self._cancel_by_handle, self._free, self._report)
         # Set as long as tasks may be scheduled; children have their parent's.
         self._dispatcher: Dispatcher | None = None
         self._state: Literal["new", "running", "closing", "closed"] = "new"
@@ -302,6 +305,103 @@ class Scheduler:
         """
         return self._schedule(due_at, time, task_id, coroutine, args, on_conflict, context)
 
+    def schedule_every(
+        self,
+        period: float | timedelta,
+        task_id: Hashable,
+        func: Callable[[*Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        first: float | timedelta | datetime | None = None,
+        missed: Missed = "skip",
+        jitter: float | timedelta = 0.0,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[None]:
+        """Run a function again and again, each period of elapsed (monotonic) time, until it is cancelled.
+
+        The run number n (0, 1, ...) is due at ``first + n * period``, however long the runs take: nothing drifts. One ID
+        and one handle stand for all of them: the task is pending between the runs, and running during one, and the
+        runs never overlap. A run that fails is logged, and the next one takes place. What the runs return is dropped.
+
+        `cancel` ends it at once. From inside a run, it frees the ID, and the task ends with this run and its
+        outcome; the same goes for whoever takes over the ID, by ``on_conflict``. `reschedule_later` and
+        `reschedule_at` move the next run, and only that. All the rest is as in `schedule`.
+
+        Args:
+            period: In seconds, or a `timedelta`; a microsecond at the least.
+            task_id: The ID, which is held until the task is cancelled.
+            func: A function that returns a coroutine, called for each run. (A coroutine could run once.)
+            args: The positional arguments for the function.
+            first: When the first run is due: after one period, if not given; after a delay, as in `schedule_later`; or
+                at a time, as in `schedule_at`. From that time on the others are due by elapsed time, whatever the wall
+                clock does then. A clock that is set before is followed: the first run is not early by it, and the
+                periods count from that time as the clock shows it when the first run starts.
+            missed: What becomes of the runs that were due when they could not start, because the run before took
+                too long, the event loop was blocked, or all slots were taken. ``"skip"``: a run stands for all
+                that were due when it starts; if others fall due during it, the latest of them is caught up at once.
+                ``"all"``: each takes place, one after the other. A ``first`` in the past counts as missed.
+            jitter: Each run is put off by a random time up to this, in seconds or as a `timedelta`; less than the
+                period. This does not add up, either. The numbers are from the module `random`.
+            on_conflict: What to do if the ID is held.
+            context: The context to copy for each run, instead of the caller's. What one run sets, the next does not see.
+
+        Returns:
+            The handle of the task that holds the ID. Its `due` is the next time, `runs` counts the runs, and to await it
+            is to await the end of them all.
+
+        Raises:
+            TypeError: as `schedule`, and if ``func`` is a coroutine (which is closed), or a duration or time is none.
+            ValueError: as `schedule`, and if the period is not positive and finite, the jitter is negative or
+                not less than the period, or ``missed`` is unknown.
+        """
+        due_times = Grid(period, first, missed, jitter)
+        return self._recur(due_times, "schedule_every(period", task_id, func, args, on_conflict, context)
+
+    def schedule_each(
+        self,
+        times: Iterable[datetime],
+        task_id: Hashable,
+        func: Callable[[*Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        missed: Missed = "skip",
+        jitter: float | timedelta = 0.0,
+        on_conflict: OnConflict = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[None]:
+        """Run a function at each of many times of the wall clock; see `schedule_every` for all that is not said here.
+
+        The times are those of a list, a generator, ``cronsim.CronSim(...)``, a rule of dateutil's or any other
+        iterable, finite or not. Each is due as in `schedule_at`. When there are no more, the task ends as finished,
+        and its ID is free; if there is none at all, this is so when the call returns, and what held the ID before has
+        been dealt with by ``on_conflict``.
+
+        The first time is asked for in this call, and each other one when the run before has ended (one more, when some
+        were missed). If that raises, the failure is logged, and the task ends as failed. A generator is closed when
+        the task ends, and if the call is refused or the holder kept.
+
+        A time that is not later than those before is left out, so that no time is run twice, whatever the iterator or
+        the wall clock does; after 100 of these in a row the task ends as failed.
+
+        Args:
+            times: When to run. A naive time is taken as UTC. Times in the past count as missed: begin with the present
+                (``CronSim(expression, now)``, ``rule.xafter(now)``), if you do not want to catch up.
+            task_id: The ID, which is held until the task ends or is cancelled.
+            func: A function that returns a coroutine, called for each run.
+            args: The positional arguments for the function.
+            missed: As in `schedule_every`. A time is also missed while the machine sleeps, and when the clock is set
+                forward.
+            jitter: As in `schedule_every`, but it may be of any length.
+            on_conflict: What to do if the ID is held.
+            context: The context to copy for each run; ``times`` is asked in a copy of it, too.
+
+        Raises:
+            TypeError: as `schedule_every`, and if ``times`` is not iterable, or the first time no `datetime`.
+            ValueError: as `schedule_every`.
+            Exception: what ``times`` raises when it is asked for the first time.
+        """
+        due_times = Times(times, missed, jitter)
+        return self._recur(due_times, "schedule_each(times", task_id, func, args, on_conflict, context)
+
     def reschedule_later(self, delay: float | timedelta, task_id: Hashable) -> bool:
         """Make a pending task due after a delay from now. It keeps its coroutine and its handle.
 
@@ -344,6 +444,7 @@ class Scheduler:
         args: tuple[Any, ...],
         on_conflict: OnConflict,
         context: Context | None,
+        make: Callable[[Lane, Hashable, Work, tuple[Any, ...], Context], ScheduledTask[Any]] = ScheduledTask,
     ) -> ScheduledTask[Any]:
         # All that can be refused is refused before anything changes.
         holder: ScheduledTask[Any] | None = None
@@ -375,7 +476,7 @@ class Scheduler:
             close_unstarted(work)
             self._log_kept(task_id, inside)
             return holder
-        task: ScheduledTask[Any] = ScheduledTask(self._lane, task_id, work, args, context)
+        task = make(self._lane, task_id, work, args, context)
         if holder is not None:
             del self._tasks[task_id]  # the new one goes to the end of the table
         self._tasks[task_id] = task
@@ -385,6 +486,36 @@ class Scheduler:
             self._let_go(holder, interrupt=on_conflict == "replace" and not inside)
         if self._log.isEnabledFor(logging.DEBUG):
             self._debug("Scheduled task %r.", task_id)
+        return task
+
+    def _recur(
+        self,
+        due_times: DueTimes,
+        call: str,
+        task_id: Hashable,
+        func: Work,
+        args: tuple[Any, ...],
+        on_conflict: OnConflict,
+        context: Context | None,
+    ) -> ScheduledTask[None]:
+        try:
+            if is_coroutine(func):
+                check_work(func, ())
+                close_unstarted(func)
+                raise TypeError(
+                    f"a coroutine runs only once: pass the function and its arguments, "
+                    f"{call}, {task_id!r}, func, *args), not {func!r}"
+                )
+            make = partial(RecurringTask, due_times)
+            task = self._schedule(_first_due, due_times, task_id, func, args, on_conflict, context, make)
+        except BaseException:
+            due_times.close()
+            raise
+        if isinstance(task, RecurringTask) and task._due_times is due_times:
+            if due_times.empty and task._status is Status.PENDING:
+                task._finish()
+        else:
+            due_times.close()  # the holder was kept
         return task
 
     def _reschedule(self, due: Callable[[Clock, M], float], moment: M, task_id: Hashable) -> bool:
@@ -482,19 +613,21 @@ class Scheduler:
             if interrupt:
                 holder._interrupt()
 
-    def _ended(self, task: ScheduledTask[Any], failure: BaseException | None) -> None:
-        """Take note of the end of a task that ran."""
+    def _free(self, task: ScheduledTask[Any]) -> None:
+        """Free the ID of a task that has ended, if it still holds it."""
         if self._tasks.get(task._task_id) is task:
             del self._tasks[task._task_id]
         self._check_idle()
-        if failure is not None:
-            try:
-                self._log.error("Error in task %r!", task._task_id, exc_info=failure, extra=self._extra(task._task_id))
-            except Exception:  # in a handler or filter: no reason to end the other tasks
-                if logging.raiseExceptions:
-                    traceback.print_exc()
 
     # Logging
+
+    def _report(self, task: ScheduledTask[Any], failure: BaseException) -> None:
+        """Log the failure of a task."""
+        try:
+            self._log.error("Error in task %r!", task._task_id, exc_info=failure, extra=self._extra(task._task_id))
+        except Exception:  # in a handler or filter: no reason to end the other tasks
+            if logging.raiseExceptions:
+                traceback.print_exc()
 
     def _extra(self, task_id: Hashable) -> dict[str, object]:
         return {"scheduler": self._name, "task_id": task_id}
@@ -719,3 +852,7 @@ class Scheduler:
                 f"{method} was called in the task {caller.name!r}, for which it would wait forever; "
                 "call it in a task that the scheduler does not run"
             )
+
+
+def _first_due(clock: Clock, due_times: DueTimes) -> float:
+    return due_times.first(clock.monotonic(), clock.time_ns())

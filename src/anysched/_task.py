@@ -31,6 +31,10 @@ class Owner(Protocol):
         """Cancel a task that has not ended."""
         ...
 
+    def now(self) -> tuple[float, int]:
+        """Read the monotonic and the wall clock."""
+        ...
+
     def due(self, when: float, /) -> datetime:
         """Express a due time as a `datetime`."""
         ...
@@ -52,6 +56,28 @@ class Owner(Protocol):
 
     def ended(self, task: ScheduledTask[Any], failure: BaseException | None, /) -> None:
         """Take note that a task that was started has ended, and of its failure, if any."""
+        ...
+
+    # The following are asked by a task that recurs.
+
+    def holds(self, task: ScheduledTask[Any], /) -> bool:
+        """Tell whether a task that runs still holds its ID, and may be pending once more."""
+        ...
+
+    def add(self, task: ScheduledTask[Any], when: float, /) -> None:
+        """Take a pending task that waits nowhere."""
+        ...
+
+    def run_ended(self, task: ScheduledTask[Any], status: Status, /) -> None:
+        """Take note of what came of a run, whether the task has ended with it or not."""
+        ...
+
+    def free(self, task: ScheduledTask[Any], /) -> None:
+        """Free the ID of a task that has ended, if it still holds it."""
+        ...
+
+    def report(self, task: ScheduledTask[Any], failure: BaseException, /) -> None:
+        """Log a failure."""
         ...
 
 
@@ -159,13 +185,18 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def due(self) -> datetime | None:
-        """When the task is due (aware UTC); `None` once it has started.
+        """When the task is due (aware UTC); `None` once it has started; if it recurs, the next time, `None` during a run.
 
         A task that was dropped before it started keeps its due time, so that it can be stored and scheduled again.
         After a delay, which is elapsed time, this is what the delay comes to by the present wall clock.
         """
         when = self._when
         return None if when is None else self._owner.due(when)
+
+    @property
+    def runs(self) -> int:
+        """How often the task has been started: 0 or 1, and more only if it recurs (`Scheduler.schedule_every`)."""
+        return int(self._when is None)
 
     @property
     def exception(self) -> BaseException | None:
@@ -244,6 +275,10 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     # What happens to a task in its life: called by the dispatcher and the scheduler.
 
+    def _ready(self) -> bool:
+        """Tell whether a task that is due can be started; one that cannot has seen to where it waits."""
+        return True
+
     def _begin(self) -> Coroutine[Any, Any, T_co]:
         """Take note that the task starts, and return the coroutine to run."""
         work, args = self._work, self._args
@@ -267,6 +302,17 @@ class ScheduledTask(Timer, Generic[T_co]):
             assert self._run is not None
             self._status = Status.CANCELLING
             self._run.cancel()
+
+    def _end_run(self, status: _Status, outcome: object, failure: BaseException | None) -> None:
+        """Take note of the end of a run: the coroutine has ended, and with it the task, unless it recurs.
+
+        Args:
+            status: What came of it.
+            outcome: The return value, or the exception.
+            failure: The exception, if it is to be logged.
+        """
+        self._end(status, outcome)
+        self._owner.ended(self, failure)
 
     def _end(self, status: _Status, outcome: object) -> None:
         """Take note of what came of the task, and wake those who wait for it."""
