@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, Literal
 
 import anyio
@@ -46,6 +47,7 @@ class Job:
         self.kind = kind
         self.links = links
         self.state: State = "pending"
+        self.recurs = False
         self.due = False
         self.task: ScheduledTask[int] | None = None
         self.coroutine: Coroutine[Any, Any, int] | None = None
@@ -67,11 +69,12 @@ class Job:
             case "wait":
                 await self.gate.wait()
             case "stubborn":
+                gate = self.gate  # the next run has another one
                 try:
-                    await self.gate.wait()
+                    await gate.wait()
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await self.gate.wait()
+                        await gate.wait()
             case "cancel itself":
                 scheduler.cancel(self.task_id)
                 await anyio.lowlevel.checkpoint()
@@ -147,8 +150,13 @@ class World:
                 self.end(job, "cancelled")
 
     def end(self, job: Job, state: State) -> None:
-        job.state = state
         self.totals[state] += 1
+        if job.recurs and self.holders.get(job.task_id) is job and not self.closed:
+            job.state = "pending"  # once more, in an hour
+            job.due = False
+            job.gate = anyio.Event()
+            return
+        job.state = state
         for table in (self.holders, self.formers):
             if table.get(job.task_id) is job:
                 del table[job.task_id]
@@ -226,7 +234,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(
         child=st.integers(0, 1), task_id=IDS, kind=KINDS, policy=POLICIES,
-        method=st.sampled_from(["now", "later", "at"]), as_function=st.booleans(), soon=st.booleans(),
+        method=st.sampled_from(["now", "later", "at", "every", "each"]), as_function=st.booleans(), soon=st.booleans(),
     )  # fmt: skip
     def schedule(
         self, child: int, task_id: int, kind: Kind, policy: Any, method: str, as_function: bool, soon: bool
@@ -237,9 +245,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
         def call() -> None:
             job = world.new_job(task_id, kind, links=2)
+            job.recurs = method in ("every", "each")
             holder = world.holders.get(task_id)
             work: Any = job.run
-            if not as_function:
+            if not as_function and not job.recurs:
                 work = job.coroutine = job.run()
             expected: type[Exception] | None = None
             if world.closed:
@@ -252,9 +261,16 @@ class SchedulerMachine(RuleBasedStateMachine):
                         task = scheduler.schedule(task_id, work, on_conflict=policy)
                     case "later":
                         task = scheduler.schedule_later(0 if soon else HOUR, task_id, work, on_conflict=policy)
-                    case _:
+                    case "at":
                         time = datetime.now(UTC) + timedelta(hours=0 if soon else 1)
                         task = scheduler.schedule_at(time, task_id, work, on_conflict=policy)
+                    case "every":
+                        first = 0 if soon else None
+                        task = scheduler.schedule_every(HOUR, task_id, work, first=first, on_conflict=policy)
+                    case _:
+                        now = datetime.now(UTC)
+                        times = (now + timedelta(hours=n) for n in count(0 if soon else 1))
+                        task = scheduler.schedule_each(times, task_id, work, on_conflict=policy)
             except (RuntimeError, DuplicateTaskError) as error:
                 if type(error) is not expected:
                     raise
@@ -358,6 +374,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         unfinished = self.portal.call(call)
         expected = []
         for world in worlds:
+            world.closed = True
             for job in list(world.holders.values()):
                 if job.state == "pending":
                     expected.append(job)
@@ -371,8 +388,6 @@ class SchedulerMachine(RuleBasedStateMachine):
                         expected.append(job)
                     world.end(job, state)
         assert {id(task) for task in unfinished} == {id(job.task) for job in expected}
-        for world in worlds:
-            world.closed = True
 
     @precondition(lambda self: not any(world.holders or world.formers for world in self.worlds))
     @rule()

@@ -211,14 +211,12 @@ class Times(_Policy):
 
     def next(self, now: float, now_ns: int) -> float | Search:
         """Return the next due time, from a few steps of the iterator."""
+        passed = now_ns - self._offset_ns
         for _ in range(TIMES_PER_TURN):
             time = self._list()
-            if time is None:
-                if not self._late:
-                    return Search.EXHAUSTED
-            elif time <= self._served:
+            if time is not None and time <= self._served:
                 continue
-            elif self._skip and time <= now_ns - self._offset_ns:
+            if time is not None and self._skip and time <= passed:
                 # Missed. Of all that were, the latest is run, at once.
                 self._time = time
                 self._late = True
@@ -227,7 +225,8 @@ class Times(_Policy):
                 self._late = False
                 self._ahead = time
                 return now
-            assert time is not None
+            if time is None:
+                return Search.EXHAUSTED
             self._time = time
             self._draw()
             return self._due(now, now_ns)

@@ -71,14 +71,14 @@ class RecurringTask(ScheduledTask[None]):  # type: ignore[misc]  # pyright: igno
         """Take note of the end of a run: the task is pending once more, or has ended, too."""
         owner = self._owner
         fatal = status is Status.FAILED and failure is None
-        # Asked twice, because what is asked for the next time may cancel the task.
-        if not fatal and owner.holds(self) and (found := self._ask(), owner.holds(self))[1]:
-            owner.run_ended(self, status)
-            self._go_on(found, failure)
-        else:
+        found = None if fatal or not owner.holds(self) else self._ask()
+        if found is None or not owner.holds(self):  # what was asked may have cancelled the task
             # What the runs return is nobody's: the type of the handle says None.
             super()._end_run(status, None if status is Status.FINISHED else outcome, failure)
             self._close()
+        else:
+            owner.run_ended(self, status)
+            self._go_on(found, failure)
 
     def _drop(self, status: Status, outcome: object) -> None:
         """Take note that the task will never start again."""
@@ -99,10 +99,14 @@ class RecurringTask(ScheduledTask[None]):  # type: ignore[misc]  # pyright: igno
     def _ask(self) -> float | Search | BaseException:
         """Ask for the next due time, in a copy of the context of the call that scheduled the task."""
         assert self._job is not None
-        found = self._job[2].copy().run(_next, self._due_times, *self._owner.now())
-        if self._is_over():
-            self._close()  # it could not be closed as long as it was asked
-        return found
+        _, _, context = self._job
+        try:
+            return context.copy().run(self._due_times.next, *self._owner.now())
+        except BaseException as failure:
+            return failure
+        finally:
+            if self._is_over():
+                self._close()  # which could not be done while it was asked
 
     def _go_on(self, found: float | Search | BaseException, failure: BaseException | None) -> None:
         """Wait for the next run, or end if there is none; then log what has failed."""
@@ -139,11 +143,3 @@ class RecurringTask(ScheduledTask[None]):  # type: ignore[misc]  # pyright: igno
             self._due_times.close()
         except Exception as failure:
             self._owner.report(self, failure)
-
-
-def _next(due_times: DueTimes, now: float, now_ns: int) -> float | Search | BaseException:
-    # The traceback of an exception refers to this frame, which must not refer to the task that refers to the exception.
-    try:
-        return due_times.next(now, now_ns)
-    except BaseException as failure:
-        return failure
