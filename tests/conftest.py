@@ -32,6 +32,12 @@ async def scheduler(anyio_backend: Any) -> AsyncIterator[Scheduler]:
         yield scheduler
 
 
+@pytest.fixture(params=["every", "each"])
+def way(request: pytest.FixtureRequest) -> str:
+    """Either way to schedule a recurring task; see `recurrence.recur`."""
+    return request.param
+
+
 @pytest.fixture(autouse=True, scope="module")
 def nothing_left_unawaited() -> Iterator[None]:
     """A coroutine in a reference cycle is only reported as never awaited when it is collected."""

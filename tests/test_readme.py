@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import anyio
+from cronsim import CronSim
 
 from anysched import Scheduler
 

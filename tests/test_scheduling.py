@@ -50,6 +50,8 @@ def test_parameters_are_the_seeds() -> None:
     assert names(Scheduler.schedule)[:3] == ["self", "task_id", "coroutine"]
     assert names(Scheduler.schedule_later)[:4] == ["self", "delay", "task_id", "coroutine"]
     assert names(Scheduler.schedule_at)[:4] == ["self", "time", "task_id", "coroutine"]
+    assert names(Scheduler.schedule_every)[:4] == ["self", "period", "task_id", "func"]
+    assert names(Scheduler.schedule_each)[:4] == ["self", "times", "task_id", "func"]
     assert names(Scheduler.cancel) == ["self", "task_id"]
     assert names(Scheduler.cancel_all) == ["self"]
 
@@ -96,6 +98,25 @@ async def test_schedule_starts_soon_but_not_inside_the_call(scheduler: Scheduler
     await task
     assert ran == ["work"]
     assert "id" not in scheduler
+
+
+async def test_recurring_tasks_run_in_real_time_too(scheduler: Scheduler) -> None:
+    runs: list[str] = []
+
+    async def work(name: str) -> None:
+        runs.append(name)
+        if runs.count(name) == 3:
+            scheduler.cancel(name)
+
+    begin = datetime.now(UTC)
+    every = scheduler.schedule_every(0.005, "every", work, "every")
+    each = scheduler.schedule_each(
+        (begin + timedelta(milliseconds=5 * n) for n in range(1, 1000)), "each", work, "each"
+    )
+    await every
+    await each
+    assert sorted(runs) == ["each"] * 3 + ["every"] * 3
+    assert datetime.now(UTC) >= begin + timedelta(milliseconds=10)
 
 
 async def test_the_id_is_held_from_the_call_to_the_end(scheduler: Scheduler) -> None:

@@ -48,6 +48,8 @@ _POLICIES = frozenset({"keep", "replace", "follow", "error"})
 class SchedulerStatistics:
     """Statistics of a scheduler; its children have their own.
 
+    Of a recurring task, each run counts as one; but pending or cancelled before a start, it is one task.
+
     Attributes:
         pending: How many tasks hold an ID and have not started.
         running: How many tasks run, with those that no longer hold their ID.
@@ -376,8 +378,8 @@ class Scheduler:
         been dealt with by ``on_conflict``.
 
         The first time is asked for in this call, and each other one when the run before has ended (one more, when some
-        were missed). If that raises, the failure is logged, and the task ends as failed. A generator is closed when
-        the task ends, and if the call is refused or the holder kept.
+        were missed), on the event loop, which it should not hold up. If that raises, the failure is logged, and the task
+        ends as failed. A generator is closed when the task ends, and if the call is refused or the holder kept.
 
         A time that is not later than those before is left out, so that no time is run twice, whatever the iterator or
         the wall clock does; after 100 of these in a row the task ends as failed.

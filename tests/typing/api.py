@@ -1,7 +1,7 @@
 """What users see of the types. Checked by mypy and pyright, never run; the ignored lines have to be errors."""
 
 import asyncio
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
@@ -9,6 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from anysched import (
+    Missed,
     OnConflict,
     ScheduledTask,
     Scheduler,
@@ -65,6 +66,34 @@ async def scheduling(scheduler: Scheduler, policy: OnConflict) -> None:
     scheduler.schedule_later("5", "k", nothing)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     scheduler.schedule_at(5, "k", nothing)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     page.task_id = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def recurring(scheduler: Scheduler, times: Iterator[datetime], missed: Missed, policy: OnConflict) -> None:
+    now = datetime.now(UTC)
+    assert_type(scheduler.schedule_every(5, "k", nothing), ScheduledTask[None])
+    assert_type(scheduler.schedule_every(timedelta(days=1), "k", fetch, "u", 3), ScheduledTask[None])
+    assert_type(scheduler.schedule_each(times, "k", fetch, "u", 3), ScheduledTask[None])
+    assert_type(scheduler.schedule_each([now], ("a", 1), lambda: fetch("u", retries=1)), ScheduledTask[None])
+    task = scheduler.schedule_every(5, "k", nothing, first=now, missed=missed, jitter=1.5, on_conflict=policy)
+    task = scheduler.schedule_every(5, "k", nothing, first=timedelta(days=1), jitter=timedelta(seconds=1))
+    task = scheduler.schedule_every(period=5, task_id="k", func=nothing, first=0.5, missed="all", context=None)
+    task = scheduler.schedule_each(times=times, task_id="k", func=nothing, missed="skip", jitter=1, on_conflict="error")
+    assert_type(task.runs, int)
+    assert_type(await task, None)
+
+    scheduler.schedule_every(5, "k", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_every(5, "k", fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_every(5, "k", plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_every(5, "k", fetch("u"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_every("5", "k", nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_every(5, "k", nothing, first="now")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_every(5, "k", nothing, missed="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_every(5, [], nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_each(now, "k", nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_each([1.5], "k", nothing)  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_each(times, "k", nothing())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_each(times, "k", nothing, first=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    task.runs = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 async def managing() -> None:
