@@ -121,22 +121,28 @@ async def test_the_context_is_copied_for_each_run(scheduler: Scheduler, way: str
     assert given.run(variable.get) == "given"
 
 
-async def test_the_times_are_asked_in_the_context_of_the_call(scheduler: Scheduler) -> None:
+async def test_the_times_are_asked_in_a_copy_of_the_context_of_the_call(scheduler: Scheduler) -> None:
     variable = ContextVar("variable", default="default")
     variable.set("of the call")
     seen: list[str] = []
+    seen_by_runs: list[str] = []
 
     def times() -> Iterator[datetime]:
-        for time in [*[START] * 99, *at(1, 2)]:
+        yield START
+        for time in [*[START] * 99, *at(1, 2, 3)]:
             seen.append(variable.get())
+            variable.set("of the times")
             yield time
+            variable.set("of the times")
 
     async def work() -> None:
+        seen_by_runs.append(variable.get())
         variable.set("of a run")
 
     await scheduler.schedule_each(times(), "id", work)
-    assert set(seen) == {"of the call"}
-    assert len(seen) == 101
+    assert seen_by_runs == ["of the call"] * 4
+    assert set(seen) <= {"of the call", "of the times"}
+    assert len(seen) == 102
 
 
 # Every period

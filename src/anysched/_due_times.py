@@ -11,7 +11,7 @@ from typing import Literal, Protocol, cast
 
 from ._clock import TOLERANCE, datetime_from_ns, ns_from_datetime, seconds_from_delay
 
-__all__ = ["DueTimes", "Grid", "Missed", "Search", "Times"]
+__all__ = ["TIMES_PER_RUN", "TIMES_PER_TURN", "DueTimes", "Grid", "Missed", "Search", "Times"]
 
 Missed = Literal["skip", "all"]
 """What to do about the due times that a recurring task has missed; see `Scheduler.schedule_every`."""
@@ -20,7 +20,10 @@ SHORTEST_PERIOD = 1e-6
 """The shortest period, in seconds: the least that a `timedelta` can express."""
 
 TIMES_PER_TURN = 100
-"""How many times an iterator is asked for before the event loop is let through."""
+"""How many times an iterator is asked for in a search before the event loop is let through."""
+
+TIMES_PER_RUN = 5
+"""How many times it is asked for when a run has ended. One will do, as a rule, and many runs may end in one turn."""
 
 MOST_STALLS = 100
 """How many times in a row an iterator may fail to advance: each costs a step, and none of them is ever run."""
@@ -55,8 +58,8 @@ class DueTimes(Protocol):
         """Take note that a run starts: it serves what is due."""
         ...
 
-    def next(self, now: float, now_ns: int, /) -> float | Search:
-        """Return the next due time, now that a run has ended, or is not over yet."""
+    def next(self, now: float, now_ns: int, steps: int, /) -> float | Search:
+        """Return the next due time after a run; in so many steps, if it has to be searched for."""
         ...
 
     def close(self) -> None:
@@ -146,7 +149,7 @@ class Grid(_Policy):
         if self._skip:
             self._index = max(self._index, self._latest_index(now))
 
-    def next(self, now: float, now_ns: int) -> float:
+    def next(self, now: float, now_ns: int, steps: int) -> float:
         """Return the next due time: if one has been missed, now, and else that of the next index."""
         latest = self._latest_index(now) if self._skip else 0
         if latest > self._index:
@@ -209,10 +212,10 @@ class Times(_Policy):
         self._served = max(self._time, now_ns - self._offset_ns) if self._skip else self._time
         self._late = False
 
-    def next(self, now: float, now_ns: int) -> float | Search:
-        """Return the next due time, from a few steps of the iterator."""
+    def next(self, now: float, now_ns: int, steps: int) -> float | Search:
+        """Return the next due time, unless it takes more steps of the iterator."""
         passed = now_ns - self._offset_ns
-        for _ in range(TIMES_PER_TURN):
+        for _ in range(steps):
             time = self._list()
             if time is not None and time <= self._served:
                 continue

@@ -7,7 +7,7 @@ from contextvars import Context
 from typing import Any, cast, final
 
 from ._coroutines import Work
-from ._due_times import DueTimes, Search
+from ._due_times import TIMES_PER_RUN, TIMES_PER_TURN, DueTimes, Search
 from ._task import Owner, ScheduledTask, Status, is_fatal
 
 __all__ = ["RecurringTask"]
@@ -55,7 +55,7 @@ class RecurringTask(ScheduledTask[None]):  # type: ignore[misc]  # pyright: igno
         # By identity: a task that was rescheduled meanwhile has another due time, and starts.
         if self._when is not self._search or self._owner.closing:
             return True
-        found = self._ask()
+        found = self._ask(TIMES_PER_TURN)
         if self._turn:  # else what was asked has cancelled or rescheduled it
             self._go_on(found, None)
         return False
@@ -71,7 +71,7 @@ class RecurringTask(ScheduledTask[None]):  # type: ignore[misc]  # pyright: igno
         """Take note of the end of a run: the task is pending once more, or has ended, too."""
         owner = self._owner
         fatal = status is Status.FAILED and failure is None
-        found = None if fatal or not owner.holds(self) else self._ask()
+        found = None if fatal or not owner.holds(self) else self._ask(TIMES_PER_RUN)
         if found is None or not owner.holds(self):  # what was asked may have cancelled the task
             # What the runs return is nobody's: the type of the handle says None.
             super()._end_run(status, None if status is Status.FINISHED else outcome, failure)
@@ -96,12 +96,12 @@ class RecurringTask(ScheduledTask[None]):  # type: ignore[misc]  # pyright: igno
         self.leave_queue()
         self._go_on(Search.EXHAUSTED, None)
 
-    def _ask(self) -> float | Search | BaseException:
+    def _ask(self, steps: int) -> float | Search | BaseException:
         """Ask for the next due time, in a copy of the context of the call that scheduled the task."""
         assert self._job is not None
         _, _, context = self._job
         try:
-            return context.copy().run(self._due_times.next, *self._owner.now())
+            return context.copy().run(self._due_times.next, *self._owner.now(), steps)
         except BaseException as failure:
             return failure
         finally:
@@ -132,7 +132,7 @@ class RecurringTask(ScheduledTask[None]):  # type: ignore[misc]  # pyright: igno
         """Be pending, as before the first run."""
         assert self._job is not None
         self._work, self._args, context = self._job
-        self._context = context.copy()
+        self._context = context.copy()  # whether the event loop makes a copy, too, is its own affair
         self._status = Status.PENDING
         self._run = None
         self._turn = 0
