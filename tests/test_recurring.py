@@ -250,6 +250,19 @@ async def test_a_long_run(
     assert runs.starts == starts
 
 
+@pytest.mark.parametrize("missed", ["skip", "all"])
+async def test_what_is_caught_up_is_due_now(virtual_clock: VirtualClock, way: str, missed: Any) -> None:
+    """What fell due before the run ended, goes first."""
+    async with Scheduler("test", max_running=1) as scheduler:
+        runs = Runs(25, 0)
+        task = recur(way, scheduler, "id", runs, missed=missed)
+        scheduler.schedule_later(34, "between", anyio.sleep, 3)
+        await virtual_clock.advance(36)
+        assert [task.due] == at(35)
+        await virtual_clock.advance(2)
+        assert runs.starts[:2] == [10, 38]
+
+
 async def test_runs_that_are_always_too_long_follow_one_another(
     scheduler: Scheduler, virtual_clock: VirtualClock, way: str
 ) -> None:

@@ -66,6 +66,14 @@ async def test_no_more_times_are_asked_for_than_needed(scheduler: Scheduler, vir
     assert times.asked == 5
 
 
+async def test_an_iterator_at_its_end_is_not_asked_again(scheduler: Scheduler) -> None:
+    times = Listed(*at(10, 20))
+    runs = Runs(15)
+    await scheduler.schedule_each(times, "id", runs)
+    assert runs.starts == [10, 25]
+    assert times.asked == 3
+
+
 async def test_times_in_the_past_are_caught_up_once(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
     runs = Runs()
     times = [START + timedelta(hours=n) for n in range(-1_000, 3)]

@@ -237,8 +237,9 @@ async def test_keep_returns_the_handle_of_the_holder(scheduler: Scheduler, way: 
     closed: list[bool] = []
     task = recur(way, scheduler, "id", nothing)
     assert recur(way, scheduler, "id", nothing) is task
-    assert scheduler.schedule_each(by_generator(closed, 1), "id", nothing) is task
-    assert closed == [True]
+    generator = by_generator(closed, 1)
+    assert scheduler.schedule_each(generator, "id", nothing) is task
+    assert generator.gi_frame is None
     one = scheduler.schedule_later(5, "one", nothing)
     assert recur(way, scheduler, "one", nothing) is one
     with pytest.raises(DuplicateTaskError):
