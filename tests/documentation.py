@@ -156,13 +156,19 @@ def _compile(block: Block, code: str) -> Any:
 
 
 def _make_virtual(patch: pytest.MonkeyPatch, clock: VirtualClock, name: Any) -> None:
-    """Have every way to start an event loop start one in virtual time, and `anyio.run` the one that is asked for."""
+    """Have every way to start an event loop start one in virtual time, and `anyio.run` the one that is asked for.
+
+    A program that says itself what its event loop is to be like (``backend_options``) gets just that.
+    """
     run, run_trio = anyio.run, trio.run
     _, of_asyncio = clock.backend("asyncio", debug=True)
     _, of_trio = clock.backend("trio")
 
-    def anyio_run(function: Callable[..., Any], *args: Any, backend: str = name, **_: Any) -> Any:
-        return run(function, *args, backend=backend, backend_options=of_asyncio if backend == "asyncio" else of_trio)
+    def anyio_run(
+        function: Callable[..., Any], *args: Any, backend: str = name, backend_options: dict[str, Any] | None = None
+    ) -> Any:
+        options = backend_options or (of_asyncio if backend == "asyncio" else of_trio)
+        return run(function, *args, backend=backend, backend_options=options)
 
     def asyncio_run(coroutine: Any, **_: Any) -> Any:
         with asyncio.Runner(debug=True, loop_factory=of_asyncio["loop_factory"]) as runner:

@@ -1,0 +1,52 @@
+"""How the site is built: ``nox -s docs``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+
+import tomllib
+
+_about = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+
+project = _about["name"]
+author = copyright = _about["authors"][0]["name"]  # noqa: A001
+version = release = _about["version"]
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "external_links",
+    "rooms",
+    "timeline",
+]
+exclude_patterns = ["_*"]
+nitpicky = True
+# The pages of a section are picked up as they are there.
+suppress_warnings = ["toc.empty_glob"]
+
+# Docstrings name things in single backticks, which is a reference in Sphinx's own markup.
+default_role = "py:obj"
+add_module_names = False
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+nitpick_ignore_regex = [("py:.*", r"T|T_co|Ts|M|_Status|Work|\*Ts|AbstractEventLoop|anysched\._.*")]
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"{project} {version}"
+html_favicon = "_static/icon.svg"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {"navigation_with_keys": True}
