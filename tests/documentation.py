@@ -176,7 +176,8 @@ def _make_virtual(patch: pytest.MonkeyPatch, clock: VirtualClock, name: Any) -> 
 
     patch.setattr(anyio, "run", anyio_run)
     patch.setattr(asyncio, "run", asyncio_run)
-    patch.setattr(trio, "run", lambda function, *args, **_: run_trio(function, *args, **of_trio))
+    # anyio, too, runs trio by this name.
+    patch.setattr(trio, "run", lambda function, *args, **options: run_trio(function, *args, **{**of_trio, **options}))
 
 
 @contextlib.contextmanager
