@@ -18,13 +18,12 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "external_links",
+    "pages",
     "rooms",
     "timeline",
 ]
 exclude_patterns = ["_*"]
 nitpicky = True
-# The pages of a section are picked up as they are there.
-suppress_warnings = ["toc.empty_glob"]
 
 # Docstrings name things in single backticks, which is a reference in Sphinx's own markup.
 default_role = "py:obj"

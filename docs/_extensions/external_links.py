@@ -38,7 +38,7 @@ _SHORT = {
 }
 _BUILT_IN_TYPES = {"int", "float", "str", "bool", "list", "tuple", "dict", "set", "frozenset", "bytes"}
 _EXCEPTIONS = {"BaseException", "Exception", "ExceptionGroup", "KeyboardInterrupt", "SystemExit", "GeneratorExit"}
-_MODULES = {"asyncio", "collections", "contextlib", "contextvars", "datetime", "enum", "math", "time", "types", "typing"}
+_MODULES = {"asyncio", "collections", "contextlib", "contextvars", "datetime", "enum", "math", "random", "time", "types"}
 
 
 def address(target: str) -> str | None:
@@ -46,6 +46,8 @@ def address(target: str) -> str | None:
     target = _SHORT.get(target, target)
     module, _, name = target.rpartition(".")
     if not module:
+        if target in _MODULES:
+            return f"{PYTHON}{target}.html#module-{target}"
         if target in _BUILT_IN_TYPES:
             return f"{PYTHON}stdtypes.html#{target}"
         if target in {"None", "True", "False"}:
@@ -71,7 +73,7 @@ def address(target: str) -> str | None:
             "run": "asyncio-runner",
         }.get(target.split(".")[1])
         return page and f"{PYTHON}{page}.html#{target}"
-    return f"{PYTHON}{module}.html#{target}" if root in _MODULES else None
+    return f"{PYTHON}{module}.html#{target}" if root in _MODULES | {"typing"} else None
 
 
 def resolve(

@@ -175,7 +175,7 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def name(self) -> str:
-        """The name of the task in the event loop: ``<scheduler>_<id>``, as in the seed."""
+        """The name of the task in the event loop, ``<scheduler>_<id>``, as in the seed."""
         return f"{self._owner.name}_{self._task_id}"
 
     @property
@@ -195,7 +195,7 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def runs(self) -> int:
-        """How often the task has been started: 0 or 1, and more only if it recurs (`Scheduler.schedule_every`)."""
+        """How often the task has been started, 0 or 1, and more only if it recurs (`Scheduler.schedule_every`)."""
         return int(self._when is None)
 
     @property
