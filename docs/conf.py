@@ -29,6 +29,7 @@ nitpicky = True
 default_role = "py:obj"
 add_module_names = False
 autodoc_typehints = "signature"
+autodoc_type_aliases = {"OnConflict": "OnConflict", "Missed": "Missed"}
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True
@@ -42,6 +43,7 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"{project} {version}"
 html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]

@@ -348,8 +348,8 @@ class Scheduler:
             context: The context to copy for each run, instead of the caller's. What one run sets, the next does not see.
 
         Returns:
-            The handle of the task that holds the ID. Its `due` is the next time, `runs` counts the runs, and to await it
-            is to await the end of them all.
+            The handle of the task that holds the ID. Its `ScheduledTask.due` is the next time, its `ScheduledTask.runs`
+            counts the runs, and to await it is to await the end of them all.
 
         Raises:
             TypeError: as `schedule`, and if ``func`` is a coroutine (which is closed), or a duration or time is none.
