@@ -6,9 +6,10 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "typing", "tests", "minimums", "coverage"]
+nox.options.sessions = ["lint", "typing", "docs", "tests", "minimums", "coverage"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+SITE = "build/site"
 PYTHONS = nox.project.python_versions(PROJECT)
 
 
@@ -59,6 +60,26 @@ def lint(session: nox.Session) -> None:
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+
+
+def build_site(session: nox.Session) -> None:
+    """Build the site of the documentation, into ``build/site``. A warning is an error."""
+    session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-d", "build/doctrees", "docs", SITE)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site of the documentation."""
+    install(session, "docs")
+    build_site(session)
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """Build the site, and look at it in headless Chromium, which is to be installed; options are passed on."""
+    install(session, "docs", "site")
+    build_site(session)
+    session.run("python", "docs/check_site.py", SITE, *session.posargs)
 
 
 @nox.session

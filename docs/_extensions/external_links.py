@@ -38,13 +38,13 @@ _SHORT = {
 }
 _BUILT_IN_TYPES = {"int", "float", "str", "bool", "list", "tuple", "dict", "set", "frozenset", "bytes"}
 _EXCEPTIONS = {"BaseException", "Exception", "ExceptionGroup", "KeyboardInterrupt", "SystemExit", "GeneratorExit"}
-_MODULES = {"asyncio", "collections", "contextlib", "contextvars", "datetime", "enum", "math", "random", "time", "types"}
+_MODULES = {"collections", "contextlib", "contextvars", "datetime", "enum", "math", "random", "time", "types", "typing"}
 
 
 def address(target: str) -> str | None:
     """Return where a thing is documented, or `None` if it is not known here."""
     target = _SHORT.get(target, target)
-    module, _, name = target.rpartition(".")
+    module = target.rpartition(".")[0]
     if not module:
         if target in _MODULES:
             return f"{PYTHON}{target}.html#module-{target}"
@@ -73,7 +73,7 @@ def address(target: str) -> str | None:
             "run": "asyncio-runner",
         }.get(target.split(".")[1])
         return page and f"{PYTHON}{page}.html#{target}"
-    return f"{PYTHON}{module}.html#{target}" if root in _MODULES | {"typing"} else None
+    return f"{PYTHON}{module}.html#{target}" if root in _MODULES else None
 
 
 def resolve(

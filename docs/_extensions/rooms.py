@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,9 @@ def levels(edges: dict[str, set[str]]) -> dict[str, int]:
         return max((1 + depth(other) for other in edges[name]), default=0)
 
     found = {name: depth(name) for name in edges}
-    for name in edges:
+    for name, imported in edges.items():
         above = [found[other] for other in edges if name in edges[other]]
-        if not edges[name] and above:
+        if not imported and above:
             found[name] = min(above) - 1
     return found
 
@@ -90,7 +91,7 @@ def arrange(edges: dict[str, set[str]]) -> tuple[list[list[str]], list[list[str]
             arrows.append([name, *between, other])
     near: dict[str, list[str]] = {name: [] for row in rows for name in row}
     for arrow in arrows:
-        for upper, lower in zip(arrow, arrow[1:], strict=False):
+        for upper, lower in pairwise(arrow):
             near[upper].append(lower)
             near[lower].append(upper)
     # Each stands as near as can be to what it is bound to, above and below.

@@ -28,7 +28,7 @@ EVENT = 18
 CODE = 6.3  # the width of a letter of code
 
 STATES = {"pending", "running", "cancelling", "other"}
-ENDS = {"finished", "failed", "cancelled", "refused"}
+ENDS = {"finished", "failed", "cancelled", "closed", "refused"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,7 @@ _SIGNS = {
     "finished": "M-3,0 L-1,2.5 L3,-2.5",
     "failed": "M-2.5,-2.5 L2.5,2.5 M-2.5,2.5 L2.5,-2.5",
     "cancelled": "M-3,0 L3,0",
+    "closed": "M-3,0 L3,0",
     "refused": "M-2.5,2.5 L2.5,-2.5",
 }
 
