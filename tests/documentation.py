@@ -158,7 +158,8 @@ def _compile(block: Block, code: str) -> Any:
 def _make_virtual(patch: pytest.MonkeyPatch, clock: VirtualClock, name: Any) -> None:
     """Have every way to start an event loop start one in virtual time, and `anyio.run` the one that is asked for.
 
-    A program that says itself what its event loop is to be like (``backend_options``) gets just that.
+    The backend that a program names is one of those that it runs on, not the only one, unless it also says what the event
+    loop is to be like (``backend_options``): then it gets just that.
     """
     run, run_trio = anyio.run, trio.run
     _, of_asyncio = clock.backend("asyncio", debug=True)
@@ -167,8 +168,9 @@ def _make_virtual(patch: pytest.MonkeyPatch, clock: VirtualClock, name: Any) -> 
     def anyio_run(
         function: Callable[..., Any], *args: Any, backend: str = name, backend_options: dict[str, Any] | None = None
     ) -> Any:
-        options = backend_options or (of_asyncio if backend == "asyncio" else of_trio)
-        return run(function, *args, backend=backend, backend_options=options)
+        if backend_options is None:
+            backend, backend_options = name, of_asyncio if name == "asyncio" else of_trio
+        return run(function, *args, backend=backend, backend_options=backend_options)
 
     def asyncio_run(coroutine: Any, **_: Any) -> Any:
         with asyncio.Runner(debug=True, loop_factory=of_asyncio["loop_factory"]) as runner:
