@@ -104,7 +104,7 @@ class Block:
 def find_blocks(path: Path) -> Iterator[Block]:
     """Yield the Python blocks of a page, as the parser of the site sees them."""
     fences = [token for token in MarkdownIt().parse(path.read_text("utf-8")) if token.type == "fence"]
-    for fence, following in zip(fences, [*fences[1:], None], strict=True):
+    for fence, following in zip(fences, [*fences[1:], None][: len(fences)], strict=True):
         language, *words = fence.info.split() or [""]
         if language == "python":
             assert fence.map is not None
