@@ -129,7 +129,7 @@ def take_pictures(driver: Any, base: str, pages: list[str], directory: Path) -> 
             for scheme in ("light", "dark"):
                 open_page(driver, base + page, width, scheme)
                 path = directory / f"{page.removesuffix('.html').replace('/', '-')}-{width}-{scheme}.png"
-                high = min(driver.execute_script("return document.documentElement.scrollHeight"), 6000)
+                high = min(driver.execute_script("return document.documentElement.scrollHeight"), 16_000)
                 metrics = {"width": WIDTHS[width][0], "height": high, "deviceScaleFactor": 1}
                 driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**metrics, "mobile": width == "phone"})
                 driver.save_screenshot(str(path))

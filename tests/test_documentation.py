@@ -4,9 +4,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from documentation import BLOCKS, ROOT, WORDS, Block, is_like, run_program
+
+import anysched
+import anysched.testing
 
 PROGRAMS = [block for block in BLOCKS if not block.words & {"test", "app"}]
 TESTS = [block for block in BLOCKS if "test" in block.words]
@@ -42,6 +46,15 @@ def test_what_stands_for_anything() -> None:
     assert is_like("at 12:30\ndone\n", "at ...\ndone\n")
     assert not is_like("at 12:30\nfailed\n", "at ...\ndone\n")
     assert not is_like("at 12:30\n", "")
+
+
+def test_the_reference_has_every_public_name() -> None:
+    reference = "".join(path.read_text("utf-8") for path in sorted((ROOT / "docs" / "api").glob("*.md")))
+    described = set(re.findall(r"^\.\. [\w:]+:: (?:anysched\.)?(?:testing\.)?(\w+)", reference, re.MULTILINE))
+    assert {*anysched.__all__, *anysched.testing.__all__} - described == set()
+    for policy in (anysched.OnConflict, anysched.Missed):
+        values = ", ".join(f'"{value}"' for value in get_args(policy))
+        assert f":canonical: Literal[{values}]" in reference
 
 
 def test_the_output_of_the_demo_is_the_real_one() -> None:
