@@ -33,10 +33,11 @@ autodoc_type_aliases = {"OnConflict": "OnConflict", "Missed": "Missed"}
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True
-python_maximum_signature_line_length = 88
+python_maximum_signature_line_length = 110
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 nitpick_ignore_regex = [("py:.*", r"T|T_co|Ts|M|_Status|Work|\*Ts|AbstractEventLoop|anysched\._.*")]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]

@@ -741,8 +741,8 @@ class Scheduler:
                 gets a `RuntimeError`.) If this call is cancelled, so are they, at once.
 
         Returns:
-            The tasks that did not finish, so that they can be stored: those dropped, with their due times, and those
-            cancelled, unless they finished all the same.
+            The tasks that did not finish, so that they can be stored. They are those dropped, with their due times, and
+            those cancelled, unless they finished all the same.
 
         Raises:
             RuntimeError: if called from one of the tasks to wait for.
