@@ -6,7 +6,8 @@ A fenced block whose first word is ``python`` runs. The words after it, which no
 - ``asyncio``, ``trio``: a complete program for this event loop alone, started in whatever way;
 - ``fragment``: some lines out of a program, run on both in `SURROUNDINGS`;
 - ``test``: a test module, handed to pytest;
-- ``app``: a module that a test of its own loads (`load_app`), and drives.
+- ``app``: a module that a test of its own loads (`load_app`), and drives;
+- ``integrations``, with another word: it imports packages of the dependency group of this name, and runs where these are.
 
 Programs and fragments run in virtual time, which begins with 2025, and the wall clock that ``datetime.now()`` shows is
 the virtual one; with the word ``real`` they do not. A block ``text output`` that follows a program is all that it prints;
@@ -37,7 +38,7 @@ from anysched.testing import VirtualClock
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-WORDS = {"asyncio", "trio", "fragment", "test", "app", "real"}
+WORDS = {"asyncio", "trio", "fragment", "test", "app", "real", "integrations"}
 
 # What the fragments speak of.
 SURROUNDINGS = """

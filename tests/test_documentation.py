@@ -12,7 +12,8 @@ from documentation import BLOCKS, ROOT, WORDS, Block, is_like, run_program
 import anysched
 import anysched.testing
 
-PROGRAMS = [block for block in BLOCKS if not block.words & {"test", "app"}]
+# What needs other packages is run, and driven, by the tests in ``integrations``.
+PROGRAMS = [block for block in BLOCKS if not block.words & {"test", "app", "integrations"}]
 TESTS = [block for block in BLOCKS if "test" in block.words]
 README = ROOT / "README.md"
 
