@@ -472,6 +472,37 @@ async def cancel_running_later(trial: Trial) -> str:
     return f"the ID is {'held' if held else 'free at once'}; {work.story()}"
 
 
+async def _cleanup(trial: Trial, *, shield: bool) -> str:
+    """Cancel a task that waits for something when it cleans up."""
+    events = ["is cancelled, too"]
+
+    async def work() -> None:
+        try:
+            await anyio.sleep(10)
+        finally:
+            with anyio.CancelScope(shield=shield):
+                await anyio.sleep(1)
+            events.append("goes on")
+
+    trial.scheduler.schedule("id", work())
+    await anyio.sleep(1)
+    trial.scheduler.cancel("id")
+    await anyio.sleep(20)
+    return events[-1]
+
+
+@behaviour
+async def cleanup(trial: Trial) -> str:
+    """An `await` in the cleanup of a cancelled task"""
+    return await _cleanup(trial, shield=False)
+
+
+@behaviour
+async def shielded_cleanup(trial: Trial) -> str:
+    """The same, in `with anyio.CancelScope(shield=True):`"""
+    return await _cleanup(trial, shield=True)
+
+
 @behaviour
 async def overlap(trial: Trial) -> str:
     """`cancel`, then `schedule` with the same ID, while the former task cleans up"""
