@@ -24,6 +24,7 @@ import linecache
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from textwrap import indent
 from types import ModuleType
@@ -105,7 +106,7 @@ class Block:
 def find_blocks(path: Path) -> Iterator[Block]:
     """Yield the Python blocks of a page, as the parser of the site sees them."""
     fences = [token for token in MarkdownIt().parse(path.read_text("utf-8")) if token.type == "fence"]
-    for fence, following in zip(fences, [*fences[1:], None][: len(fences)], strict=True):
+    for fence, following in zip_longest(fences, fences[1:]):
         language, *words = fence.info.split() or [""]
         if language == "python":
             assert fence.map is not None
