@@ -1,12 +1,15 @@
 """The checks of the project. ``nox`` runs them all; ``nox -s tests`` runs the tests on every Python that is there."""
 
+import sys
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "typing", "docs", "tests", "minimums", "coverage"]
+nox.options.sessions = ["lint", "typing", "docs", "package", "tests", "minimums", "coverage", "integrations"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 SITE = "build/site"
@@ -46,12 +49,38 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report")
 
 
+@nox.session(python=[PYTHONS[0], PYTHONS[-1]])
+def integrations(session: nox.Session) -> None:
+    """Run the pages on frameworks and on other schedulers with these, on the oldest and on the newest Python."""
+    install(session, "test", "integrations")
+    session.run("pytest", "--numprocesses=2", "tests/integrations", "tests/migration", *session.posargs)
+
+
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types, as mypy and as pyright see them."""
+    """Check the types, as mypy and as pyright see them, and that users get one for everything."""
     install(session, "types")
     session.run("mypy")
     session.run("pyright")
+    session.run("pyright", "--verifytypes", "anysched", "--ignoreexternal")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the distributions as for the index, and use the wheel in an environment of its own, without trio."""
+    session.install(*nox.project.dependency_groups(PROJECT, "package"))
+    folder = Path(session.create_tmp())
+    for archive in folder.glob("anysched-*"):
+        archive.unlink()
+    session.run("python", "-m", "build", "--outdir", str(folder), silent=True)
+    archives = [str(path) for path in folder.glob("anysched-*")]
+    session.run("twine", "check", "--strict", *archives)
+    session.run("python", "tests/package/check_archives.py", *archives)
+    fresh = folder / "fresh"
+    python = str(fresh / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
+    session.run("python", "-m", "venv", "--clear", str(fresh))
+    session.run(python, "-m", "pip", "install", "--quiet", *folder.glob("*.whl"), external=True)
+    session.run(python, "tests/package/check_installation.py", external=True)
 
 
 @nox.session
