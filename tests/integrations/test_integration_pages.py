@@ -147,7 +147,7 @@ def test_discord(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         (0, "Yes. Its number is 2."),
         (0, "Yes. Its number is 3."),
         (0, "It is forgotten."),
-        (0, "There is no such reminder."),
+        (0, "I know none with it."),
         (1800, "the tea is ready"),
     ]
     assert capsys.readouterr().out.startswith("Not sent: 3 due 2025-01-01 16:40:00")
