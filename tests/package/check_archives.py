@@ -24,7 +24,9 @@ def sources(folder: Path) -> set[str]:
 def check_metadata(metadata: Message) -> None:
     """Check what the index shows, and installers read."""
     assert metadata["Name"] == "anysched"
-    assert f"\n## [{metadata['Version']}] - 20" in (ROOT / "CHANGELOG.md").read_text("utf-8"), "the version has no entry"
+    assert f"\n## [{metadata['Version']}] - 20" in (ROOT / "CHANGELOG.md").read_text("utf-8"), (
+        "the version has no entry"
+    )
     assert metadata["License-Expression"] == "MIT"
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.11"
