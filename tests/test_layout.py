@@ -28,8 +28,8 @@ LAYERS = [
     # The command line is one of the users of the core.
     {"_cli.entries", "_cli.source", "_cli.jobs", "_cli.arguments", "_cli.__init__"},
     {"_cli.report", "_cli.demo"},
-    {"_cli.plain", "_cli.table"},
-    {"_cli.session"},
+    {"_cli.closing", "_cli.plain", "_cli.table"},
+    {"_cli.json_lines", "_cli.showing", "_cli.session"},
     {"_cli.app"},
     {"__main__"},
 ]

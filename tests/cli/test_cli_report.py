@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import subprocess
@@ -15,10 +16,11 @@ import anyio
 import pytest
 
 from anysched._cli import table
-from anysched._cli.app import _report_to
+from anysched._cli.closing import complain
+from anysched._cli.json_lines import JsonReport
 from anysched._cli.plain import PlainReport
 from anysched._cli.report import Event, event_lines, shown_command, shown_id, shown_time
-from anysched._cli.session import complain
+from anysched._cli.showing import report_to
 from anysched._cli.table import TableReport
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -74,15 +76,15 @@ def test_an_event_in_lines() -> None:
 
 def test_plain_lines_without_a_terminal_or_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    assert isinstance(_report_to(Terminal()), TableReport)
-    assert isinstance(_report_to(io.StringIO()), PlainReport)
+    assert isinstance(report_to(Terminal()), TableReport)
+    assert isinstance(report_to(io.StringIO()), PlainReport)
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(_report_to(Terminal()), PlainReport)
+    assert isinstance(report_to(Terminal()), PlainReport)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delitem(sys.modules, "anysched._cli.table")
     for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
         monkeypatch.setitem(sys.modules, name, None)
-    assert isinstance(_report_to(Terminal()), PlainReport)
+    assert isinstance(report_to(Terminal()), PlainReport)
 
 
 def test_a_stream_without_an_encoding() -> None:
@@ -90,6 +92,51 @@ def test_a_stream_without_an_encoding() -> None:
     with PlainReport(stream) as report:
         report.note("naïve \ud800")
     assert stream.getvalue().endswith("  # naïve \\ud800\n")
+
+
+def test_what_recurs_is_due_again() -> None:
+    event = Event(1, "a", "finished", "ls *", None, "exit status 0", next_due=NOW)
+    assert event_lines(event)[0].endswith("a           finished    exit status 0, due again 2030-01-01T12:00:00.000Z")
+    assert event_lines(Event(1, "a", "pending", "ls *\x1b", NOW))[0].endswith(r"due 2030-01-01T12:00:00.000Z: ls *\x1b")
+
+
+def test_output_alone(terminal: Terminal) -> None:
+    event = Event(1, "a", "running", "ls", output=("x", "\x1b[31my"))
+    stream = io.StringIO()
+    with PlainReport(stream) as plain:
+        plain.pass_on(event)
+    assert [line[15:] for line in stream.getvalue().splitlines()] == ["a           | x", "a           | \x1b[31my"]
+    with TableReport(terminal) as report:
+        report.pass_on(event)
+    assert "a           | x" in terminal.getvalue()
+    assert "\x1b[31my" not in shown(terminal)
+
+
+def test_a_report_for_machines() -> None:
+    stream = io.StringIO()
+    with JsonReport(stream) as report:
+        report.show(Event(1, "a", "pending", "ls", NOW, facts={"line": 1}))
+        report.show(Event(1, "a", "finished", "ls", None, "well", ("x",), NOW, {"line": 1}))
+        report.note("n\xf6te \ud800")
+    entries = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert all(datetime.fromisoformat(entry.pop("time")) for entry in entries)
+    assert entries == [
+        {"job": "a", "state": "pending", "detail": "", "due": "2030-01-01T12:00:00.000Z", "line": 1},
+        {"job": "a", "output": "x", "line": 1},
+        {"job": "a", "state": "finished", "detail": "well", "next_due": "2030-01-01T12:00:00.000Z", "line": 1},
+        {"note": "n\xf6te \ud800"},
+    ]
+    assert stream.getvalue().isascii()
+
+
+def test_what_cannot_be_written_is_let_go(tmp_path: Path) -> None:
+    """A full disk: neither the schedule nor the end of the interpreter stumbles over it."""
+    with Path("/dev/full").open("w") as full:
+        with PlainReport(full) as report:
+            report.note("lost")
+            full.write("more")  # is still in the buffer at the end
+        full.write("gone")
+        full.flush()
 
 
 def test_a_message_that_nobody_hears(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +183,21 @@ def test_the_table_shows_ids_states_and_due_times(terminal: Terminal) -> None:
     assert "a note" in lines
     assert "oh" in lines
     assert "\x1b[2J" not in lines  # a command cannot clear the terminal
+
+
+def test_what_recurs_stays_in_the_table(terminal: Terminal) -> None:
+    due = datetime.now(UTC) + timedelta(hours=30)
+    with TableReport(terminal) as report:
+        report.show(Event(1, "a", "pending", "ls *", due))
+        for _ in range(3):
+            report.show(Event(1, "a", "running", "ls *"))
+            report.show(Event(1, "a", "finished", "ls *", next_due=due))
+    text = shown(terminal)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    assert len(rows) == 4
+    assert rows[3][2].endswith("(in 108000 s)")
+    assert rows[3][3] == "ls *"
+    assert "1 pending, 3 finished" in text
 
 
 def test_the_table_fits_the_terminal_and_prefers_what_goes_on(terminal: Terminal) -> None:

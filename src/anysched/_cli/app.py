@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
-from typing import TextIO
 
 import anyio
 
 from .arguments import Arguments
+from .closing import EXIT_INTERRUPTED, EXIT_TROUBLE, EXIT_UNREADABLE, complain
 from .demo import feed_sample
 from .plain import PlainReport
-from .report import Report
-from .session import EXIT_TROUBLE, EXIT_UNREADABLE, Session, complain
+from .session import Session
+from .showing import report_to
 from .source import Source, open_input, read_lines
 
 __all__ = ["run"]
-
-EXIT_INTERRUPTED = 130
 
 
 def run(arguments: Arguments) -> int:
@@ -55,16 +53,4 @@ def _run_demo(arguments: Arguments) -> int:
 
 
 def _run_session(source: Source, arguments: Arguments) -> int:
-    return anyio.run(Session(source, _report_to(sys.stdout), arguments.grace).run, backend=arguments.backend)
-
-
-def _report_to(stream: TextIO) -> Report:
-    """Return a table for a terminal, if it can show one and rich is there, else plain lines."""
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        try:
-            from .table import TableReport
-        except ImportError:
-            pass
-        else:
-            return TableReport(stream)
-    return PlainReport(stream)
+    return anyio.run(Session(source, report_to(sys.stdout), arguments.grace).run, backend=arguments.backend)

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, TypeAlias
 
-__all__ = ["Arguments", "parse_arguments"]
+__all__ = ["Arguments", "Backend", "add_common_options", "check_platform", "parse_arguments"]
+
+Backend: TypeAlias = Literal["asyncio", "trio"]
 
 DESCRIPTION = """\
 Run commands, now or in the future, each under an ID, as a schedule says.
@@ -53,7 +55,7 @@ class Arguments:
     """
 
     file: str
-    backend: Literal["asyncio", "trio"]
+    backend: Backend
     grace: float
     demo: bool
 
@@ -71,6 +73,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
         prog="anysched", description=DESCRIPTION, epilog=EPILOG, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("file", metavar="FILE", nargs="?", help='the schedule; "-", the default, is the standard input')
+    add_common_options(parser)
+    parser.add_argument("--demo", action="store_true", help="run a built-in sample of a few seconds instead of FILE")
+    parser.add_argument("--version", action="version", version=f"anysched {_version()}")
+    options = parser.parse_args(argv)
+    if options.demo and options.file is not None:
+        parser.error("--demo runs its own schedule: give no FILE with it")
+    check_platform(parser, options.backend)
+    return Arguments(options.file or "-", options.backend, options.grace, options.demo)
+
+
+def add_common_options(parser: ArgumentParser) -> None:
+    """Add what can be chosen whatever the schedule is: ``--backend`` and ``--grace``."""
     parser.add_argument(
         "--backend", choices=("asyncio", "trio"), default="asyncio", help="what to run on (default: %(default)s)"
     )
@@ -81,16 +95,22 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
         metavar="SECONDS",
         help="how long running commands may take after a signal (default: %(default)g; inf: no limit)",
     )
-    parser.add_argument("--demo", action="store_true", help="run a built-in sample of a few seconds instead of FILE")
-    parser.add_argument("--version", action="version", version=f"anysched {_version()}")
-    options = parser.parse_args(argv)
-    if options.demo and options.file is not None:
-        parser.error("--demo runs its own schedule: give no FILE with it")
-    if options.backend == "trio" and find_spec("trio") is None:
+
+
+def check_platform(parser: ArgumentParser, backend: Backend) -> None:
+    """Refuse to run where it cannot be done.
+
+    Args:
+        parser: What to refuse it with.
+        backend: The backend that was chosen.
+
+    Raises:
+        SystemExit: with status 2, after a message.
+    """
+    if backend == "trio" and find_spec("trio") is None:
         parser.error("--backend trio needs trio: pip install 'anysched[trio]'")
     if sys.platform == "win32":
         parser.error("the command line needs POSIX signals and process groups; the library itself runs on Windows")
-    return Arguments(options.file or "-", options.backend, options.grace, options.demo)
 
 
 def _seconds(text: str) -> float:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias
 
 from .entries import TaskId
 
-__all__ = ["Event", "Report", "State", "event_lines", "note_line", "shown_command", "shown_id", "shown_time"]
+__all__ = [
+    "Command",
+    "Event",
+    "Report",
+    "State",
+    "event_lines",
+    "note_line",
+    "output_lines",
+    "shown_command",
+    "shown_id",
+    "shown_time",
+]
+
+Command: TypeAlias = tuple[str, ...] | str
+"""A program and its arguments, or a line for a shell."""
 
 State: TypeAlias = Literal["pending", "running", "cancelling", "finished", "failed", "cancelled", "unfinished"]
 
@@ -21,22 +36,26 @@ class Event:
     """Something that happened to a task.
 
     Attributes:
-        line: The number of the line that scheduled it, which tells apart two tasks with one ID.
+        key: Tells apart two tasks with one ID: the number of the line that scheduled it, or the like.
         task_id: The ID.
         state: The state that it has now.
         command: The command.
         due: When it is due (aware UTC); `None` once it has started.
         detail: More about it, in words.
-        output: The lines that the command wrote.
+        output: The lines that the command wrote, unless they were passed on before.
+        next_due: When it is due again (aware UTC), if it recurs and a run of it has ended.
+        facts: More about it, for machines.
     """
 
-    line: int
+    key: int
     task_id: TaskId
     state: State
-    command: tuple[str, ...]
+    command: Command
     due: datetime | None = None
     detail: str = ""
     output: tuple[str, ...] = ()
+    next_due: datetime | None = None
+    facts: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
 class Report(Protocol):
@@ -50,6 +69,10 @@ class Report(Protocol):
 
     def show(self, event: Event, /) -> None:
         """Tell what happened to a task."""
+        ...
+
+    def pass_on(self, event: Event, /) -> None:
+        """Pass on the output in an event, and nothing else: nothing happened to the task."""
         ...
 
     def note(self, text: str, /) -> None:
@@ -73,11 +96,11 @@ def shown_id(task_id: TaskId) -> str:
     return plain if word and plain and not plain.lstrip("-").isdecimal() else json.dumps(plain)
 
 
-def shown_command(command: tuple[str, ...]) -> str:
+def shown_command(command: Command) -> str:
     """Return a command as one would type it in a shell, on one line whatever is in it."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in shlex.join(command)
+        for character in (command if isinstance(command, str) else shlex.join(command))
     )
 
 
@@ -90,8 +113,13 @@ def shown_time(moment: datetime, now: datetime) -> str:
 def event_lines(event: Event) -> list[str]:
     """Return the lines that tell of an event: first the output, each line marked with a bar, then what happened."""
     now = datetime.now(UTC)
-    head = f"{shown_time(now, now)}  {shown_id(event.task_id):<10}  "
-    return [*(f"{head}| {line}" for line in event.output), f"{head}{event.state:<10}  {_detail(event, now)}".rstrip()]
+    return [*output_lines(event), f"{_head(event, now)}{event.state:<10}  {_detail(event, now)}".rstrip()]
+
+
+def output_lines(event: Event) -> list[str]:
+    """Return the lines that pass on the output in an event."""
+    head = _head(event, datetime.now(UTC))
+    return [f"{head}| {line}" for line in event.output]
 
 
 def note_line(text: str) -> str:
@@ -100,7 +128,13 @@ def note_line(text: str) -> str:
     return f"{shown_time(now, now)}  # {text}"
 
 
+def _head(event: Event, now: datetime) -> str:
+    return f"{shown_time(now, now)}  {shown_id(event.task_id):<10}  "
+
+
 def _detail(event: Event, now: datetime) -> str:
     due = f"due {shown_time(event.due, now)}" if event.due else ""
+    again = f"due again {shown_time(event.next_due, now)}" if event.next_due else ""
     command = shown_command(event.command) if event.state in ("pending", "unfinished") else ""
-    return ": ".join(part for part in (", ".join(part for part in (event.detail, due) if part), command) if part)
+    words = ", ".join(part for part in (event.detail, due, again) if part)
+    return ": ".join(part for part in (words, command) if part)

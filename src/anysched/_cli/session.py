@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable
-from contextlib import suppress
 from datetime import datetime
 from typing import final
 
@@ -15,22 +13,22 @@ import anyio
 from anysched._scheduler import Scheduler
 from anysched._task import ScheduledTask
 
+from .closing import (
+    EXIT_SIGNAL,
+    EXIT_TROUBLE,
+    EXIT_UNREADABLE,
+    close,
+    complain,
+    ending_signals,
+    hurry,
+    summary,
+)
 from .entries import MalformedLineError, RunEntry, TaskId, parse_line
 from .jobs import Ending, run_command
 from .report import Event, Report, State, shown_id
 from .source import Source
 
-__all__ = ["EXIT_TROUBLE", "EXIT_UNREADABLE", "Session", "complain"]
-
-EXIT_TROUBLE = 1
-EXIT_UNREADABLE = 2
-EXIT_SIGNAL = 128
-
-
-def complain(text: str) -> None:
-    """Write an error message."""
-    with suppress(OSError):  # nobody listens
-        print(f"anysched: {text}", file=sys.stderr, flush=True)
+__all__ = ["Session"]
 
 
 @final
@@ -109,14 +107,9 @@ class Session:
         return EXIT_TROUBLE if self._totals["failed"] or self._malformed else 0
 
     async def _watch(self, signals: AsyncIterator[signal.Signals], work: anyio.CancelScope) -> None:
-        async for number in signals:
-            if self._signal is None:
-                self._signal = number
-                work.cancel()
-            elif number in (signal.SIGINT, signal.SIGTERM):
-                # The user is in a hurry. The others are no sign of that: a terminal that closes may send SIGHUP twice.
-                for task in list(self._scheduler.tasks.values()):
-                    task.cancel()
+        self._signal = await anext(signals)
+        work.cancel()
+        await hurry(signals, self._scheduler)
 
     async def _feed(self) -> None:
         try:
@@ -184,25 +177,17 @@ class Session:
 
     async def _close(self, number: signal.Signals) -> None:
         """Close the scheduler, and list what did not finish."""
-        jobs = dict(self._jobs)
-        pending = sum(job.due is not None for job in jobs.values())
-        self._report.note(
-            f"{number.name}: {pending} pending dropped, {len(jobs) - pending} running may take {self._grace:g} s more"
-        )
-        unfinished = [jobs[task.task_id] for task in await self._scheduler.close(self._grace)]
-        for job in unfinished:
+        for job in await close(self._scheduler, self._jobs, number, self._grace, self._report):
             self._totals["unfinished"] += 1
             self._totals["cancelled"] -= job.due is None  # counted once is enough
             self._report.show(job.event("unfinished", "pending" if job.due else "cancelled"))
 
     def _summary(self) -> str:
-        counts = [f"{count} {state}" for state, count in (+self._totals).items()]
-        if self._malformed:
-            counts.append(f"{self._malformed} malformed line{'s' * (self._malformed > 1)} skipped")
-        return f"done: {', '.join(counts) or 'nothing to do'}"
+        malformed = f"{self._malformed} malformed line{'s' * (self._malformed > 1)} skipped"
+        return summary(self._totals, [malformed] if self._malformed else [])
 
 
-def _ending_signals() -> list[signal.Signals]:
-    # SIGPIPE comes when nobody reads the report any more. A SIGHUP that is ignored was ignored by `nohup`.
-    ending = [signal.SIGINT, signal.SIGTERM, signal.SIGPIPE]
-    return ending if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*ending, signal.SIGHUP]
+def _ending_signals() -> tuple[signal.Signals, ...]:
+    # A SIGHUP that is ignored was ignored by `nohup`.
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return ending_signals() if ignored else (*ending_signals(), signal.SIGHUP)

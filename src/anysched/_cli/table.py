@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, deque
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from heapq import nsmallest
 from math import ceil
@@ -17,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .report import Event, State, event_lines, note_line, shown_command, shown_id, shown_time
+from .report import Event, State, event_lines, note_line, output_lines, shown_command, shown_id, shown_time
 
 __all__ = ["TableReport"]
 
@@ -83,12 +84,18 @@ class TableReport:
         """Take note of what happened to a task."""
         *output, line = event_lines(event)
         self._lines += (*map(Text.from_ansi, output), Text(line, style=STYLES[event.state]))
-        was_alive = self._alive.pop(event.line, None)
+        was_alive = self._alive.pop(event.key, None)
         if event.state in ALIVE:
-            self._alive[event.line] = event
+            self._alive[event.key] = event
         elif was_alive:  # what was cancelled at the end is told again as unfinished
             self._ended.append(event)
             self._totals[event.state] += 1
+        if event.next_due:
+            self._alive[event.key] = replace(event, state="pending", due=event.next_due, next_due=None)
+
+    def pass_on(self, event: Event) -> None:
+        """Take note of what a command wrote."""
+        self._lines += map(Text.from_ansi, output_lines(event))
 
     def note(self, text: str) -> None:
         """Take note of what concerns no single task."""
