@@ -31,6 +31,12 @@ LAYERS = [
     {"_cli.closing", "_cli.plain", "_cli.table"},
     {"_cli.json_lines", "_cli.showing", "_cli.session"},
     {"_cli.app"},
+    # One of its commands.
+    {"_cli.crontab.__init__", "_cli.crontab.account", "_cli.crontab.times", "_cli.crontab.zones"},
+    {"_cli.crontab.arguments", "_cli.crontab.syntax"},
+    {"_cli.crontab.file", "_cli.crontab.preview", "_cli.crontab.runner"},
+    {"_cli.crontab.session"},
+    {"_cli.crontab.app"},
     {"__main__"},
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

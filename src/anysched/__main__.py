@@ -20,7 +20,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status for the process.
     """
-    return run(parse_arguments(argv))
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["crontab"]:
+        # Neither of the two ways needs the packages of the other.
+        from ._cli.crontab.arguments import parse_crontab_arguments
+
+        options = parse_crontab_arguments(arguments[1:])
+        from ._cli.crontab.app import run_crontab
+
+        return run_crontab(options)
+    return run(parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ The schedule has one JSON object on each line:
 An ID is a string or a whole number. A line with an ID that is still held replaces the task that holds it; a command that
 runs is terminated first. A malformed line is reported with its number, and skipped. Standard input may stay open, and
 bring lines while the schedule runs. A command has no standard input; what it writes is shown when it has ended.
+
+"anysched crontab FILE" runs a crontab instead; "anysched crontab --help" tells of it.
 """
 
 EPILOG = """\

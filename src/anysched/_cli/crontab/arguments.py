@@ -1,0 +1,133 @@
+"""The arguments of ``anysched crontab``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from importlib.util import find_spec
+from typing import Literal
+
+from anysched._cli.arguments import Backend, add_common_options, check_platform
+
+from .zones import named_zone
+
+__all__ = ["CrontabArguments", "parse_crontab_arguments"]
+
+DESCRIPTION = """\
+Run a crontab in the foreground, without a daemon, a mailer or root: in a container, or to try it out.
+
+FILE has the syntax of crontab(5): five fields or a name such as @hourly, and a command for the shell. Above it may stand
+assignments of environment variables, CRON_TZ among them. A % begins the standard input of the command. The expressions
+are those that cronsim understands.
+
+A line that still runs when it is due again is not started twice; it runs once more when it has ended. What the commands
+write is passed on as it comes, each line with the name of its job: line-5 is that of line 5. If a line is wrong, it is
+reported with its number, and nothing is run, or with --lenient nothing but the other lines.
+"""
+
+EPILOG = """\
+SIGHUP reads FILE again. Jobs that run go on, and lines that have not changed are not touched; if a line is wrong, the
+old schedule stays. Ctrl-C and SIGTERM end the schedule: what runs may go on for the time of --grace and is then
+terminated, and what was terminated is listed. A second one cuts the grace short.
+
+On a terminal a live table is shown, elsewhere, or with --log-format json, lines. Needs: pip install 'anysched[cli]'.
+docs/crontab.md in the source tells what is as with cron, and what is not.
+
+exit status:
+  0      --test or --dry-run, and nothing is wrong
+  1      a line is wrong
+  2      the arguments are wrong, or FILE cannot be read
+  128+N  ended by signal N (130: Ctrl-C, 143: SIGTERM)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CrontabArguments:
+    """The arguments, checked.
+
+    Attributes:
+        file: The path of the crontab; ``"-"`` is the standard input.
+        backend: What anyio runs on.
+        grace: How long running commands may take when a signal ends the schedule, in seconds.
+        zone: The zone that was chosen; `None` for that of the machine.
+        system: Whether the crontab has a column for the user.
+        lenient: Whether the other lines are run if some are wrong.
+        log_format: How it is reported.
+        test: Whether to check the file only.
+        dry_run: Whether to print when the commands would run, instead of running them.
+        until: The time up to which to do so; without a zone if none was given.
+    """
+
+    file: str
+    backend: Backend
+    grace: float
+    zone: tzinfo | None
+    system: bool
+    lenient: bool
+    log_format: Literal["text", "json"]
+    test: bool
+    dry_run: bool
+    until: datetime | None
+
+
+def parse_crontab_arguments(argv: Sequence[str]) -> CrontabArguments:
+    """Return the arguments of ``anysched crontab``.
+
+    Args:
+        argv: What follows these two words.
+
+    Raises:
+        SystemExit: with status 2 if they are wrong, after a message; with status 0 after ``--help``.
+    """
+    parser = ArgumentParser(
+        prog="anysched crontab", description=DESCRIPTION, epilog=EPILOG, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", metavar="FILE", help='the crontab; "-" is the standard input')
+    add_common_options(parser)
+    zone = parser.add_mutually_exclusive_group()
+    zone.add_argument("--utc", dest="zone", action="store_const", const=UTC, help="times are in UTC")
+    zone.add_argument(
+        "--zone",
+        type=_zone,
+        metavar="NAME",
+        help="times are in this zone, such as Europe/Paris (default: the machine's)",
+    )
+    parser.add_argument(
+        "--system", action="store_true", help="the lines have a sixth column, the user, who must be the current one"
+    )
+    parser.add_argument("--lenient", action="store_true", help="skip lines that are wrong, and run the others")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="how to report (default: %(default)s)"
+    )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--test", action="store_true", help="check FILE, and run nothing")
+    instead.add_argument("--dry-run", action="store_true", help="print the next runs, and run nothing; needs --until")
+    parser.add_argument(
+        "--until",
+        type=_time,
+        metavar="TIME",
+        help="how far to go: a time in ISO 8601; without a zone: that of the times",
+    )
+    options = parser.parse_args(argv)
+    if options.dry_run != (options.until is not None):
+        parser.error("--dry-run and --until TIME go together")
+    check_platform(parser, options.backend)
+    if find_spec("cronsim") is None:
+        parser.error("crontab needs cronsim: pip install 'anysched[cli]'")
+    return CrontabArguments(**vars(options))
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return named_zone(name)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a time in ISO 8601, not {text!r}") from None

@@ -1,0 +1,79 @@
+"""The file with the crontab: read at the start, and again on SIGHUP."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import tzinfo
+from pathlib import Path
+from typing import final
+
+from anysched._cli.closing import complain
+
+from .syntax import CronLine, parse_crontab
+
+__all__ = ["CrontabFile", "RefusedError"]
+
+
+class RefusedError(ValueError):
+    """Raised when a crontab is refused as a whole; the lines that are the reason have been reported.
+
+    Attributes:
+        name: The name of the file.
+        wrong: How many lines are wrong.
+    """
+
+    def __init__(self, name: str, wrong: int) -> None:
+        super().__init__(f"{name} is refused, {_lines(wrong)} wrong")
+        self.name = name
+        self.wrong = wrong
+
+
+@final
+class CrontabFile:
+    """A crontab in a file.
+
+    Args:
+        path: The path; ``"-"`` is the standard input.
+        zone: The zone of the lines that no CRON_TZ stands above.
+        may_run_as: Whether commands may run as a user; `None` if there is no column for the user.
+        lenient: Whether to skip lines that are wrong.
+    """
+
+    def __init__(self, path: str, zone: tzinfo, may_run_as: Callable[[str], bool] | None, lenient: bool) -> None:
+        self._path = path
+        self._zone = zone
+        self._may_run_as = may_run_as
+        self._lenient = lenient
+        self.name = "the standard input" if path == "-" else path
+
+    def load(self) -> tuple[CronLine, ...]:
+        """Read the file, report the lines that are wrong, and return those with commands.
+
+        Raises:
+            OSError: if it cannot be read.
+            RefusedError: if lines are wrong, unless they may be skipped.
+        """
+        data = sys.stdin.buffer.read() if self._path == "-" else Path(self._path).read_bytes()
+        crontab = parse_crontab(data, self._zone, self._may_run_as)
+        for problem in crontab.problems:
+            skipped = ", skipped" if self._lenient else ""
+            complain(f"{self.name}: line {problem.number} is wrong{skipped}: {problem.reason}")
+        if crontab.problems and not self._lenient:
+            raise RefusedError(self.name, len(crontab.problems))
+        return crontab.lines
+
+    def load_again(self) -> tuple[CronLine, ...]:
+        """Read the file once more, without waiting: in the middle of a schedule nobody has time for a pipe.
+
+        Raises:
+            OSError: if it cannot be read, or is no regular file.
+            RefusedError: as above.
+        """
+        if self._path == "-" or (Path(self._path).exists() and not Path(self._path).is_file()):
+            raise OSError(0, "it is no regular file, which alone can be read again")
+        return self.load()
+
+
+def _lines(count: int) -> str:
+    return "1 line is" if count == 1 else f"{count} lines are"
