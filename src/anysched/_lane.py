@@ -59,7 +59,7 @@ class Lane:
         self.formers: dict[Hashable, ScheduledTask[Any]] = {}
         # Due, and waiting for the former task under its ID; due, and waiting for a slot; in possession of one.
         self._blocked: dict[Hashable, ScheduledTask[Any]] = {}
-        self._waiting: TimerQueue[int, ScheduledTask[Any]] = TimerQueue()
+        self._waiting: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         self._slots: set[ScheduledTask[Any]] = set()
 
     # Asked by a task
@@ -150,11 +150,9 @@ class Lane:
         if task._turn:
             self.withdraw(task)
         else:
-            # Not due yet: there is nothing else to give back.
-            assert task._segment is not None
-            task._segment.discard(task)
-        task._drop(Status.CANCELLED, None)
+            task.leave_queue()  # not due yet: there is nothing else to give back
         self.cancelled += 1
+        task._drop(Status.CANCELLED, None)
 
     def withdraw(self, task: ScheduledTask[Any]) -> None:
         """Take a task that has not started from wherever it waits."""
@@ -176,7 +174,7 @@ class Lane:
         if task in self._slots:
             self._slots.remove(task)
             self._waiting.surface(sys.maxsize)
-            if self._waiting:
+            if self._waiting.first() is not None:
                 successor = self._waiting.pop()
                 self._slots.add(successor)
                 self._resume(successor)

@@ -7,6 +7,10 @@ where it is, and is pushed on when it surfaces.
 One heap of a million entries would make every sweep a stall of half a second. The entries are therefore spread over
 *segments*, heaps of a bounded size: a sweep concerns one segment, and takes a fraction of a millisecond however many
 timers wait.
+
+The entries are integers, and a dictionary for each segment tells whose they are. Entries that held the timer itself
+would be one more object for each timer that the garbage collector has to visit, again and again: that costs more than
+all that is done here.
 """
 
 from __future__ import annotations
@@ -16,9 +20,12 @@ from typing import Any, Generic, TypeVar
 
 __all__ = ["SEGMENT_SIZE", "Timer", "TimerQueue"]
 
-SEGMENT_SIZE = 1024
+SEGMENT_SIZE = 1365
+"""As many as a dictionary has room for before it grows from 2,048 places to 4,096."""
 
-KeyT = TypeVar("KeyT", int, float)
+NUMBER_BITS = 48
+NUMBER_MASK = (1 << NUMBER_BITS) - 1
+
 TimerT = TypeVar("TimerT", bound="Timer")
 
 
@@ -27,79 +34,69 @@ class Timer:
 
     A scheduled task is one, which saves an object for each.
 
-    The attributes are the queue's. ``_key`` and ``_number`` give the timer its place; ``_entry`` is the number under
-    which it stands in the heap of ``_segment``, which is another one while the timer is postponed. A timer that is in
-    no queue has no segment.
+    The attributes are the queue's. ``_place`` orders the timers: the key, and below it the number, in one integer.
+    ``_entry`` is the place under which the timer stands in the heap of ``_segment``, an earlier one while the timer is
+    postponed. A timer that is in no queue has no segment.
     """
 
-    __slots__ = ("_entry", "_key", "_number", "_segment")
+    __slots__ = ("_entry", "_place", "_segment")
 
-    _key: Any
-    _number: int
+    _place: int
     _entry: int
-    _segment: Segment[Any, Any] | None
+    _segment: Segment[Any] | None
+
+    @property
+    def _number(self) -> int:
+        return self._place & NUMBER_MASK
 
     def leave_queue(self) -> None:
-        """Leave the queue in which the timer waits, if any, in constant time on average."""
-        if self._segment is not None:
-            self._segment.discard(self)
+        """Leave the queue in which the timer waits, if any, in constant time on average; its entry stays, dead."""
+        segment = self._segment
+        if segment is not None:
+            self._segment = None
+            del segment.timers[self._entry]
+            if len(segment.timers) * 2 < len(segment.heap):
+                segment.sweep()
 
 
-class Segment(Generic[KeyT, TimerT]):
-    """A heap of a bounded size that knows how many of its entries are dead."""
+class Segment(Generic[TimerT]):
+    """A heap of a bounded size, with its timers by their entries; an entry without a timer is dead."""
 
-    __slots__ = ("dead", "heap", "queue")
+    __slots__ = ("heap", "timers")
 
-    queue: TimerQueue[KeyT, TimerT]
-
-    def __init__(self, queue: TimerQueue[KeyT, TimerT]) -> None:
-        # Tuples, because heapq compares them in C. Numbers are unique, so that two timers are never compared.
-        self.heap: list[tuple[KeyT, int, TimerT]] = []
-        self.dead = 0
-        self.queue = queue
-
-    def discard(self, timer: TimerT) -> None:
-        """Let go of a timer; its entry stays behind, dead."""
-        timer._entry = 0
-        timer._segment = None
-        self.queue.live -= 1
-        self.dead += 1
-        if self.dead * 2 > len(self.heap):
-            self.sweep()
+    def __init__(self) -> None:
+        self.heap: list[int] = []
+        self.timers: dict[int, TimerT] = {}
 
     def sweep(self) -> None:
         """Let go of the dead entries: called when they outnumber the live ones."""
-        self.heap[:] = [entry for entry in self.heap if entry[2]._entry == entry[1]]
+        self.timers = dict(self.timers)  # a dictionary does not shrink by itself
+        self.heap[:] = self.timers
         heapify(self.heap)
-        self.dead = 0
 
 
-class TimerQueue(Generic[KeyT, TimerT]):
-    """Timers by their keys, the least first; those with equal keys by their numbers.
+class TimerQueue(Generic[TimerT]):
+    """Timers by their keys, the least first; those with equal keys by their numbers."""
 
-    Attributes:
-        live: How many timers wait. It belongs to the segments.
-    """
-
-    __slots__ = ("_full", "_open", "live")
+    __slots__ = ("_full", "_open")
 
     def __init__(self) -> None:
-        self.live = 0
         # New entries go to the open segment. The full ones stand in a heap of their own, each once, under its first
         # entry. After a sweep that place may be too far ahead, but never too far behind: it is put right at the top.
-        self._open: Segment[KeyT, TimerT] = Segment(self)
-        self._full: list[tuple[KeyT, int, Segment[KeyT, TimerT]]] = []
+        # Entries are unique, so that two segments are never compared.
+        self._open: Segment[TimerT] = Segment()
+        self._full: list[tuple[int, Segment[TimerT]]] = []
 
     def __len__(self) -> int:
-        """Return the number of timers that wait."""
-        return self.live
+        """Return the number of timers that wait, by counting the segments."""
+        return len(self._open.timers) + sum(len(segment.timers) for _, segment in self._full)
 
     @property
     def entries(self) -> int:
         """The number of entries in the heaps, with the dead ones: what the queue costs in memory."""
-        return len(self._open.heap) + sum(len(segment.heap) for _, _, segment in self._full)
+        return len(self._open.heap) + sum(len(segment.heap) for _, segment in self._full)
 
-    def push(self, timer: TimerT, key: KeyT, number: int) -> None:
+    def push(self, timer: TimerT, key: int, number: int) -> None:
         """Add a timer that is in no queue.
 
         Args:
@@ -108,21 +105,20 @@ class TimerQueue(Generic[KeyT, TimerT]):
             number: Its place among those with an equal key: positive, and used once in this queue.
         """
         segment = self._open
-        timer._key = key
-        timer._number = timer._entry = number
+        timer._place = timer._entry = entry = key << NUMBER_BITS | number
         timer._segment = segment
-        self.live += 1
+        segment.timers[entry] = timer
         heap = segment.heap
-        heappush(heap, (key, number, timer))
+        heappush(heap, entry)
         if len(heap) >= SEGMENT_SIZE:
-            heappush(self._full, (heap[0][0], heap[0][1], segment))
-            self._open = Segment(self)
+            heappush(self._full, (heap[0], segment))
+            self._open = Segment()
 
-    def move(self, timer: TimerT, key: KeyT, number: int) -> None:
+    def move(self, timer: TimerT, key: int, number: int) -> None:
         """Give a timer in this queue another place. The heap does not grow when it is a later one."""
-        if key >= timer._key:
-            timer._key = key
-            timer._number = number
+        place = key << NUMBER_BITS | number
+        if place >= timer._place:
+            timer._place = place
         else:
             timer.leave_queue()
             self.push(timer, key, number)
@@ -143,47 +139,47 @@ class TimerQueue(Generic[KeyT, TimerT]):
             segment = self._first_segment()
             if segment is None:
                 break
-            heap = segment.heap
-            _, number, timer = heap[0]
-            if timer._entry != number:
+            heap, timers = segment.heap, segment.timers
+            entry = heap[0]
+            timer = timers.get(entry)
+            if timer is None:
                 heappop(heap)
-                segment.dead -= 1
-            elif timer._number != number:
-                timer._entry = timer._number
-                heapreplace(heap, (timer._key, timer._number, timer))
+            elif timer._place != entry:
+                del timers[entry]
+                timer._entry = place = timer._place
+                timers[place] = timer
+                heapreplace(heap, place)
             else:
                 break
             steps -= 1
         return steps
 
-    def first(self) -> tuple[KeyT, int, TimerT] | None:
-        """Return the key, the number and the timer at the top, or `None`."""
+    def first(self) -> TimerT | None:
+        """Return the timer at the top, or `None`."""
         segment = self._first_segment()
-        return None if segment is None else segment.heap[0]
+        return None if segment is None else segment.timers[segment.heap[0]]
 
     def pop(self) -> TimerT:
         """Take the timer at the top out of the queue."""
         segment = self._first_segment()
         assert segment is not None
-        timer = heappop(segment.heap)[2]
-        timer._entry = 0
+        timer = segment.timers.pop(heappop(segment.heap))
         timer._segment = None
-        self.live -= 1
-        if segment.dead * 2 > len(segment.heap):
+        if len(segment.timers) * 2 < len(segment.heap):
             segment.sweep()
         return timer
 
-    def _first_segment(self) -> Segment[KeyT, TimerT] | None:
+    def _first_segment(self) -> Segment[TimerT] | None:
         """Return the segment whose first entry comes first, or `None` if there are no entries."""
         full, opened = self._full, self._open
         while full:
-            key, number, segment = full[0]
+            entry, segment = full[0]
             heap = segment.heap
             if not heap:
                 heappop(full)
-            elif heap[0][1] != number:
-                heapreplace(full, (heap[0][0], heap[0][1], segment))
-            elif opened.heap and opened.heap[0] < (key, number):
+            elif heap[0] != entry:
+                heapreplace(full, (heap[0], segment))
+            elif opened.heap and opened.heap[0] < entry:
                 return opened
             else:
                 return segment
