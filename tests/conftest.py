@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from anysched import Scheduler
+from anysched import Scheduler, _dispatcher
+from anysched._starter import GroupStarter
 
 SIMULATED = pytest.StashKey[Counter[str]]()
 
@@ -24,6 +25,25 @@ SIMULATED = pytest.StashKey[Counter[str]]()
 )
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--starter",
+        choices=["native", "group"],
+        default="native",
+        help="start tasks natively, as a rule, or all of them in anyio's own way",
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def starter(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How tasks are started; every promise holds both ways."""
+    way: str = request.config.getoption("--starter")
+    with pytest.MonkeyPatch.context() as patch:
+        if way == "group":
+            patch.setattr(_dispatcher, "starter_for", lambda group, _: GroupStarter(group))
+        yield way
 
 
 @pytest.fixture

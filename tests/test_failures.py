@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from anysched import ScheduledTask, Scheduler
+from anysched import ScheduledTask, Scheduler, _dispatcher
+from anysched._starter import GroupStarter
 from support import Gate, fail, forever, nothing, outcome, settle, value
 
 pytestmark = pytest.mark.anyio
@@ -339,18 +340,36 @@ async def test_the_dispatcher_does_not_mind_a_native_cancellation(
     await others_go_on(scheduler, sibling)
 
 
-def test_a_native_cancellation_before_the_first_step_is_not_silent() -> None:
+async def test_a_native_cancellation_before_the_first_step_means_that_it_never_runs(
+    scheduler: Scheduler, anyio_backend_name: str, starter: str
+) -> None:
+    if anyio_backend_name != "asyncio" or starter == "group":
+        pytest.skip("for native tasks of asyncio")
+    gate = Gate()
+    sibling = scheduler.schedule("sibling", forever)
+    scheduler.schedule("first", cancel_the_victim)
+    assert await outcome(scheduler.schedule("victim", gate())) == "CANCELLED"
+    assert not gate.started.is_set()
+    assert "victim" not in scheduler
+    await others_go_on(scheduler, sibling)
+
+
+async def cancel_the_victim() -> None:
+    (victim,) = [task for task in asyncio.all_tasks() if task.get_name() == "test_victim"]
+    victim.cancel()
+
+
+def test_in_the_way_of_anyio_a_native_cancellation_before_the_first_step_is_not_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """anyio's task group cancels itself then, and its body, without a word."""
+    monkeypatch.setattr(_dispatcher, "starter_for", lambda group, _: GroupStarter(group))
 
     async def main() -> None:
         async with Scheduler("test") as scheduler:
-            scheduler.schedule("first", cancel_the_others)
+            scheduler.schedule("first", cancel_the_victim)
             scheduler.schedule("victim", forever())
             await asyncio.sleep(10)
-
-    async def cancel_the_others() -> None:
-        (victim,) = [task for task in asyncio.all_tasks() if task.get_name() == "test_victim"]
-        victim.cancel()
 
     with pytest.raises(RuntimeError, match="was stopped: one of its tasks was cancelled"):
         asyncio.run(main())

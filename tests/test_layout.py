@@ -15,7 +15,10 @@ SOURCE = Path(anysched.__file__).parent
 LAYERS = [
     {"_exceptions", "_timers", "_backend", "_coroutines"},
     {"_clock", "_task"},
-    {"_dispatcher", "_create_task", "_due_times"},
+    {"_run", "_create_task", "_due_times"},
+    {"_starter_asyncio", "_starter_trio"},
+    {"_starter"},
+    {"_dispatcher"},
     {"_lane", "_recurring"},
     {"_scheduler"},
     {"__init__"},

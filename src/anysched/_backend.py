@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
@@ -16,10 +17,12 @@ class Backend:
     """What the running event loop offers.
 
     Attributes:
+        name: Which one it is.
         monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without the look-up of the loop.
         timekeeper: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
         current_task: Returns the native task that is running.
+        is_over: Tells whether a native task has ended. One that trio still knows has not.
         cancelled: The exception class of cancellations.
         starts_per_turn: How many tasks may be started before the event loop is let through. asyncio runs what becomes
             runnable in order, so this only has to be small enough for the other tasks. trio shuffles what becomes
@@ -28,9 +31,11 @@ class Backend:
             told when it ends, and its task group be cancelled with it.
     """
 
+    name: Literal["asyncio", "trio"]
     monotonic: Callable[[], float]
     timekeeper: object
     current_task: Callable[[], Any]
+    is_over: Callable[[Any], bool]
     cancelled: type[BaseException]
     starts_per_turn: int
     cancellation_left: Callable[[Any], bool]
@@ -47,14 +52,25 @@ def current_backend() -> Backend:
         from trio import lowlevel
 
         clock = lowlevel.current_clock()
-        return Backend(clock.current_time, clock, lowlevel.current_task, cancelled, 1, lambda _: False)
+        return Backend(
+            "trio", clock.current_time, clock, lowlevel.current_task, lambda _: False, cancelled, 1, lambda _: False
+        )
 
     import asyncio
 
     loop = asyncio.get_running_loop()
+    # The function behind asyncio's own method, which is not written in C: it is called for every task.
+    monotonic = time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
     # A private attribute, as anyio reads it: there is no other way to know. A test fails when it goes.
     return Backend(
-        loop.time, loop, asyncio.current_task, cancelled, 16, lambda task: getattr(task, "_must_cancel", False)
+        "asyncio",
+        monotonic,
+        loop,
+        asyncio.current_task,
+        lambda task: task.done(),
+        cancelled,
+        16,
+        lambda task: getattr(task, "_must_cancel", False),
     )
 
 

@@ -34,13 +34,11 @@ def check_work(work: object, args: tuple[object, ...]) -> None:
         TypeError: if it is neither, or if there are arguments for a coroutine.
         ValueError: if the coroutine has been started, since somebody else is running it.
     """
-    # The usual kinds first, and in one piece: this is on the path of every scheduling call.
+    # The usual kinds first: this is on the path of every scheduling call.
     if type(work) is FunctionType and work.__code__.co_flags & CO_COROUTINE:
         return
     if is_coroutine(work):
-        # To look for the frame of a coroutine that is over makes an object of it where it is not over, 150 bytes that
-        # stay as long as the coroutine; there is no other way to know.
-        if _is_started(work) or (type(work) is CoroutineType and work.cr_frame is None):
+        if _is_used(work):
             raise ValueError(f"cannot schedule a coroutine that was already started: {work!r}")
         if args:
             raise TypeError(f"a coroutine takes no arguments: pass the function and its arguments, not {work!r}")
@@ -64,14 +62,33 @@ def make_coroutine(work: Work, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any
 
 def close_unstarted(work: object) -> None:
     """Close ``work`` if it is a coroutine that has not started; nothing else needs to be closed, or may be."""
-    if is_coroutine(work) and not _is_started(work):
+    if type(work) is CoroutineType:
+        if not work.cr_suspended and not work.cr_running:
+            work.close()
+    elif is_coroutine(work) and not _is_foreign_and_started(work):
         work.close()
 
 
-def _is_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
-    if type(coroutine) is CoroutineType:
-        return coroutine.cr_suspended or coroutine.cr_running
-    # Not a native coroutine (from Cython, or an object with the methods of one): take its word, where it gives it.
+def _is_used(coroutine: Coroutine[Any, Any, Any]) -> bool:
+    """Tell whether a coroutine has started, has run to its end, or has been closed."""
+    if not isinstance(coroutine, CoroutineType):
+        return _is_foreign_and_started(coroutine)
+    if coroutine.cr_suspended or coroutine.cr_running:
+        return True
+    # One that is over has no frame; but to look for the frame where there is one makes an object of it, 150 bytes that
+    # stay as long as the coroutine. So it is asked for what it must refuse: one that has not started takes no value.
+    try:
+        coroutine.send(True)
+    except TypeError:
+        return False
+    except RuntimeError:
+        pass
+    return True
+
+
+def _is_foreign_and_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
+    """Tell whether what is not a native coroutine has started (one from Cython, or an object with the methods of one)."""
+    # Take its word, where it gives it.
     return getattr(coroutine, "cr_suspended", False) or getattr(coroutine, "cr_running", False)
 
 

@@ -5,48 +5,27 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
+from anyio.lowlevel import checkpoint
 
-from ._backend import Backend, current_backend, inside_task
-from ._clock import TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
+from ._backend import Backend, current_backend
+from ._clock import LONGEST_DELAY, TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
 from ._coroutines import Deferred
-from ._task import ScheduledTask, Status, is_fatal, sole_exception, split_failure
+from ._run import TaskRun
+from ._starter import Starter, starter_for
+from ._task import ScheduledTask, Status, sole_exception
 from ._timers import TimerQueue
 
 __all__ = ["Dispatcher"]
 
+NEVER = int(LONGEST_DELAY * 1e9)
+
 STEPS_PER_TURN = 500
 """How much the queues may be tidied, in entries, before the event loop is let through."""
-
-
-class TaskRun:
-    """One start of a task: what the event loop was given, and who runs it."""
-
-    __slots__ = ("_handle", "host")
-
-    def __init__(self) -> None:
-        self._handle: anyio.TaskHandle[None] | None = None
-        self.host: object = None
-        """The native task, from its first step on."""
-
-    def attach(self, handle: anyio.TaskHandle[None]) -> None:
-        """Take the handle of the task, which is made after the run."""
-        self._handle = handle
-
-    def cancel(self) -> None:
-        """Cancel the cancel scope in which the task runs."""
-        assert self._handle is not None
-        self._handle.cancel()
-
-    def is_caller(self) -> bool:
-        """Tell whether the caller is this run, or a child task of it."""
-        return inside_task(self.host)
 
 
 class Dispatcher:
@@ -62,6 +41,7 @@ class Dispatcher:
         self._stopped = stopped
         self.thread = threading.get_ident()
         self._backend: Backend = current_backend()
+        self._host = self._backend.current_task()
         self.clock: Clock = clock_of(self._backend)
         self._closed_at: tuple[float, int] | None = None
         self._cancelled = self._stopped_from_outside = False
@@ -69,12 +49,13 @@ class Dispatcher:
         # One number for each scheduling call, one turn for each task that falls due.
         self._next_number = count(1).__next__
         self._next_turn = count(1).__next__
-        self._timers: TimerQueue[float, ScheduledTask[Any]] = TimerQueue()
-        self._wall_timers: TimerQueue[int, ScheduledTask[Any]] = TimerQueue()
+        self._timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
+        self._wall_timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         # Tasks that were due before, had to wait, and may start now.
-        self._resumed: TimerQueue[int, ScheduledTask[Any]] = TimerQueue()
+        self._resumed: TimerQueue[ScheduledTask[Any]] = TimerQueue()
 
         self._group = anyio.create_task_group()
+        self._starter: Starter
         # Until when the loop sleeps, and what wakes it before; awake, it is not to be woken.
         self._wake_at = -math.inf
         self._alarm = anyio.Event()
@@ -83,6 +64,7 @@ class Dispatcher:
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
+        self._starter = starter_for(self._group, self._backend)
         self._group.create_task(Deferred(self._loop), name="anysched dispatcher")
         return self
 
@@ -107,6 +89,9 @@ class Dispatcher:
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
             fatal = sole_exception(group)
+        else:
+            if self._starter.failures:
+                fatal = sole_exception(BaseExceptionGroup("several tasks end the process", self._starter.failures))
         finally:
             self._closed_at = self.clock.monotonic(), self.clock.time_ns()
         if fatal is not None:
@@ -143,7 +128,7 @@ class Dispatcher:
         """
         task._when = when
         if isinstance(when, float):
-            self._timers.push(task, when, self._next_number())
+            self._timers.push(task, _key(when), self._next_number())
         else:
             self._wall_timers.push(task, when, self._next_number())
         if self._wake_at != -math.inf:
@@ -157,7 +142,7 @@ class Dispatcher:
             return
         task._when = when
         if isinstance(when, float):
-            self._timers.move(task, when, self._next_number())
+            self._timers.move(task, _key(when), self._next_number())
         else:
             self._wall_timers.move(task, when, self._next_number())
         if self._wake_at != -math.inf:
@@ -176,26 +161,27 @@ class Dispatcher:
 
     async def _loop(self) -> None:
         unsubscribe = self.clock.subscribe(self._wake)
-        try:
-            while True:
-                try:
-                    if self._start_due():
-                        await checkpoint()
-                    else:
-                        await self._sleep()
-                except self._backend.cancelled:
-                    # A cancellation that nobody asked for, by `asyncio.Task.cancel`, is none of the tasks' concern.
-                    if anyio.current_effective_deadline() == -math.inf:
-                        raise
-        finally:
-            unsubscribe()
-            self._stopped()
+        async with self._starter:
+            try:
+                while True:
+                    try:
+                        if self._start_due():
+                            await checkpoint()
+                        else:
+                            await self._sleep()
+                    except self._backend.cancelled:
+                        # A cancellation that nobody asked for, by `asyncio.Task.cancel`, is none of the tasks' concern;
+                        # unless whoever entered the scheduler is gone: then the event loop is shutting down.
+                        if anyio.current_effective_deadline() == -math.inf or self._backend.is_over(self._host):
+                            raise
+            finally:
+                unsubscribe()
+                self._stopped()
 
     async def _sleep(self) -> None:
         first, first_wall = self._timers.first(), self._wall_timers.first()
-        self._wake_at = wake_time(
-            self.clock, *self.now(), first[0] if first else None, first_wall[0] if first_wall else None
-        )
+        due, due_ns = first and _when(first), first_wall and int(_when(first_wall))
+        self._wake_at = wake_time(self.clock, *self.now(), due, due_ns)
         self._alarm = anyio.Event()
         with anyio.CancelScope(deadline=self._wake_at):
             await self._alarm.wait()
@@ -235,16 +221,17 @@ class Dispatcher:
 
     def _take_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
         """Take out the task whose turn it is; `None` if nothing is due."""
-        if self._resumed:
+        if self._resumed.first() is not None:
             return self._resumed.pop()  # it fell due before all that is still in the other queues
         first, first_wall = self._timers.first(), self._wall_timers.first()
-        due = first is not None and first[0] - now < TOLERANCE
-        due_wall = first_wall is not None and first_wall[0] - now_ns < TOLERANCE_NS
+        late = -math.inf if first is None else now - _when(first)
+        late_ns = -math.inf if first_wall is None else now_ns - _when(first_wall)
+        due, due_wall = late > -TOLERANCE, late_ns > -TOLERANCE_NS
         if first is not None and first_wall is not None and due and due_wall:
             # The clocks compare by how late each task is; what rounding cannot tell apart goes by the order of the
             # calls.
-            difference = (now - first[0]) - (now_ns - first_wall[0]) / 1e9
-            due = first[1] < first_wall[1] if abs(difference) < TOLERANCE else difference > 0
+            difference = late - late_ns / 1e9
+            due = first._number < first_wall._number if abs(difference) < TOLERANCE else difference > 0
         if due:
             task = self._timers.pop()
         elif due_wall:
@@ -256,48 +243,23 @@ class Dispatcher:
 
     def _start(self, task: ScheduledTask[Any]) -> None:
         """Hand a task to the event loop."""
-        run = TaskRun()
-        task._run = run
-        start = Deferred(lambda: self._execute(task, run))
+        starter = self._starter
+        run = task._run = TaskRun(task, self._backend, starter.scope(), starter.is_cancelled)
         try:
-            run.attach(self._group.create_task(start, name=task.name, context=task._context))
+            starter.start(run, task.name, task._context)
         except Exception as failure:  # an ID that cannot be printed, an event loop that refuses
             task._owner.begun(task)
             task._drop(Status.FAILED, failure)
             task._owner.ended(task, failure)
 
-    async def _execute(self, task: ScheduledTask[Any], run: TaskRun) -> None:
-        """Run a task to its end. Nothing that it raises leaves from here, unless it is to end the process."""
-        if task._run is not run or task._owner.closing:
-            return  # dropped or postponed after it was handed over, or about to be dropped: it has not started
-        if anyio.current_effective_deadline() == -math.inf:
-            task.cancel()  # cancelled from outside of the scheduler before its first step: neither
-            return
-        run.host = self._backend.current_task()
-        task._owner.begun(task)
-        status: Status = Status.FAILED
-        outcome: object = None
-        failure: BaseException | None = None
-        try:
-            try:
-                outcome = await task._begin()
-                status = Status.FINISHED
-            except BaseException as exception:
-                failure, cancelled = split_failure(exception, self._backend.cancelled)
-                if is_fatal(exception):
-                    outcome = exception
-                    failure = None  # whoever ends the process reports it
-                    raise
-                # A cancellation that nobody asked for (a cancelled future, `asyncio.current_task().cancel()`) would
-                # cancel the whole group if it left from here. One that was asked for has done its work. Both end here.
-                status = Status.CANCELLED if cancelled else Status.FAILED
-                outcome = failure
-            if self._backend.cancellation_left(run.host):
-                with suppress(self._backend.cancelled):
-                    await cancel_shielded_checkpoint()
-                if status is Status.FINISHED:
-                    status, outcome = Status.CANCELLED, None
-        finally:
-            task._end_run(status, outcome, failure)
-            # An exception refers to this frame: the frame must not refer to the exception.
-            del task, run, outcome, failure
+
+def _key(when: float) -> int:
+    """Return a monotonic due time in nanoseconds, by which the queue orders it; a float need not be finite."""
+    return int(when * 1e9) if when < LONGEST_DELAY else NEVER
+
+
+def _when(task: ScheduledTask[Any]) -> float:
+    """Return the due time of a task in a queue."""
+    when = task._when
+    assert when is not None
+    return when

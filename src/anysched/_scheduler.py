@@ -473,10 +473,9 @@ class Scheduler:
             if holder is None or holder._work is not work:
                 close_unstarted(work)
             raise
-        inside = holder is not None and current_scheduled_task() is holder
         if holder is not None and on_conflict == "keep":
             close_unstarted(work)
-            self._log_kept(task_id, inside)
+            self._log_kept(holder)
             return holder
         task = make(self._lane, task_id, work, args, context)
         if holder is not None:
@@ -485,7 +484,7 @@ class Scheduler:
         dispatcher.add(task, when)
         if holder is not None:
             # Now that the ID is taken: closing a coroutine may run finalizers, and these may want the ID, too.
-            self._let_go(holder, interrupt=on_conflict == "replace" and not inside)
+            self._let_go(holder, interrupt=on_conflict == "replace")
         if self._log.isEnabledFor(logging.DEBUG):
             self._debug("Scheduled task %r.", task_id)
         return task
@@ -567,13 +566,19 @@ class Scheduler:
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.
+            TypeError: if the ID is not hashable.
         """
-        self._check_thread()
-        task = self._tasks.get(task_id)
+        dispatcher = self._lane.dispatcher
+        if dispatcher is not None and dispatcher.thread != get_ident():
+            dispatcher.check_thread()
+        task = self._tasks.pop(task_id, None)
         if task is None:
+            hash(task_id)  # raises the TypeError that an empty dict does not
             self._log.warning("Failed to unschedule %r (no task found).", task_id, extra=self._extra(task_id))
             return False
-        self._cancel(task)
+        self._let_go(task, interrupt=True)
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._debug("Unscheduled task %r.", task_id)
         return True
 
     def cancel_all(self) -> None:
@@ -584,35 +589,35 @@ class Scheduler:
         """
         self._check_thread()
         for task in list(self._tasks.values()):
-            self._cancel(task)
+            self._cancel_by_handle(task)
 
     def _cancel_by_handle(self, task: ScheduledTask[Any]) -> None:
-        self._check_thread()
         if self._tasks.get(task._task_id) is task:
-            self._cancel(task)
-        elif current_scheduled_task() is not task:
+            self.cancel(task._task_id)
+            return
+        self._check_thread()
+        if current_scheduled_task() is not task:
             task._interrupt()
 
-    def _cancel(self, holder: ScheduledTask[Any]) -> None:
-        pending = holder._status is Status.PENDING
-        self._vacate(holder, interrupt=not pending and current_scheduled_task() is not holder)
-        if self._log.isEnabledFor(logging.DEBUG):
-            self._debug("Unscheduled task %r.", holder._task_id)
-
-    def _vacate(self, holder: ScheduledTask[Any], *, interrupt: bool) -> None:
-        """Free an ID."""
+    def _vacate(self, holder: ScheduledTask[Any]) -> None:
+        """Free an ID whose task may go on, if it runs."""
         del self._tasks[holder._task_id]
-        self._let_go(holder, interrupt=interrupt)
+        self._let_go(holder, interrupt=False)
 
     def _let_go(self, holder: ScheduledTask[Any], *, interrupt: bool) -> None:
-        """Let go of a task that has lost its ID: a pending one is dropped, a running one runs on to its end."""
+        """Let go of a task that has lost its ID.
+
+        Args:
+            holder: The task. A pending one is dropped.
+            interrupt: Whether to cancel a running one, unless it is the caller; if not, it runs on to its end.
+        """
         if holder._status is Status.PENDING:
             self._lane.drop(holder)
             if self._idle is not None:
                 self._check_idle()
         else:
             self._lane.formers[holder._task_id] = holder
-            if interrupt:
+            if interrupt and current_scheduled_task() is not holder:
                 holder._interrupt()
 
     def _free(self, task: ScheduledTask[Any]) -> None:
@@ -638,8 +643,9 @@ class Scheduler:
         # The callers ask first whether it is enabled: that is half the price.
         self._log.debug(message, task_id, extra=self._extra(task_id))
 
-    def _log_kept(self, task_id: Hashable, inside: bool) -> None:
-        if inside:
+    def _log_kept(self, holder: ScheduledTask[Any]) -> None:
+        task_id = holder._task_id
+        if current_scheduled_task() is holder:
             self._log.warning(
                 "Task %r scheduled its own ID, which it still holds: the new coroutine was closed, and will not run. "
                 'Pass on_conflict="follow" to run it after this one.',
@@ -794,7 +800,7 @@ class Scheduler:
             for task in list(scheduler._tasks.values()):
                 # Somebody else may have cancelled it meanwhile.
                 if task._status is Status.PENDING and scheduler._tasks.get(task._task_id) is task:
-                    scheduler._vacate(task, interrupt=False)
+                    scheduler._vacate(task)
                     dropped.append(task)
                     if len(dropped) % DROPS_PER_TURN == 0:
                         await cancel_shielded_checkpoint()
@@ -804,7 +810,7 @@ class Scheduler:
         for scheduler in self._family():
             # Nothing is pending any more, unless something as rude as a `KeyboardInterrupt` came in between.
             for task in [task for task in scheduler._tasks.values() if task._status is Status.PENDING]:
-                scheduler._vacate(task, interrupt=False)
+                scheduler._vacate(task)
             scheduler._state = "closed"
             scheduler._closed.set()
 

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Generator, Hashable
 from contextvars import Context, ContextVar
 from datetime import datetime
 from enum import Enum
+from types import FunctionType
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast, final
 
 import anyio
@@ -284,8 +285,8 @@ class ScheduledTask(Timer, Generic[T_co]):
         work, args = self._work, self._args
         assert work is not None
         self._release()
-        self._status = Status.RUNNING
         self._when = None
+        self._status = Status.RUNNING
         _current.set(self)
         return make_coroutine(work, args)
 
@@ -294,7 +295,8 @@ class ScheduledTask(Timer, Generic[T_co]):
         work = self._work
         self._release()
         self._end(status, outcome)
-        close_unstarted(work)  # the last thing to do: it may run finalizers
+        if type(work) is not FunctionType:
+            close_unstarted(work)  # the last thing to do: it may run finalizers
 
     def _interrupt(self) -> None:
         """Cancel the running coroutine, unless that was done before."""
@@ -325,9 +327,8 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     def _release(self) -> None:
         """Let go of what is only needed until the start."""
-        self._work = None
+        self._work = self._context = None
         self._args = ()
-        self._context = None
         self._turn = 0
 
 
