@@ -40,7 +40,7 @@ class TaskRun:
         is_cancelled: Tells whether what the task runs in has been cancelled.
 
     Attributes:
-        host: The native task, from its first step on.
+        host: The native task, from its first step on at the latest.
     """
 
     __slots__ = ("_backend", "_is_cancelled", "_scope", "_task", "host")
@@ -64,7 +64,7 @@ class TaskRun:
 
     def forsake(self) -> None:
         """Take note that the event loop has let go of the native task, which may have been before its first step."""
-        if self.host is None and self._task._run is self:
+        if self._task._run is self and self._task._status is Status.PENDING:
             self._task.cancel()
 
     async def main(self) -> None:
@@ -75,7 +75,8 @@ class TaskRun:
         if self._is_cancelled():
             task.cancel()  # cancelled from outside of the scheduler before its first step: neither
             return
-        self.host = backend.current_task()
+        if self.host is None:
+            self.host = backend.current_task()
         task._owner.begun(task)
         status: Status = Status.FAILED
         outcome: object = None

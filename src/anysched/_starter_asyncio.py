@@ -85,6 +85,7 @@ class AsyncioStarter:
         self._states[task] = TaskState(self._parent_id, self._scope)
         self._members.add(task)
         self._runs[task] = run
+        run.host = task
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
