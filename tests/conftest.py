@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anysched import Scheduler, _dispatcher
-from anysched._starter import GroupStarter
+from anysched._starter_group import GroupStarter
 
 SIMULATED = pytest.StashKey[Counter[str]]()
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from anysched import ScheduledTask, Scheduler, _dispatcher
-from anysched._starter import GroupStarter
+from anysched._starter_group import GroupStarter
 from support import Gate, fail, forever, nothing, outcome, settle, value
 
 pytestmark = pytest.mark.anyio

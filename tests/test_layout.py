@@ -16,6 +16,7 @@ LAYERS = [
     {"_exceptions", "_timers", "_backend", "_coroutines"},
     {"_clock", "_task"},
     {"_run", "_create_task", "_due_times"},
+    {"_starter_group"},
     {"_starter_asyncio", "_starter_trio"},
     {"_starter"},
     {"_dispatcher"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context
@@ -16,12 +17,16 @@ from anyio.abc import TaskGroup
 from anysched import Scheduler, _dispatcher
 from anysched._backend import Backend
 from anysched._run import TaskRun
-from anysched._starter import GroupStarter, Starter, starter_for
+from anysched._starter import Starter, starter_for
 from anysched._starter_asyncio import AsyncioStarter
+from anysched._starter_group import GroupStarter
 from anysched._starter_trio import TrioStarter
 from support import Gate, is_closed, nothing, outcome, settle
 
 pytestmark = pytest.mark.anyio
+
+Way = Callable[[TaskGroup, Backend], Starter]
+WAYS = pytest.mark.parametrize("way", [starter_for, lambda group, _: GroupStarter(group)], ids=["native", "group"])
 
 
 @pytest.fixture(params=[starter_for, lambda group, _: GroupStarter(group)], ids=["native", "group"])
@@ -61,11 +66,7 @@ def remove_the_module(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(sys.modules, "anysched._starter_asyncio", None)
 
 
-def set_a_factory(patch: pytest.MonkeyPatch) -> None:
-    asyncio.get_running_loop().set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options))
-
-
-@pytest.mark.parametrize("change", [remove_the_states, change_the_state, remove_the_module, set_a_factory])
+@pytest.mark.parametrize("change", [remove_the_states, change_the_state, remove_the_module])
 def test_without_what_it_takes_they_are_started_in_the_way_of_anyio(
     by_choice: None, monkeypatch: pytest.MonkeyPatch, change: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
@@ -89,11 +90,9 @@ async def test_a_task_has_a_name_and_is_a_task_of_anyio(scheduler: Scheduler) ->
     assert await scheduler.schedule("id", look) == ("test_id", True)
 
 
-@pytest.mark.parametrize("starter", [starter_for, lambda group, _: GroupStarter(group)], ids=["native", "group"])
-async def test_a_deadline_around_the_scheduler_is_seen_in_its_tasks(
-    monkeypatch: pytest.MonkeyPatch, starter: Callable[[TaskGroup, Backend], Starter]
-) -> None:
-    monkeypatch.setattr(_dispatcher, "starter_for", starter)
+@WAYS
+async def test_a_deadline_around_the_scheduler_is_seen_in_its_tasks(monkeypatch: pytest.MonkeyPatch, way: Way) -> None:
+    monkeypatch.setattr(_dispatcher, "starter_for", way)
 
     async def look() -> float:
         return anyio.current_effective_deadline()
@@ -103,11 +102,11 @@ async def test_a_deadline_around_the_scheduler_is_seen_in_its_tasks(
             assert await scheduler.schedule("id", look) == scope.deadline
 
 
-@pytest.mark.parametrize("starter", [starter_for, lambda group, _: GroupStarter(group)], ids=["native", "group"])
+@WAYS
 async def test_a_cancellation_around_the_scheduler_reaches_its_tasks_at_every_level(
-    monkeypatch: pytest.MonkeyPatch, starter: Callable[[TaskGroup, Backend], Starter]
+    monkeypatch: pytest.MonkeyPatch, way: Way
 ) -> None:
-    monkeypatch.setattr(_dispatcher, "starter_for", starter)
+    monkeypatch.setattr(_dispatcher, "starter_for", way)
     gates = [Gate() for _ in range(3)]
     shielded = Gate()
 
@@ -195,3 +194,128 @@ def test_a_scheduler_that_was_never_left_does_not_keep_the_event_loop_from_shutt
     assert gate.ended
     with pytest.raises(RuntimeError, match="closing"):
         scheduler.schedule("id", nothing())
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_task_factory_has_its_way(by_choice: None, early: bool) -> None:
+    """Also one that runs the first step at once, and one that is set while the scheduler runs."""
+
+    class Special(asyncio.Task[Any]):
+        pass
+
+    async def work() -> type:
+        await anyio.sleep(0)
+        return type(asyncio.current_task())
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(factory if early else None)
+        async with Scheduler("test") as scheduler:
+            loop.set_task_factory(factory)
+            assert await scheduler.schedule("id", work) is Special
+            assert await scheduler.schedule("id", work) is Special
+
+    def factory(loop: Any, coro: Any, **options: Any) -> Any:
+        return Special(coro, loop=loop, **options)
+
+    asyncio.run(main())
+
+
+@WAYS
+async def test_an_error_in_the_dispatcher_ends_the_scheduler_and_is_seen(
+    monkeypatch: pytest.MonkeyPatch, way: Way
+) -> None:
+    class Unsteady:
+        steady = True
+
+        def __hash__(self) -> int:
+            if not self.steady:
+                raise ZeroDivisionError
+            return 1
+
+    monkeypatch.setattr(_dispatcher, "starter_for", way)
+    gate = Gate()
+    task_id = Unsteady()
+    with pytest.raises(ZeroDivisionError):
+        async with Scheduler("test") as scheduler:
+            scheduler.schedule("running", gate)
+            await gate.started.wait()
+            scheduler.schedule(task_id, nothing)
+            task_id.steady = False
+            try:
+                with anyio.fail_after(5):
+                    await anyio.sleep_forever()
+            finally:
+                task_id.steady = True
+    assert gate.cancelled
+
+
+@WAYS
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_request_to_end_the_process_outdoes_a_cancellation(
+    monkeypatch: pytest.MonkeyPatch, way: Way, backend: str
+) -> None:
+    monkeypatch.setattr(_dispatcher, "starter_for", way)
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise BaseExceptionGroup("several", [SystemExit(3)])
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            async with Scheduler("test") as scheduler:
+                task = scheduler.schedule("id", work)
+                while task.status.name == "PENDING":
+                    await anyio.sleep(0)
+                scope.cancel()
+                await anyio.sleep_forever()
+
+    with pytest.raises((SystemExit, BaseExceptionGroup)) as info:
+        anyio.run(main, backend=backend)
+    assert "SystemExit" in repr(info.value)
+
+
+async def test_what_a_task_entered_and_never_left_is_its_own_failure(
+    by_choice: None, anyio_backend_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio calls it an internal error of its nurseries")
+
+    async def work() -> None:
+        anyio.CancelScope().__enter__()
+
+    async with Scheduler("test") as scheduler:
+        sibling = scheduler.schedule("sibling", anyio.sleep_forever)
+        task = scheduler.schedule("id", work)
+        assert await outcome(task) == "FAILED"
+        assert "cancel scope" in str(task.exception)
+        assert [record.getMessage() for record in caplog.records] == ["Error in task 'id'!"]
+        await settle()
+        assert sibling.status.name == "RUNNING"
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_start_leaves_no_garbage(by_choice: None, cancelled: bool) -> None:
+    async def main() -> None:
+        async with Scheduler("test") as scheduler:
+            await outcome(scheduler.schedule("first", nothing))
+            gc.collect()
+            gc.disable()
+            try:
+                for number in range(50):
+                    task = scheduler.schedule(number, nothing)
+                    while task._run is None:
+                        await asyncio.sleep(0)
+                        if cancelled:
+                            for native in asyncio.all_tasks():
+                                if native.get_name() == f"test_{number}":
+                                    native.cancel()
+                    await task.wait()
+                del task
+                assert gc.collect() < 50
+            finally:
+                gc.enable()
+
+    asyncio.run(main())

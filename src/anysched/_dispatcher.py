@@ -22,7 +22,7 @@ from ._timers import TimerQueue
 
 __all__ = ["Dispatcher"]
 
-NEVER = int(LONGEST_DELAY * 1e9)
+NEVER = int(LONGEST_DELAY * 1e12)
 
 STEPS_PER_TURN = 500
 """How much the queues may be tidied, in entries, before the event loop is let through."""
@@ -84,19 +84,25 @@ class Dispatcher:
         one. The exception of the ``async with`` body is none of the group's business: it would come out wrapped.
         """
         self.cancel()
-        fatal: BaseException | None = None
         try:
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
-            fatal = sole_exception(group)
+            raise self._sole([*group.exceptions, *self._starter.failures]) from None
+        except BaseException:
+            # A cancellation, which is less than a request to end the process.
+            if self._starter.failures:
+                raise self._sole(self._starter.failures) from None
+            raise
         else:
             if self._starter.failures:
-                fatal = sole_exception(BaseExceptionGroup("several tasks end the process", self._starter.failures))
+                raise self._sole(self._starter.failures)
         finally:
             self._closed_at = self.clock.monotonic(), self.clock.time_ns()
-        if fatal is not None:
-            raise fatal
         self._check_stopped(exc_type)
+
+    @staticmethod
+    def _sole(failures: list[BaseException]) -> BaseException:
+        return sole_exception(BaseExceptionGroup("several tasks end the process", failures))
 
     def _check_stopped(self, exc_type: type[BaseException] | None) -> None:
         """Tell if anyio's task group cancelled itself, and with it the body; it does so without a word."""
@@ -246,7 +252,9 @@ class Dispatcher:
         starter = self._starter
         run = task._run = TaskRun(task, self._backend, starter.scope(), starter.is_cancelled)
         try:
-            starter.start(run, task.name, task._context)
+            context = task._context
+            assert context is not None
+            starter.start(run, task.name, context)
         except Exception as failure:  # an ID that cannot be printed, an event loop that refuses
             task._owner.begun(task)
             task._drop(Status.FAILED, failure)
@@ -254,8 +262,8 @@ class Dispatcher:
 
 
 def _key(when: float) -> int:
-    """Return a monotonic due time in nanoseconds, by which the queue orders it; a float need not be finite."""
-    return int(when * 1e9) if when < LONGEST_DELAY else NEVER
+    """Return a monotonic due time in picoseconds, by which the queue orders it; a float need not be finite."""
+    return int(when * 1e12) if when < LONGEST_DELAY else NEVER
 
 
 def _when(task: ScheduledTask[Any]) -> float:

@@ -102,6 +102,9 @@ class TaskRun:
                         await cancel_shielded_checkpoint()
                     if status is Status.FINISHED:
                         status, outcome = Status.CANCELLED, None
+        except Exception as exception:  # from the scope: the task has entered another one, and never left it
+            status, outcome = Status.FAILED, exception
+            failure = exception
         finally:
             task._end_run(status, outcome, failure)
             # An exception refers to this frame: the frame must not refer to the exception.

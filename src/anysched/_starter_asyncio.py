@@ -20,6 +20,7 @@ from anyio._backends._asyncio import CancelScope, TaskState
 from anyio.abc import TaskGroup
 
 from ._run import TaskRun
+from ._starter_group import GroupStarter
 
 __all__ = ["AsyncioStarter"]
 
@@ -35,8 +36,6 @@ class AsyncioStarter:
 
     Raises:
         AttributeError, TypeError: if anyio has changed, so that this does not work.
-        RuntimeError: if the event loop has a task factory, which may do anything with a coroutine, such as to run its
-            first step at once.
     """
 
     scope = CancelScope
@@ -44,8 +43,6 @@ class AsyncioStarter:
     def __init__(self, group: TaskGroup) -> None:
         self.failures: list[BaseException] = []
         self._loop = asyncio.get_running_loop()
-        if self._loop.get_task_factory() is not None:
-            raise RuntimeError("the event loop has a task factory")
         scope: Any = group.cancel_scope  # its private attributes have no types to speak of
         self._scope: CancelScope = scope
         self._members: set[asyncio.Task[Any]] = scope._tasks
@@ -53,6 +50,7 @@ class AsyncioStarter:
         self._states: MutableMapping[asyncio.Task[Any], TaskState] = _private._task_states
         TaskState(self._parent_id, scope)  # to see whether it still goes, as the next line
         self.is_cancelled()
+        self._otherwise = GroupStarter(group)
         # An event loop refers to its tasks only weakly.
         self._runs: dict[asyncio.Task[None], TaskRun] = {}
         self._idle: anyio.Event | None = None
@@ -63,7 +61,9 @@ class AsyncioStarter:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait for the tasks, which have been cancelled by now."""
+        """Wait for the tasks, which have been cancelled by now, unless an error brings us here."""
+        if exc_value is not None and not isinstance(exc_value, asyncio.CancelledError):
+            self._scope.cancel()
         with CancelScope(shield=True):
             while self._runs:
                 self._idle = anyio.Event()
@@ -74,8 +74,12 @@ class AsyncioStarter:
         """Tell whether the task group has been cancelled, or what is around it."""
         return self._scope._effectively_cancelled
 
-    def start(self, run: TaskRun, name: str, context: Context | None) -> None:
+    def start(self, run: TaskRun, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
+        if self._loop.get_task_factory() is not None:
+            # It may do anything with a coroutine, such as to run its first step at once; anyio knows what to do.
+            self._otherwise.start(run, name, context)
+            return
         coroutine = run.main()
         try:
             task = self._loop.create_task(coroutine, name=name, context=context)
@@ -95,6 +99,7 @@ class AsyncioStarter:
             self._idle.set()
         if task.cancelled():
             run.forsake()
+            run.host = None  # a cancellation before the first step refers to the frame of the run, and so to the task
             return
         failure = task.exception()
         if failure is not None:

@@ -40,13 +40,9 @@ class TrioStarter:
         """Tell whether the task group has been cancelled, or what is around it."""
         return trio.current_effective_deadline() == -math.inf
 
-    def start(self, run: TaskRun, name: str, context: Context | None) -> None:
+    def start(self, run: TaskRun, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
-        assert self._nursery is not None
-        if context is None:
-            self._nursery.start_soon(run.main, name=name)
-        else:
-            context.run(self._start, run, name)
+        context.run(self._start, run, name)
 
     def _start(self, run: TaskRun, name: str) -> None:
         assert self._nursery is not None

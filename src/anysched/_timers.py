@@ -78,7 +78,7 @@ class Segment(Generic[TimerT]):
 class TimerQueue(Generic[TimerT]):
     """Timers by their keys, the least first; those with equal keys by their numbers."""
 
-    __slots__ = ("_full", "_open")
+    __slots__ = ("_full", "_open", "_top")
 
     def __init__(self) -> None:
         # New entries go to the open segment. The full ones stand in a heap of their own, each once, under its first
@@ -86,6 +86,8 @@ class TimerQueue(Generic[TimerT]):
         # Entries are unique, so that two segments are never compared.
         self._open: Segment[TimerT] = Segment()
         self._full: list[tuple[int, Segment[TimerT]]] = []
+        # The segment whose first entry is the first of all: what `surface` found.
+        self._top: Segment[TimerT] | None = None
 
     def __len__(self) -> int:
         """Return the number of timers that wait, by counting the segments."""
@@ -136,7 +138,7 @@ class TimerQueue(Generic[TimerT]):
             How many steps are left; 0 means that there may be more to do.
         """
         while steps:
-            segment = self._first_segment()
+            segment = self._top = self._first_segment()
             if segment is None:
                 break
             heap, timers = segment.heap, segment.timers
@@ -155,13 +157,13 @@ class TimerQueue(Generic[TimerT]):
         return steps
 
     def first(self) -> TimerT | None:
-        """Return the timer at the top, or `None`."""
-        segment = self._first_segment()
+        """Return the timer at the top, or `None`; see `surface`."""
+        segment = self._top
         return None if segment is None else segment.timers[segment.heap[0]]
 
     def pop(self) -> TimerT:
-        """Take the timer at the top out of the queue."""
-        segment = self._first_segment()
+        """Take the timer at the top out of the queue; see `surface`."""
+        segment = self._top
         assert segment is not None
         timer = segment.timers.pop(heappop(segment.heap))
         timer._segment = None
