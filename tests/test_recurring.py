@@ -534,6 +534,13 @@ async def test_bad_arguments_are_refused(
     assert not scheduler.tasks
 
 
+@pytest.mark.parametrize("times", [7, None, START, "0 9 * * *"])
+async def test_what_lists_no_times_is_refused(scheduler: Scheduler, times: Any) -> None:
+    with pytest.raises(TypeError, match=r"iterable of datetimes, not .*; for a cron expression, pass cronsim.CronSim"):
+        scheduler.schedule_each(times, "id", nothing)
+    assert not scheduler.tasks
+
+
 async def test_what_is_no_function_is_refused(scheduler: Scheduler, way: str) -> None:
     for bad in (5, None, "work", ValueError, by_generator):
         with pytest.raises(TypeError, match="expected a coroutine or a coroutine function"):

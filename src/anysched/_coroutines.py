@@ -56,7 +56,10 @@ def make_coroutine(work: Work, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any
         return work
     coroutine: object = work(*args)
     if not is_coroutine(coroutine):
-        raise TypeError(f"expected {work!r} to return a coroutine, but it returned {coroutine!r}")
+        raise TypeError(
+            f"expected {work!r} to return a coroutine, but it returned {coroutine!r}; declare it with `async def`, "
+            "or pass anyio.to_thread.run_sync and the function, which then runs in a thread"
+        )
     return coroutine
 
 
