@@ -214,3 +214,13 @@ def test_statuses_are_equal_to_anyios() -> None:
         assert [other for other in anyio.TaskHandle.Status if ours == other] == [status]
     assert ScheduledTask.Status.RUNNING not in set(anyio.TaskHandle.Status)
     assert ScheduledTask.Status.PENDING != "pending"
+
+
+async def test_a_dispatcher_that_sleeps_until_a_task_is_due_does_not_keep_it(scheduler: Scheduler) -> None:
+    task = scheduler.schedule_later(HOUR, "id", nothing)
+    at = scheduler.schedule_at(datetime.now(UTC) + timedelta(hours=1), "at", nothing)
+    await settle()
+    handles = [weakref.ref(task), weakref.ref(at)]
+    scheduler.cancel_all()
+    del task, at
+    assert [handle() for handle in handles] == [None, None]

@@ -185,13 +185,18 @@ class Dispatcher:
                 self._stopped()
 
     async def _sleep(self) -> None:
-        first, first_wall = self._timers.first(), self._wall_timers.first()
-        due, due_ns = first and _when(first), first_wall and int(_when(first_wall))
-        self._wake_at = wake_time(self.clock, *self.now(), due, due_ns)
+        self._wake_at = self._next_wake()
         self._alarm = anyio.Event()
         with anyio.CancelScope(deadline=self._wake_at):
             await self._alarm.wait()
         self._wake_at = -math.inf
+
+    def _next_wake(self) -> float:
+        # Not in `_sleep`, which would hold on to the tasks as long as it sleeps.
+        first, first_wall = self._timers.first(), self._wall_timers.first()
+        due = None if first is None else _when(first)
+        due_ns = None if first_wall is None else int(_when(first_wall))
+        return wake_time(self.clock, *self.now(), due, due_ns)
 
     def _wake(self) -> None:
         self._wake_at = -math.inf
