@@ -194,10 +194,10 @@ class Times(_Policy):
     def first(self, now: float, now_ns: int) -> float:
         """Return the first due time: now if it is past, or if there is none."""
         self._check()
-        if not isinstance(self._times, Iterable) or isinstance(self._times, str):
-            kind = type(self._times).__name__
+        times: object = self._times
+        if not isinstance(times, Iterable) or isinstance(times, str):
             raise TypeError(
-                f"times must be an iterable of datetimes, not {kind}: {self._times!r}; "
+                f"times must be an iterable of datetimes, not {type(times).__name__}: {times!r}; "
                 "for a cron expression, pass cronsim.CronSim(expression, now)"
             )
         self._iterator = iter(self._times)
