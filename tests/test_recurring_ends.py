@@ -92,6 +92,25 @@ async def test_a_stray_cancellation_ends_only_its_run(
     assert scheduler.statistics().cancelled == 2
 
 
+async def test_a_native_cancellation_before_the_first_step_ends_only_its_run(
+    scheduler: Scheduler, virtual_clock: VirtualClock, anyio_backend_name: str, starter: str
+) -> None:
+    if anyio_backend_name != "asyncio" or starter == "group":
+        pytest.skip("for native tasks of asyncio")
+    runs = Runs()
+    task = scheduler.schedule_every(10, "id", runs)
+
+    async def cancel_the_run() -> None:
+        (victim,) = [native for native in asyncio.all_tasks() if native.get_name() == "test_id"]
+        victim.cancel()
+
+    scheduler.schedule_later(20 - 1e-7, "first", cancel_the_run)
+    await virtual_clock.advance(35)
+    assert runs.starts == [10, 30]
+    assert (task.runs, task.status) == (3, PENDING)
+    assert scheduler.statistics().cancelled == 1
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("where", ["run", "times", "search"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -62,10 +62,19 @@ class RecurringTask(ScheduledTask[None]):  # type: ignore[misc]  # pyright: igno
 
     def _begin(self) -> Coroutine[Any, Any, None]:
         """Take note that a run starts, and return the coroutine to run."""
+        self._begin_run()
+        return super()._begin()
+
+    def _begin_run(self) -> None:
         self._search = None
         self._runs += 1
         self._due_times.begin_run(*self._owner.now())
-        return super()._begin()
+
+    def _forsake(self) -> None:
+        """Take note of a run that the event loop has cancelled before its first step: it ends as one that was later."""
+        self._owner.begun(self)
+        self._begin_run()
+        self._end_run(Status.CANCELLED, None, None)
 
     def _end_run(self, status: Status, outcome: object, failure: BaseException | None) -> None:
         """Take note of the end of a run: the task is pending once more, or has ended, too."""

@@ -65,7 +65,7 @@ class TaskRun:
     def forsake(self) -> None:
         """Take note that the event loop has let go of the native task, which may have been before its first step."""
         if self._task._run is self and self._task._status is Status.PENDING:
-            self._task.cancel()
+            self._task._forsake()
 
     async def main(self) -> None:
         """Run the task to its end. Nothing that it raises leaves from here, unless it is to end the process."""

@@ -305,6 +305,10 @@ class ScheduledTask(Timer, Generic[T_co]):
             self._status = Status.CANCELLING
             self._run.cancel()
 
+    def _forsake(self) -> None:
+        """Take note that the event loop has cancelled a start before its first step."""
+        self.cancel()
+
     def _end_run(self, status: _Status, outcome: object, failure: BaseException | None) -> None:
         """Take note of the end of a run: the coroutine has ended, and with it the task, unless it recurs.
 
