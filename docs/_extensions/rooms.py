@@ -35,7 +35,7 @@ def imports() -> tuple[dict[str, set[str]], dict[str, str]]:
         module = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
         tree = ast.parse(path.read_text("utf-8"))
         here = room(module)
-        if module == here or module.endswith("__init__"):
+        if module in (here, f"{here}.__init__"):
             about[here] = (ast.get_docstring(tree) or "").partition("\n")[0]
         found = edges.setdefault(here, set())
         for node in ast.walk(tree):
