@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anysched import Scheduler, _dispatcher
-from anysched._starter_group import GroupStarter
+from support import group_starter
 
 SIMULATED = pytest.StashKey[Counter[str]]()
 
@@ -42,7 +42,7 @@ def starter(request: pytest.FixtureRequest) -> Iterator[str]:
     way: str = request.config.getoption("--starter")
     with pytest.MonkeyPatch.context() as patch:
         if way == "group":
-            patch.setattr(_dispatcher, "starter_for", lambda group, _: GroupStarter(group))
+            patch.setattr(_dispatcher, "starter_for", group_starter)
         yield way
 
 

@@ -5,9 +5,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from anysched import ScheduledTask
+from anysched._backend import Backend
+from anysched._starter_group import GroupStarter
 
 
 async def settle(turns: int = 30) -> None:
@@ -42,6 +45,11 @@ async def fail(error: BaseException) -> None:
 async def forever() -> None:
     """Run until cancelled."""
     await anyio.sleep_forever()
+
+
+def group_starter(group: TaskGroup, _backend: Backend) -> GroupStarter:
+    """Start tasks in anyio's own way: instead of `anysched._starter.starter_for`."""
+    return GroupStarter(group)
 
 
 def is_closed(coroutine: Coroutine[Any, Any, Any]) -> bool:

@@ -11,8 +11,7 @@ import anyio
 import pytest
 
 from anysched import ScheduledTask, Scheduler, _dispatcher
-from anysched._starter_group import GroupStarter
-from support import Gate, fail, forever, nothing, outcome, settle, value
+from support import Gate, fail, forever, group_starter, nothing, outcome, settle, value
 
 pytestmark = pytest.mark.anyio
 
@@ -363,7 +362,7 @@ def test_in_the_way_of_anyio_a_native_cancellation_before_the_first_step_is_not_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """anyio's task group cancels itself then, and its body, without a word."""
-    monkeypatch.setattr(_dispatcher, "starter_for", lambda group, _: GroupStarter(group))
+    monkeypatch.setattr(_dispatcher, "starter_for", group_starter)
 
     async def main() -> None:
         async with Scheduler("test") as scheduler:

@@ -21,15 +21,16 @@ from anysched._starter import Starter, starter_for
 from anysched._starter_asyncio import AsyncioStarter
 from anysched._starter_group import GroupStarter
 from anysched._starter_trio import TrioStarter
-from support import Gate, is_closed, nothing, outcome, settle
+from support import Gate, group_starter, is_closed, nothing, outcome, settle
 
 pytestmark = pytest.mark.anyio
 
 Way = Callable[[TaskGroup, Backend], Starter]
-WAYS = pytest.mark.parametrize("way", [starter_for, lambda group, _: GroupStarter(group)], ids=["native", "group"])
+BOTH: dict[str, Way] = {"native": starter_for, "group": group_starter}
+WAYS = pytest.mark.parametrize("way", BOTH.values(), ids=BOTH)
 
 
-@pytest.fixture(params=[starter_for, lambda group, _: GroupStarter(group)], ids=["native", "group"])
+@pytest.fixture(params=BOTH.values(), ids=BOTH)
 async def scheduler(
     anyio_backend: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scheduler]:

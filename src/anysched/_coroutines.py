@@ -68,7 +68,7 @@ def close_unstarted(work: object) -> None:
     if type(work) is CoroutineType:
         if not work.cr_suspended and not work.cr_running:
             work.close()
-    elif is_coroutine(work) and not _is_foreign_and_started(work):
+    elif type(work) is not FunctionType and is_coroutine(work) and not _is_foreign_and_started(work):
         work.close()
 
 

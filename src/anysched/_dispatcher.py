@@ -84,25 +84,19 @@ class Dispatcher:
         one. The exception of the ``async with`` body is none of the group's business: it would come out wrapped.
         """
         self.cancel()
+        failures = self._starter.failures
         try:
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
-            raise self._sole([*group.exceptions, *self._starter.failures]) from None
+            failures = [*group.exceptions, *failures]
         except BaseException:
-            # A cancellation, which is less than a request to end the process.
-            if self._starter.failures:
-                raise self._sole(self._starter.failures) from None
-            raise
-        else:
-            if self._starter.failures:
-                raise self._sole(self._starter.failures)
+            if not failures:  # else they outdo a cancellation
+                raise
         finally:
             self._closed_at = self.clock.monotonic(), self.clock.time_ns()
+        if failures:
+            raise sole_exception(BaseExceptionGroup("several tasks end the process", failures))
         self._check_stopped(exc_type)
-
-    @staticmethod
-    def _sole(failures: list[BaseException]) -> BaseException:
-        return sole_exception(BaseExceptionGroup("several tasks end the process", failures))
 
     def _check_stopped(self, exc_type: type[BaseException] | None) -> None:
         """Tell if anyio's task group cancelled itself, and with it the body; it does so without a word."""

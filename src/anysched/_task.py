@@ -6,7 +6,6 @@ from collections.abc import Coroutine, Generator, Hashable
 from contextvars import Context, ContextVar
 from datetime import datetime
 from enum import Enum
-from types import FunctionType
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast, final
 
 import anyio
@@ -295,8 +294,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         work = self._work
         self._release()
         self._end(status, outcome)
-        if type(work) is not FunctionType:
-            close_unstarted(work)  # the last thing to do: it may run finalizers
+        close_unstarted(work)  # the last thing to do: it may run finalizers
 
     def _interrupt(self) -> None:
         """Cancel the running coroutine, unless that was done before."""
