@@ -45,7 +45,7 @@ def coverage(session: nox.Session) -> None:
     install(session, "test")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
-    others = [f"--ignore=tests/{name}" for name in ("cli", "virtual", "test_documentation.py", "test_benchmarks.py")]
+    others = [f"--ignore=tests/{name}" for name in ("cli", "virtual", "docs", "test_benchmarks.py")]
     session.run("pytest", "-q", "--numprocesses=2", "--starter=group", *others)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")

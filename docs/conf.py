@@ -29,7 +29,11 @@ nitpicky = True
 default_role = "py:obj"
 add_module_names = False
 autodoc_typehints = "signature"
-autodoc_type_aliases = {"OnConflict": "OnConflict", "Missed": "Missed"}
+autodoc_type_aliases = {
+    "SchedulerState": "SchedulerState",
+    "ConflictPolicy": "ConflictPolicy",
+    "MissedPolicy": "MissedPolicy",
+}
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from anysched import Scheduler, _dispatcher
+from anysched import Scheduler
+from anysched._core import dispatcher as dispatcher_module
 from support import group_starter
 
 SIMULATED = pytest.StashKey[Counter[str]]()
@@ -42,7 +43,7 @@ def starter(request: pytest.FixtureRequest) -> Iterator[str]:
     way: str = request.config.getoption("--starter")
     with pytest.MonkeyPatch.context() as patch:
         if way == "group":
-            patch.setattr(_dispatcher, "starter_for", group_starter)
+            patch.setattr(dispatcher_module, "starter_for", group_starter)
         yield way
 
 

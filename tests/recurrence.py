@@ -83,4 +83,4 @@ def recur(way: str, scheduler: Scheduler, task_id: Any, func: Any, *args: Any, *
         return scheduler.schedule_every(10, task_id, func, *args, **options)
     now = VirtualClock.current().now()
     times = (now + timedelta(seconds=10 * n) for n in range(1, 1_000_000))
-    return scheduler.schedule_each(times, task_id, func, *args, **options)
+    return scheduler.schedule_at_times(times, task_id, func, *args, **options)

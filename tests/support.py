@@ -9,8 +9,8 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from anysched import ScheduledTask
-from anysched._backend import Backend
-from anysched._starter_group import GroupStarter
+from anysched._core.backends import Backend
+from anysched._core.backends.group import GroupStarter
 
 
 async def settle(turns: int = 30) -> None:
@@ -48,7 +48,7 @@ async def forever() -> None:
 
 
 def group_starter(group: TaskGroup, _backend: Backend) -> GroupStarter:
-    """Start tasks in anyio's own way: instead of `anysched._starter.starter_for`."""
+    """Start tasks in anyio's own way: instead of `anysched._core.backends.starter.starter_for`."""
     return GroupStarter(group)
 
 

@@ -1,17 +1,18 @@
 """Schedule coroutines under IDs, now or in the future, on asyncio and on trio, with one API."""
 
-from ._create_task import create_task
-from ._due_times import Missed
-from ._exceptions import DuplicateTaskError
-from ._scheduler import OnConflict, Scheduler, SchedulerStatistics
-from ._task import ScheduledTask, current_scheduled_task
+from ._core.create_task import create_task
+from ._core.exceptions import DuplicateTaskError
+from ._core.scheduler import ConflictPolicy, Scheduler, SchedulerState, SchedulerStatistics
+from ._core.task import ScheduledTask, current_scheduled_task
+from ._core.triggers import MissedPolicy
 
 __all__ = [
+    "ConflictPolicy",
     "DuplicateTaskError",
-    "Missed",
-    "OnConflict",
+    "MissedPolicy",
     "ScheduledTask",
     "Scheduler",
+    "SchedulerState",
     "SchedulerStatistics",
     "create_task",
     "current_scheduled_task",

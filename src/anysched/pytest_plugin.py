@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ._virtual._clock import VirtualClock
+    from ._virtual.clock import VirtualClock
 
 __all__ = ["virtual_anyio_backend", "virtual_clock"]
 
@@ -18,7 +18,7 @@ __all__ = ["virtual_anyio_backend", "virtual_clock"]
 @pytest.fixture(scope="module", params=["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
 def virtual_anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """A backend in virtual time, asyncio and trio in turn, to be imported under the name ``anyio_backend``."""
-    from ._virtual._clock import VirtualClock
+    from ._virtual.clock import VirtualClock
 
     return VirtualClock().backend(request.param)
 
@@ -29,7 +29,7 @@ def virtual_clock(anyio_backend: object) -> Iterator[VirtualClock]:
 
     ``autojump`` is reset after the test.
     """
-    from ._virtual._clock import VirtualClock
+    from ._virtual.clock import VirtualClock
 
     clock = VirtualClock.of_backend(anyio_backend)
     autojump = clock.autojump

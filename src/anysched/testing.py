@@ -47,8 +47,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._virtual._clock import VirtualClock
-from ._virtual._timeline import NeverIdleError
+from ._virtual.clock import VirtualClock
+from ._virtual.timeline import NeverIdleError
 
 if TYPE_CHECKING:
     from .pytest_plugin import virtual_anyio_backend, virtual_clock

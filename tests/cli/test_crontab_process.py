@@ -23,10 +23,10 @@ MODULE = ("-m", "anysched")
 # A minute of the wall clock takes a second, so that what is due in a few minutes is run in a few seconds.
 FAST = """
 import sys, time
-from anysched import _clock
+from anysched._core import clock as clock_module
 
-real, begin, system_clock = time.time_ns, time.time_ns(), _clock.SystemClock
-_clock.SystemClock = lambda monotonic: system_clock(monotonic, lambda: begin + 60 * (real() - begin), 0.02)
+real, begin, system_clock = time.time_ns, time.time_ns(), clock_module.SystemClock
+clock_module.SystemClock = lambda monotonic: system_clock(monotonic, lambda: begin + 60 * (real() - begin), 0.02)
 from anysched.__main__ import main
 sys.exit(main())
 """

@@ -156,7 +156,7 @@ async def test_a_clock_that_is_set_back_repeats_nothing_and_the_next_run_is_told
 async def test_a_start_that_rounding_makes_a_little_early_has_served_its_time(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_module, "wall_time", lambda: stage.clock.now() - timedelta(microseconds=1))
+    monkeypatch.setattr(Scheduler, "now", lambda _: stage.clock.now() - timedelta(microseconds=1))
     async with running(stage, "*/5 * * * * 0 x"):
         await minutes(stage, 5)
         assert stage.last("line-1").next_due == datetime(2025, 1, 1, 0, 10, tzinfo=UTC)

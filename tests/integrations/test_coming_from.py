@@ -423,7 +423,7 @@ def test_apscheduler_what_maps_to_what() -> None:
             assert await task == 42
             await scheduler.schedule("k", anyio.to_thread.run_sync, partial(threads.append, 1))
             assert threads == [1]
-            task = scheduler.schedule_each(CronSim("0 9 * * *", datetime.now(UTC)), "k", Runs())
+            task = scheduler.schedule_at_times(CronSim("0 9 * * *", datetime.now(UTC)), "k", Runs())
             assert task.due == datetime(2025, 1, 1, 9, tzinfo=UTC)
             assert scheduler.reschedule_at(datetime(2025, 1, 1, 8, tzinfo=UTC), "k")
             assert scheduler.tasks["k"].due == datetime(2025, 1, 1, 8, tzinfo=UTC)
@@ -579,8 +579,8 @@ def test_discord_what_maps_to_what() -> None:
         async def three_times() -> None:
             task = current_scheduled_task()
             assert task is not None
-            counts.append(task.runs)
-            if task.runs == 3:
+            counts.append(task.run_count)
+            if task.run_count == 3:
                 scheduler.cancel("loop")
 
         work = Runs(0, 0, 30)
@@ -590,13 +590,13 @@ def test_discord_what_maps_to_what() -> None:
             assert now() == 30
             first = scheduler.schedule_every(10, "loop", work, first=0)
             await asyncio.sleep(25)
-            assert (first.runs, "loop" in scheduler) == (3, True)
+            assert (first.run_count, "loop" in scheduler) == (3, True)
             task = scheduler.schedule_every(60, "loop", work, on_conflict="follow")
             await first.wait()
             assert work.ends == ["done"] * 3
             assert task.due == datetime(2025, 1, 1, 0, 1, 55, tzinfo=UTC)
             times = CronSim("30 8 * * *", datetime.now(ZoneInfo("Europe/Paris")))
-            assert scheduler.schedule_each(times, "each", work).due == datetime(2025, 1, 1, 7, 30, tzinfo=UTC)
+            assert scheduler.schedule_at_times(times, "each", work).due == datetime(2025, 1, 1, 7, 30, tzinfo=UTC)
 
     in_virtual_time(main)
 

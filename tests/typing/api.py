@@ -9,8 +9,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from anysched import (
-    Missed,
-    OnConflict,
+    ConflictPolicy,
+    MissedPolicy,
     ScheduledTask,
     Scheduler,
     SchedulerStatistics,
@@ -34,7 +34,7 @@ def plain() -> int:
     return 1
 
 
-async def scheduling(scheduler: Scheduler, policy: OnConflict) -> None:
+async def scheduling(scheduler: Scheduler, policy: ConflictPolicy) -> None:
     now = datetime.now(UTC)
     assert_type(scheduler.schedule("k", fetch("u")), ScheduledTask[Page])
     assert_type(scheduler.schedule("k", nothing), ScheduledTask[None])
@@ -68,17 +68,21 @@ async def scheduling(scheduler: Scheduler, policy: OnConflict) -> None:
     page.task_id = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-async def recurring(scheduler: Scheduler, times: Iterator[datetime], missed: Missed, policy: OnConflict) -> None:
+async def recurring(
+    scheduler: Scheduler, times: Iterator[datetime], missed: MissedPolicy, policy: ConflictPolicy
+) -> None:
     now = datetime.now(UTC)
     assert_type(scheduler.schedule_every(5, "k", nothing), ScheduledTask[None])
     assert_type(scheduler.schedule_every(timedelta(days=1), "k", fetch, "u", 3), ScheduledTask[None])
-    assert_type(scheduler.schedule_each(times, "k", fetch, "u", 3), ScheduledTask[None])
-    assert_type(scheduler.schedule_each([now], ("a", 1), lambda: fetch("u", retries=1)), ScheduledTask[None])
+    assert_type(scheduler.schedule_at_times(times, "k", fetch, "u", 3), ScheduledTask[None])
+    assert_type(scheduler.schedule_at_times([now], ("a", 1), lambda: fetch("u", retries=1)), ScheduledTask[None])
     task = scheduler.schedule_every(5, "k", nothing, first=now, missed=missed, jitter=1.5, on_conflict=policy)
     task = scheduler.schedule_every(5, "k", nothing, first=timedelta(days=1), jitter=timedelta(seconds=1))
     task = scheduler.schedule_every(period=5, task_id="k", func=nothing, first=0.5, missed="all", context=None)
-    task = scheduler.schedule_each(times=times, task_id="k", func=nothing, missed="skip", jitter=1, on_conflict="error")
-    assert_type(task.runs, int)
+    task = scheduler.schedule_at_times(
+        times=times, task_id="k", func=nothing, missed="latest", jitter=1, on_conflict="error"
+    )
+    assert_type(task.run_count, int)
     assert_type(await task, None)
 
     scheduler.schedule_every(5, "k", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -89,11 +93,11 @@ async def recurring(scheduler: Scheduler, times: Iterator[datetime], missed: Mis
     scheduler.schedule_every(5, "k", nothing, first="now")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scheduler.schedule_every(5, "k", nothing, missed="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scheduler.schedule_every(5, [], nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    scheduler.schedule_each(now, "k", nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    scheduler.schedule_each([1.5], "k", nothing)  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
-    scheduler.schedule_each(times, "k", nothing())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    scheduler.schedule_each(times, "k", nothing, first=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    task.runs = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    scheduler.schedule_at_times(now, "k", nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_at_times([1.5], "k", nothing)  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_at_times(times, "k", nothing())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_at_times(times, "k", nothing, first=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    task.run_count = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 async def managing() -> None:

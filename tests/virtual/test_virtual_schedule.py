@@ -162,17 +162,17 @@ async def test_with_a_recheck_interval_the_scheduler_polls_as_in_real_time(anyio
 
 
 async def test_there_is_no_polling_when_steps_are_announced(anyio_backend_name, virtual_clock, monkeypatch):
-    from anysched import _dispatcher
+    from anysched._core import dispatcher as dispatcher_module
 
     sleeps = 0
-    sleep = _dispatcher.Dispatcher._sleep
+    sleep = dispatcher_module.Dispatcher._sleep
 
     async def counting(self):
         nonlocal sleeps
         sleeps += 1
         await sleep(self)
 
-    monkeypatch.setattr(_dispatcher.Dispatcher, "_sleep", counting)
+    monkeypatch.setattr(dispatcher_module.Dispatcher, "_sleep", counting)
     async with Scheduler("test") as scheduler:
         scheduler.schedule_at(START + timedelta(days=30), "x", anyio.sleep, 0)
         await scheduler.join()
@@ -188,7 +188,7 @@ async def test_the_clock_is_not_called_by_schedulers_that_are_closed(virtual_clo
 
 
 def test_in_real_time_nobody_tells():
-    from anysched._clock import SystemClock
+    from anysched._core.clock import SystemClock
 
     unsubscribe = SystemClock(lambda: 0.0).subscribe(pytest.fail)
     unsubscribe()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
-from anysched._scheduler import Scheduler
+from anysched import Scheduler
 
 from .report import Event, Report, State
 

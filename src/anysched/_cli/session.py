@@ -10,8 +10,7 @@ from typing import final
 
 import anyio
 
-from anysched._scheduler import Scheduler
-from anysched._task import ScheduledTask
+from anysched import ScheduledTask, Scheduler
 
 from .closing import (
     EXIT_SIGNAL,

@@ -11,24 +11,16 @@ from functools import partial
 from itertools import count
 from typing import final
 
-from anysched._backend import current_backend
+from anysched import ScheduledTask, Scheduler
 from anysched._cli.closing import close, summary
 from anysched._cli.jobs import Ending, run_command
 from anysched._cli.report import Event, Report, State, shown_command
-from anysched._clock import clock_of, datetime_from_ns
-from anysched._scheduler import Scheduler
-from anysched._task import ScheduledTask
 
 from .account import job_environment
 from .syntax import CronLine
 from .times import REBOOT, run_times
 
 __all__ = ["Runner"]
-
-
-def wall_time() -> datetime:
-    """Return the time of the wall clock as the scheduler reads it (aware UTC)."""
-    return datetime_from_ns(clock_of(current_backend()).time_ns())
 
 
 @final
@@ -117,7 +109,7 @@ class Runner:
 
     def start(self, lines: Iterable[CronLine]) -> None:
         """Run lines, those for the start at once."""
-        now = wall_time()
+        now = self._scheduler.now()
         for line in lines:
             self._add(line, now, at_start=True)
 
@@ -141,7 +133,7 @@ class Runner:
         running = [job for job in gone if self._remove(job)]
         for job, line in kept:
             self._keep(job, line)
-        now = wall_time()
+        now = self._scheduler.now()
         for line in new:
             self._add(line, now, at_start=False)
         run_on = f" ({len(running)} of them running, to its end)" if running else ""
@@ -170,7 +162,7 @@ class Runner:
         key = self._next_key()
         job = self._jobs[key] = Job(key, line)
         if line.schedule != REBOOT:
-            task = self._scheduler.schedule_each(job.times(now), key, self._run, job)
+            task = self._scheduler.schedule_at_times(job.times(now), key, self._run, job)
         elif at_start:
             task = self._scheduler.schedule(key, self._run, job)
         else:
@@ -204,7 +196,7 @@ class Runner:
 
     async def _run(self, job: Job) -> None:
         # It does not raise: that a command failed is no error in this program, and not for its log.
-        now = wall_time()
+        now = self._scheduler.now()
         job.served = now if job.served is None else max(now, job.served)
         environment = job_environment(job.line.environment)
         try:
@@ -237,6 +229,6 @@ class Runner:
             assert job.served is not None
             # As the scheduler will see it in a moment: at its next time, or if that has passed meanwhile, at once.
             again = job.due_after(job.served)
-            again = again and max(again, wall_time())
+            again = again and max(again, self._scheduler.now())
             job.served = again or job.served
         self._report.show(job.event(ending.state, ending.detail, next_due=again, facts=ending.facts))

@@ -10,9 +10,9 @@ from typing import final
 
 import anyio
 
+from anysched import Scheduler
 from anysched._cli.closing import EXIT_SIGNAL, ending_signals, hurry
 from anysched._cli.report import Report
-from anysched._scheduler import Scheduler
 
 from .file import CrontabFile, RefusedError
 from .runner import Runner

@@ -1,0 +1,108 @@
+"""Starting tasks as native asyncio tasks, spliced into anyio's task group. All that is private to anyio is here.
+
+A task that is started here is to anyio what one of its own is: it runs in the scope of the task group, is cancelled with
+it and with whatever is around it, and has a parent. What is left out is the rest of `anyio.TaskHandle`, with its own
+coroutine, its event, and a look-up of the backend for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from contextlib import suppress
+from contextvars import Context
+from types import TracebackType
+from typing import Any, Self, final
+
+import anyio
+from anyio._backends import _asyncio
+from anyio._backends._asyncio import CancelScope, TaskState
+from anyio.abc import TaskGroup
+
+from anysched._core.run import TaskRun
+
+from .group import GroupStarter
+
+__all__ = ["AsyncioStarter"]
+
+_private: Any = _asyncio
+
+
+@final
+class AsyncioStarter:
+    """Starts native tasks in an anyio task group on asyncio.
+
+    Args:
+        group: The task group, entered.
+
+    Raises:
+        AttributeError, TypeError: if anyio has changed, so that this does not work.
+    """
+
+    scope = CancelScope
+
+    def __init__(self, group: TaskGroup) -> None:
+        self.failures: list[BaseException] = []
+        self._loop = asyncio.get_running_loop()
+        scope: Any = group.cancel_scope  # its private attributes have no types to speak of
+        self._scope: CancelScope = scope
+        self._members: set[asyncio.Task[Any]] = scope._tasks
+        self._parent_id = id(scope._host_task)
+        self._states: MutableMapping[asyncio.Task[Any], TaskState] = _private._task_states
+        TaskState(self._parent_id, scope)  # to see whether it still goes, as the next line
+        self.is_cancelled()
+        self._otherwise = GroupStarter(group)
+        # An event loop refers to its tasks only weakly.
+        self._runs: dict[asyncio.Task[None], TaskRun] = {}
+        self._idle: anyio.Event | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wait for the tasks, which have been cancelled by now, unless an error brings us here."""
+        if exc_value is not None and not isinstance(exc_value, asyncio.CancelledError):
+            self._scope.cancel()
+        with CancelScope(shield=True):
+            while self._runs:
+                self._idle = anyio.Event()
+                with suppress(asyncio.CancelledError):  # the event loop shuts down; the tasks have been told, too
+                    await self._idle.wait()
+
+    def is_cancelled(self) -> bool:
+        """Tell whether the task group has been cancelled, or what is around it."""
+        return self._scope._effectively_cancelled
+
+    def start(self, run: TaskRun, name: str, context: Context) -> None:
+        """Hand a run to the event loop."""
+        if self._loop.get_task_factory() is not None:
+            # It may do anything with a coroutine, such as to run its first step at once; anyio knows what to do.
+            self._otherwise.start(run, name, context)
+            return
+        coroutine = run.main()
+        try:
+            task = self._loop.create_task(coroutine, name=name, context=context)
+        except BaseException:
+            coroutine.close()
+            raise
+        self._states[task] = TaskState(self._parent_id, self._scope)
+        self._members.add(task)
+        self._runs[task] = run
+        run.host = task
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._members.discard(task)
+        run = self._runs.pop(task)
+        if self._idle is not None and not self._runs:
+            self._idle.set()
+        if task.cancelled():
+            run.forsake()
+            run.host = None  # a cancellation before the first step refers to the frame of the run, and so to the task
+            return
+        failure = task.exception()
+        if failure is not None:
+            self.failures.append(failure)
+            self._scope.cancel()

@@ -1,0 +1,49 @@
+"""Starting tasks in a nursery of trio's, which lies in anyio's task group: without anyio's handle for each."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context
+from types import TracebackType
+from typing import Self, final
+
+import trio
+
+from anysched._core.run import TaskRun
+
+__all__ = ["TrioStarter"]
+
+
+@final
+class TrioStarter:
+    """Starts tasks in a nursery of its own."""
+
+    scope = trio.CancelScope
+
+    def __init__(self) -> None:
+        self.failures: list[BaseException] = []  # it leaves through the nursery
+        self._manager: AbstractAsyncContextManager[trio.Nursery] = trio.open_nursery(strict_exception_groups=True)
+        self._nursery: trio.Nursery | None = None
+
+    async def __aenter__(self) -> Self:
+        self._nursery = await self._manager.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Wait for the tasks, which have been cancelled by now."""
+        return await self._manager.__aexit__(exc_type, exc_value, traceback)
+
+    def is_cancelled(self) -> bool:
+        """Tell whether the task group has been cancelled, or what is around it."""
+        return trio.current_effective_deadline() == -math.inf
+
+    def start(self, run: TaskRun, name: str, context: Context) -> None:
+        """Hand a run to the event loop."""
+        context.run(self._start, run, name)
+
+    def _start(self, run: TaskRun, name: str) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(run.main, name=name)

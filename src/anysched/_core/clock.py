@@ -1,0 +1,203 @@
+"""Reading time: the event loop's monotonic clock, the wall clock, and the rule between them.
+
+A monotonic due time is a float in seconds on the loop's clock; a wall due time is an integer in nanoseconds of UTC
+since 1970, so that comparing two of them never rounds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from .backends import Backend
+
+__all__ = [
+    "LONGEST_DELAY",
+    "RECHECK_INTERVAL",
+    "TOLERANCE",
+    "TOLERANCE_NS",
+    "Clock",
+    "SystemClock",
+    "bind_clock",
+    "bound_clock",
+    "clock_of",
+    "datetime_from_ns",
+    "due_after",
+    "due_at",
+    "ns_from_datetime",
+    "seconds_from_delay",
+    "wake_time",
+]
+
+RECHECK_INTERVAL = 30.0
+"""How long the wall clock may go unread, in seconds, while a task waits for it."""
+
+TOLERANCE = 1e-6
+TOLERANCE_NS = 1_000
+"""Less than this from its due time, a task is due: rounding in a float must not make the wake-up loop spin."""
+
+LONGEST_DELAY = 1e12
+"""More seconds than a `datetime` can express, and than anybody waits."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST_NS = 253_402_300_799_999_999_000
+"""The last moment that a `datetime` can express."""
+
+
+class Clock(Protocol):
+    """Where a scheduler reads time. The real one is `SystemClock`; a virtual one can be bound to an event loop."""
+
+    @property
+    def monotonic(self) -> Callable[[], float]:
+        """Reads the monotonic clock of the event loop, in seconds."""
+        ...
+
+    @property
+    def time_ns(self) -> Callable[[], int]:
+        """Reads the wall clock, in nanoseconds of UTC since 1970."""
+        ...
+
+    @property
+    def recheck_interval(self) -> float:
+        """How long the wall clock may go unread while a task waits for it, in seconds."""
+        ...
+
+    def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
+        """Have ``stepped`` called whenever the wall clock has been set, if this clock can tell.
+
+        It is called in the thread of the event loop, between the steps of its tasks or in one of them.
+
+        Returns:
+            What ends the subscription.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SystemClock:
+    """The monotonic clock of the event loop and the wall clock of the machine."""
+
+    # Fields, not methods: both clocks are read in every scheduling call.
+    monotonic: Callable[[], float]
+    time_ns: Callable[[], int] = time.time_ns
+    recheck_interval: float = RECHECK_INTERVAL
+
+    def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
+        """Do nothing: nobody tells when the machine's clock is set. The re-check finds it."""
+        return lambda: None
+
+
+_bound: WeakKeyDictionary[object, Clock] = WeakKeyDictionary()
+
+
+def bind_clock(timekeeper: object, clock: Clock) -> None:
+    """Make every scheduler that is entered on an event loop from now on read ``clock``.
+
+    Args:
+        timekeeper: The asyncio event loop, or trio's clock (see `Backend.timekeeper`).
+        clock: The clock to read.
+    """
+    _bound[timekeeper] = clock
+
+
+def bound_clock(timekeeper: object) -> Clock | None:
+    """Return the clock that was bound to an asyncio event loop or to trio's clock, if any."""
+    return _bound.get(timekeeper)
+
+
+def clock_of(backend: Backend) -> Clock:
+    """Return the clock of the running event loop: the one bound to it, or the system's."""
+    bound = bound_clock(backend.timekeeper)
+    return SystemClock(backend.monotonic) if bound is None else bound
+
+
+def wake_time(clock: Clock, now: float, now_ns: int, due: float | None, due_ns: int | None) -> float:
+    """Return the monotonic time at which to read the clocks again.
+
+    That is the earlier of the next monotonic and the next wall due time, but no later than the re-check interval from
+    now while something waits for the wall clock: it may be stepped, and the machine may sleep, and nobody tells.
+
+    Args:
+        clock: The clock that was read.
+        now: Its monotonic time.
+        now_ns: Its wall time.
+        due: The next monotonic due time, if any.
+        due_ns: The next wall due time, if any.
+    """
+    wake = math.inf if due is None else due
+    if due_ns is not None:
+        wake = min(wake, now + min((due_ns - now_ns) / 1e9, clock.recheck_interval))
+    return wake
+
+
+def due_after(clock: Clock, delay: float | timedelta) -> float:
+    """Return the monotonic due time of a delay; zero or less means now.
+
+    Raises:
+        TypeError, ValueError: as `seconds_from_delay`.
+    """
+    seconds = seconds_from_delay(delay)
+    return clock.monotonic() + (seconds if seconds > 0 else 0.0)
+
+
+def due_at(clock: Clock, time: datetime) -> float:
+    """Return the due time of a time of the wall clock: a wall due time, or if it is in the past, the monotonic now.
+
+    Raises:
+        TypeError: as `ns_from_datetime`.
+    """
+    due_ns = ns_from_datetime(time)
+    return due_ns if due_ns > clock.time_ns() else clock.monotonic()
+
+
+def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
+    """Return a delay in seconds.
+
+    Args:
+        delay: In seconds, or a `timedelta`.
+        name: What the errors call it.
+
+    Raises:
+        TypeError: if it is neither a number nor a `timedelta`.
+        ValueError: if it is NaN or infinite.
+    """
+    if isinstance(delay, (int, float)) and -LONGEST_DELAY < delay < LONGEST_DELAY:
+        return delay  # the usual case first: this is on the path of every scheduling call
+    if isinstance(delay, timedelta):
+        return delay.total_seconds()
+    # Any real number will do (NumPy's, Decimal, Fraction), but not a string, which float() would take as well.
+    if not hasattr(delay, "__float__") and not hasattr(delay, "__index__"):
+        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {type(delay).__name__}: {delay!r}")
+    try:
+        seconds = float(delay)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        raise ValueError(f"{name} must be a finite number of seconds, not {delay!r}")
+    return seconds
+
+
+def ns_from_datetime(moment: datetime) -> int:
+    """Return a time as nanoseconds of UTC since 1970; a naive one is taken as UTC.
+
+    Raises:
+        TypeError: if it is no `datetime`.
+    """
+    if not isinstance(moment, datetime):
+        raise TypeError(f"time must be a datetime, not {type(moment).__name__}: {moment!r}")
+    if moment.utcoffset() is None:
+        moment = moment.replace(tzinfo=UTC)
+    # Between two different zones datetime subtracts UTC instants; within one zone it would ignore DST. EPOCH is in UTC,
+    # where there is none.
+    since = moment - EPOCH
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
+
+
+def datetime_from_ns(ns: int) -> datetime:
+    """Return nanoseconds of UTC since 1970 as an aware `datetime`, the last one that there is for what lies beyond."""
+    return EPOCH + timedelta(microseconds=min(ns, LATEST_NS) // 1_000)

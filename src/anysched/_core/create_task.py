@@ -1,0 +1,164 @@
+"""`create_task`: the event loop's own way to start a task, with a log of its exception."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import cancel_shielded_checkpoint
+
+from .backends import current_backend
+from .coroutines import Deferred, check_work, close_unstarted, is_coroutine
+from .task import is_fatal, split_failure
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["create_task"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("anysched")
+
+# An event loop refers to its tasks only weakly.
+_background: set[asyncio.Task[Any]] = set()
+
+
+@overload
+def create_task(
+    coro: Coroutine[Any, Any, T],
+    *,
+    suppressed_exceptions: tuple[type[BaseException], ...] = (),
+    event_loop: asyncio.AbstractEventLoop | None = None,
+    task_group: None = None,
+    **kwargs: Any,
+) -> asyncio.Task[T]: ...
+
+
+@overload
+def create_task(
+    coro: Coroutine[Any, Any, T],
+    *,
+    suppressed_exceptions: tuple[type[BaseException], ...] = (),
+    event_loop: None = None,
+    task_group: TaskGroup,
+    **kwargs: Any,
+) -> anyio.TaskHandle[T]: ...
+
+
+def create_task(
+    coro: Coroutine[Any, Any, T],
+    *,
+    suppressed_exceptions: tuple[type[BaseException], ...] = (),
+    event_loop: asyncio.AbstractEventLoop | None = None,
+    task_group: TaskGroup | None = None,
+    **kwargs: Any,
+) -> asyncio.Task[T] | anyio.TaskHandle[T]:
+    """Start a task that logs its exception.
+
+    Without a task group this is `asyncio.create_task`: the task's result and exception are its own, and a strong
+    reference is held while it runs, as in the seed. In a task group, on asyncio or trio, a failure does not cancel the
+    group.
+
+    Args:
+        coro: A coroutine that has not started. It is closed if it cannot be started.
+        suppressed_exceptions: Exceptions that are not logged.
+        event_loop: The asyncio event loop in which to start the task, instead of the running one.
+        task_group: The anyio task group in which to start the task.
+        kwargs: Passed on to `asyncio.create_task` or `anyio.abc.TaskGroup.create_task`: ``name``, ``context``.
+
+    Returns:
+        An `asyncio.Task`, or in a task group an `anyio.TaskHandle`.
+
+    Raises:
+        RuntimeError: if there is neither a task group nor an asyncio event loop, as on trio, which has no tasks outside
+            of a nursery.
+        TypeError: if ``coro`` is no coroutine, or an argument is wrong.
+        ValueError: if the coroutine was already started; it is left alone.
+    """
+    try:
+        if not is_coroutine(coro):
+            raise TypeError(f"expected a coroutine, not {type(coro).__name__}: {coro!r}")
+        check_work(coro, ())
+        isinstance(None, suppressed_exceptions)  # raises the TypeError now that would come with the task's exception
+        if task_group is None:
+            return _create_asyncio_task(coro, suppressed_exceptions, event_loop, kwargs)
+        if event_loop is not None:
+            raise TypeError("pass an event_loop or a task_group, not both")
+        if not isinstance(task_group, TaskGroup):
+            raise TypeError(f"task_group must be an anyio task group, not {type(task_group).__name__}")
+        return _create_group_task(coro, suppressed_exceptions, task_group, kwargs)
+    except BaseException:
+        close_unstarted(coro)
+        raise
+
+
+def _create_asyncio_task(
+    coro: Coroutine[Any, Any, T],
+    suppressed: tuple[type[BaseException], ...],
+    loop: asyncio.AbstractEventLoop | None,
+    kwargs: dict[str, Any],
+) -> asyncio.Task[T]:
+    import asyncio
+
+    if loop is None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "there is no running asyncio event loop to start a task in; on trio, and wherever the task "
+                "is to belong to a task group, pass task_group=..."
+            ) from None
+    task: asyncio.Task[T] = loop.create_task(coro, **kwargs)
+    _background.add(task)
+    task.add_done_callback(partial(_report, suppressed))
+    return task
+
+
+def _report(suppressed: tuple[type[BaseException], ...], task: asyncio.Task[Any]) -> None:
+    _background.discard(task)
+    failure = None if task.cancelled() else task.exception()
+    if failure is not None:
+        _log_failure(failure, suppressed, task.get_name())
+
+
+def _create_group_task(
+    coro: Coroutine[Any, Any, T],
+    suppressed: tuple[type[BaseException], ...],
+    task_group: TaskGroup,
+    kwargs: dict[str, Any],
+) -> anyio.TaskHandle[T]:
+    async def run() -> T | None:
+        backend = current_backend()
+        value: T | None = None
+        try:
+            value = await coro
+        except BaseException as exception:
+            if is_fatal(exception):
+                raise
+            failure, _ = split_failure(exception, backend.cancelled)
+            if failure is not None:
+                _log_failure(failure, suppressed, handle.name)
+            # The exception must not leave from here, or the group would be cancelled; but the handle must tell of it,
+            # and anyio offers no other way. (Not only a failure: on asyncio, a cancellation that nobody asked for would
+            # cancel the group, too.)
+            handle._exception = exception
+        if backend.cancellation_left(backend.current_task()):
+            with suppress(backend.cancelled):
+                await cancel_shielded_checkpoint()
+            handle._exception = handle._exception or backend.cancelled()
+        return value
+
+    name = kwargs.pop("name", None) or getattr(coro, "__qualname__", repr(coro))
+    handle: anyio.TaskHandle[T] = task_group.create_task(Deferred(run, coro), name=name, **kwargs)
+    return handle
+
+
+def _log_failure(failure: BaseException, suppressed: tuple[type[BaseException], ...], name: str) -> None:
+    if not isinstance(failure, suppressed):
+        _log.error("Error in task %s!", name, exc_info=failure)

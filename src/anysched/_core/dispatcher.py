@@ -1,0 +1,272 @@
+"""The dispatcher: the long-lived task group, and the loop that starts in it what is due."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from .backends import Backend, current_backend
+from .backends.starter import Starter, starter_for
+from .clock import LONGEST_DELAY, TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
+from .coroutines import Deferred
+from .run import TaskRun
+from .task import ScheduledTask, Status, sole_exception
+from .timer_queue import TimerQueue
+
+__all__ = ["Dispatcher"]
+
+NEVER = int(LONGEST_DELAY * 1e12)
+
+STEPS_PER_TURN = 500
+"""How much the queues may be tidied, in entries, before the event loop is let through."""
+
+
+class Dispatcher:
+    """Starts tasks when they are due, in due order, in a task group of its own.
+
+    It serves a scheduler and its children. Whether a task that is due may start is for its owner to say.
+
+    Args:
+        stopped: Called when no more tasks will be started, however that comes about.
+    """
+
+    def __init__(self, stopped: Callable[[], object]) -> None:
+        self._stopped = stopped
+        self.thread = threading.get_ident()
+        self._backend: Backend = current_backend()
+        self._host = self._backend.current_task()
+        self.clock: Clock = clock_of(self._backend)
+        self._closed_at: tuple[float, int] | None = None
+        self._cancelled = self._stopped_from_outside = False
+
+        # One number for each scheduling call, one turn for each task that falls due.
+        self._next_number = count(1).__next__
+        self._next_turn = count(1).__next__
+        self._timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
+        self._wall_timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
+        # Tasks that were due before, had to wait, and may start now.
+        self._resumed: TimerQueue[ScheduledTask[Any]] = TimerQueue()
+
+        self._group = anyio.create_task_group()
+        self._starter: Starter
+        # Until when the loop sleeps, and what wakes it before; awake, it is not to be woken.
+        self._wake_at = -math.inf
+        self._alarm = anyio.Event()
+
+    # Lifecycle
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        self._starter = starter_for(self._group, self._backend)
+        self._group.create_task(Deferred(self._loop), name="anysched dispatcher")
+        return self
+
+    def cancel(self) -> None:
+        """Cancel all tasks, and start no more."""
+        if not self._cancelled:
+            self._cancelled = True
+            self._stopped_from_outside = self._group.cancel_scope.cancel_called
+            self._group.cancel_scope.cancel()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Cancel all tasks and wait for their end.
+
+        What leaves from here are only the `KeyboardInterrupt` or `SystemExit` of a task, as itself if it is the only
+        one. The exception of the ``async with`` body is none of the group's business: it would come out wrapped.
+        """
+        self.cancel()
+        failures = self._starter.failures
+        try:
+            await self._group.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            failures = [*group.exceptions, *failures]
+        except BaseException:
+            if not failures:  # else they outdo a cancellation
+                raise
+        finally:
+            self._closed_at = self.clock.monotonic(), self.clock.time_ns()
+        if failures:
+            raise sole_exception(BaseExceptionGroup("several tasks end the process", failures))
+        self._check_stopped(exc_type)
+
+    def _check_stopped(self, exc_type: type[BaseException] | None) -> None:
+        """Tell if anyio's task group cancelled itself, and with it the body; it does so without a word."""
+        if self._stopped_from_outside and (exc_type is None or issubclass(exc_type, self._backend.cancelled)):
+            raise RuntimeError(
+                "the scheduler was stopped: one of its tasks was cancelled through the event loop before its first step"
+            )
+
+    def check_thread(self) -> None:
+        """Refuse a call from another thread.
+
+        Raises:
+            RuntimeError: if this is not the thread of the event loop.
+        """
+        if threading.get_ident() != self.thread:
+            raise RuntimeError(
+                "a scheduler belongs to the thread of its event loop; from a worker thread, "
+                "call it through anyio.from_thread.run_sync(...)"
+            )
+
+    # Tasks come and go
+
+    def add(self, task: ScheduledTask[Any], when: float) -> None:
+        """Take a task that waits nowhere yet.
+
+        Args:
+            task: The task.
+            when: Its due time: a float on the monotonic clock, or an int on the wall clock.
+        """
+        task._when = when
+        if isinstance(when, float):
+            self._timers.push(task, _key(when), self._next_number())
+        else:
+            self._wall_timers.push(task, when, self._next_number())
+        if self._wake_at != -math.inf:
+            self._wake_for(when)
+
+    def move(self, task: ScheduledTask[Any], when: float) -> None:
+        """Change the due time of a task that was added, has not started and, if it is due, waits nowhere else."""
+        if task._segment is None or type(task._when) is not type(when):
+            task.leave_queue()
+            self.add(task, when)
+            return
+        task._when = when
+        if isinstance(when, float):
+            self._timers.move(task, _key(when), self._next_number())
+        else:
+            self._wall_timers.move(task, when, self._next_number())
+        if self._wake_at != -math.inf:
+            self._wake_for(when)
+
+    def resume(self, task: ScheduledTask[Any]) -> None:
+        """Take back a task that was due, had to wait, and may start now; its turn has not changed."""
+        self._resumed.push(task, task._turn, task._turn)
+        self._wake()
+
+    def now(self) -> tuple[float, int]:
+        """Read both clocks, which stand still when the dispatcher has been closed."""
+        return self._closed_at or (self.clock.monotonic(), self.clock.time_ns())
+
+    # The loop
+
+    async def _loop(self) -> None:
+        unsubscribe = self.clock.subscribe(self._wake)
+        async with self._starter:
+            try:
+                while True:
+                    try:
+                        if self._start_due():
+                            await checkpoint()
+                        else:
+                            await self._sleep()
+                    except self._backend.cancelled:
+                        # A cancellation that nobody asked for, by `asyncio.Task.cancel`, is none of the tasks' concern;
+                        # unless whoever entered the scheduler is gone: then the event loop is shutting down.
+                        if anyio.current_effective_deadline() == -math.inf or self._backend.is_over(self._host):
+                            raise
+            finally:
+                unsubscribe()
+                self._stopped()
+
+    async def _sleep(self) -> None:
+        self._wake_at = self._next_wake()
+        self._alarm = anyio.Event()
+        with anyio.CancelScope(deadline=self._wake_at):
+            await self._alarm.wait()
+        self._wake_at = -math.inf
+
+    def _next_wake(self) -> float:
+        # Not in `_sleep`, which would hold on to the tasks as long as it sleeps.
+        first, first_wall = self._timers.first(), self._wall_timers.first()
+        due = None if first is None else _when(first)
+        due_ns = None if first_wall is None else int(_when(first_wall))
+        return wake_time(self.clock, *self.now(), due, due_ns)
+
+    def _wake(self) -> None:
+        self._wake_at = -math.inf
+        self._alarm.set()
+
+    def _wake_for(self, when: float) -> None:
+        """Wake the loop if it sleeps past a due time, or for too long now that something waits for the wall clock."""
+        if not isinstance(when, float):
+            when = wake_time(self.clock, self.clock.monotonic(), self.clock.time_ns(), None, when)
+        if when < self._wake_at:
+            self._wake()
+
+    def _start_due(self) -> bool:
+        """Start what is due, but no more than the event loop can bear at once; return whether there may be more."""
+        now, now_ns = self.clock.monotonic(), self.clock.time_ns()
+        steps, starts = STEPS_PER_TURN, self._backend.starts_per_turn
+        while starts:
+            steps = self._resumed.surface(steps)
+            steps = self._timers.surface(steps)
+            steps = self._wall_timers.surface(steps)
+            if not steps:
+                break
+            task = self._take_due(now, now_ns)
+            if task is None:
+                return False
+            if not task._ready():
+                return True  # it has looked for its next time, which may be slow
+            if task._owner.admit(task):
+                self._start(task)
+                starts -= 1
+            steps -= 1
+        return True
+
+    def _take_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
+        """Take out the task whose turn it is; `None` if nothing is due."""
+        if self._resumed.first() is not None:
+            return self._resumed.pop()  # it fell due before all that is still in the other queues
+        first, first_wall = self._timers.first(), self._wall_timers.first()
+        late = -math.inf if first is None else now - _when(first)
+        late_ns = -math.inf if first_wall is None else now_ns - _when(first_wall)
+        due, due_wall = late > -TOLERANCE, late_ns > -TOLERANCE_NS
+        if first is not None and first_wall is not None and due and due_wall:
+            # The clocks compare by how late each task is; what rounding cannot tell apart goes by the order of the
+            # calls.
+            difference = late - late_ns / 1e9
+            due = first._number < first_wall._number if abs(difference) < TOLERANCE else difference > 0
+        if due:
+            task = self._timers.pop()
+        elif due_wall:
+            task = self._wall_timers.pop()
+        else:
+            return None
+        task._turn = self._next_turn()
+        return task
+
+    def _start(self, task: ScheduledTask[Any]) -> None:
+        """Hand a task to the event loop."""
+        starter = self._starter
+        run = task._run = TaskRun(task, self._backend, starter.scope(), starter.is_cancelled)
+        try:
+            context = task._context
+            assert context is not None
+            starter.start(run, task.name, context)
+        except Exception as failure:  # an ID that cannot be printed, an event loop that refuses
+            task._owner.begun(task)
+            task._drop(Status.FAILED, failure)
+            task._owner.ended(task, failure)
+
+
+def _key(when: float) -> int:
+    """Return a monotonic due time in picoseconds, by which the queue orders it; a float need not be finite."""
+    return int(when * 1e12) if when < LONGEST_DELAY else NEVER
+
+
+def _when(task: ScheduledTask[Any]) -> float:
+    """Return the due time of a task in a queue."""
+    when = task._when
+    assert when is not None
+    return when

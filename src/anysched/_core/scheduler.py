@@ -1,0 +1,882 @@
+"""The scheduler: the table of IDs, what happens when two tasks want one, the log, and the life of it all."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import traceback
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from threading import get_ident
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, overload
+from weakref import WeakSet
+
+import anyio
+from anyio.abc import TaskStatus
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
+
+from .clock import Clock, SystemClock, datetime_from_ns, due_after, due_at, seconds_from_delay
+from .coroutines import Work, check_work, close_unstarted, is_coroutine
+from .dispatcher import Dispatcher
+from .exceptions import DuplicateTaskError
+from .recurring import RecurringTask
+from .registry import Lane
+from .task import ScheduledTask, Status, current_scheduled_task
+from .triggers import DueTimes, Grid, MissedPolicy, Times
+
+__all__ = ["ConflictPolicy", "Scheduler", "SchedulerState", "SchedulerStatistics"]
+
+M = TypeVar("M")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+ConflictPolicy = Literal["keep", "replace", "follow", "error"]
+"""What to do when the ID is held; see `Scheduler.schedule`."""
+
+SchedulerState = Literal["new", "running", "closing", "closed"]
+"""Where a scheduler is in its life; see `Scheduler.state`."""
+
+DROPS_PER_TURN = 500
+"""How many tasks are dropped on closing before the event loop is let through."""
+
+_POLICIES = frozenset({"keep", "replace", "follow", "error"})
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerStatistics:
+    """Statistics of a scheduler; its children have their own.
+
+    Of a recurring task, each run counts as one; but pending or cancelled before a start, it is one task.
+
+    Attributes:
+        pending: How many tasks hold an ID and have not started.
+        running: How many tasks run, with those that no longer hold their ID.
+        next_due: When the next pending task is due (aware UTC), or `None`.
+        started: How many tasks have started since entry.
+        finished: How many have returned since entry.
+        failed: How many have failed since entry.
+        cancelled: How many have been cancelled since entry, before or after their start.
+    """
+
+    pending: int
+    running: int
+    next_due: datetime | None
+    started: int
+    finished: int
+    failed: int
+    cancelled: int
+
+
+@final
+class Scheduler:
+    """Schedules coroutines under IDs, now or in the future, on asyncio and on trio.
+
+    Use it as an async context manager; on leaving, however that comes about, all its tasks are cancelled and awaited::
+
+        async with Scheduler("reminders") as scheduler:
+            scheduler.schedule_later(30 * 60, reminder.id, send(reminder))
+
+    `run` and `child` serve where set-up and tear-down happen in different tasks. A scheduler is entered once.
+
+    A coroutine that is handed over is owned: it is awaited or closed, whatever happens, also if the call raises. The
+    one exception is a coroutine that was already started, which is refused and left alone.
+
+    Any exception in a task is logged when the task ends, at ERROR, with traceback; the other tasks go on. The records
+    have the attributes ``scheduler`` and ``task_id``.
+
+    All methods belong to the thread of the event loop; from a worker thread call them with
+    `anyio.from_thread.run_sync`.
+
+    Args:
+        name: Names the logger, ``anysched.<name>``, and prefixes the names of the tasks, ``<name>_<id>``.
+        max_running: How many tasks may run at once. Tasks that are due while all slots are taken stay pending, and are
+            started in due order.
+
+    Raises:
+        TypeError: if the name is no string, or the limit no integer.
+        ValueError: if the limit is less than one.
+    """
+
+    def __init__(self, name: str, *, max_running: int | None = None) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
+        if max_running is not None and (isinstance(max_running, bool) or not isinstance(max_running, int)):
+            raise TypeError(f"max_running must be an integer or None, not {type(max_running).__name__}")
+        if max_running is not None and max_running < 1:
+            raise ValueError(f"max_running must be at least 1, not {max_running}")
+        self._name = name
+        self._log = logging.getLogger(f"anysched.{name}")
+        self._tasks: dict[Hashable, ScheduledTask[Any]] = {}
+        self._view = MappingProxyType(self._tasks)
+        self._lane = Lane(name, max_running, self._cancel_by_handle, self._free, self._report)
+        # Set as long as tasks may be scheduled; children have their parent's.
+        self._dispatcher: Dispatcher | None = None
+        self._state: SchedulerState = "new"
+        self._parent: Scheduler | None = None
+        self._children: WeakSet[Scheduler] = WeakSet()
+        self._entered = False
+        self._closed = anyio.Event()
+        self._idle: anyio.Event | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the scheduler; a child's begins with its parent's."""
+        return self._name
+
+    @property
+    def state(self) -> SchedulerState:
+        """Where the scheduler is in its life: ``"new"``, ``"running"``, ``"closing"`` or ``"closed"``."""
+        return self._state
+
+    def now(self) -> datetime:
+        """Return the scheduler's wall clock (aware UTC): the machine's, or in tests with virtual time the virtual one.
+
+        It stands still once the scheduler is closed. Before the scheduler is entered, it is the machine's.
+        """
+        dispatcher = self._lane.dispatcher
+        return datetime_from_ns(time.time_ns() if dispatcher is None else dispatcher.now()[1])
+
+    @property
+    def tasks(self) -> Mapping[Hashable, ScheduledTask[Any]]:
+        """A live, read-only view of the tasks that hold an ID, by ID."""
+        return self._view
+
+    def __contains__(self, task_id: Hashable) -> bool:
+        """Return whether the ID is held: by a pending or a running task."""
+        return task_id in self._tasks
+
+    def __repr__(self) -> str:
+        return f"<Scheduler {self._name!r} {self._state}, {len(self._tasks)} tasks>"
+
+    def statistics(self) -> SchedulerStatistics:
+        """Return statistics, in the manner of anyio's primitives."""
+        lane = self._lane
+        # One pass over the raw due times of both clocks: there may be a million.
+        whens = [when for task in self._tasks.values() if (when := task._when) is not None]
+        nexts = [min((when for when in whens if isinstance(when, clock)), default=None) for clock in (float, int)]
+        return SchedulerStatistics(
+            pending=len(whens),
+            running=lane.running,
+            next_due=min((lane.due(when) for when in nexts if when is not None), default=None),
+            started=lane.started,
+            finished=lane.finished,
+            failed=lane.failed,
+            cancelled=lane.cancelled,
+        )
+
+    # Scheduling
+
+    @overload
+    def schedule(
+        self,
+        task_id: Hashable,
+        coroutine: Coroutine[Any, Any, T],
+        *,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    @overload
+    def schedule(
+        self,
+        task_id: Hashable,
+        coroutine: Callable[[*Ts], Coroutine[Any, Any, T]],
+        *args: *Ts,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    def schedule(  # type: ignore[misc]  # mypy does not see that `*args: Any` takes `*args: *Ts`
+        self,
+        task_id: Hashable,
+        coroutine: Work,
+        *args: Any,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[Any]:
+        """Start a coroutine soon, but not before this call has returned.
+
+        Args:
+            task_id: The ID, any hashable object that does not change. It is held until the task ends or is cancelled.
+            coroutine: A coroutine that has not started, or a function that returns one. The function is called when the
+                task starts: until then there is less in memory, and nothing to close.
+            args: The positional arguments for the function.
+            on_conflict: What to do if the ID is held. ``"keep"``: the holder stays, the new coroutine is closed, and
+                the holder's handle is returned, so that two callers can await one result. ``"replace"``: a pending
+                holder is dropped, a running one is cancelled. ``"follow"``: a pending holder is dropped, a running one
+                is left to finish. ``"error"``: `DuplicateTaskError`. One ID never runs twice at once: whoever takes
+                over an ID starts when the former task has ended. From inside the holder, ``"replace"`` means
+                ``"follow"``.
+            context: The context of which a copy is made for the task, instead of the caller's.
+
+        Returns:
+            The handle of the task that holds the ID.
+
+        Raises:
+            DuplicateTaskError: if the ID is held and ``on_conflict`` is ``"error"``.
+            RuntimeError: if the scheduler is not running, or this is not the thread of its event loop.
+            TypeError: if the ID is not hashable, or ``coroutine`` is neither a coroutine nor a function.
+            ValueError: if the coroutine was already started, or is already scheduled under this ID, or ``on_conflict``
+                is unknown.
+        """
+        return self._schedule(due_after, 0, task_id, coroutine, args, on_conflict, context)
+
+    @overload
+    def schedule_later(
+        self,
+        delay: float | timedelta,
+        task_id: Hashable,
+        coroutine: Coroutine[Any, Any, T],
+        *,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    @overload
+    def schedule_later(
+        self,
+        delay: float | timedelta,
+        task_id: Hashable,
+        coroutine: Callable[[*Ts], Coroutine[Any, Any, T]],
+        *args: *Ts,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    def schedule_later(  # type: ignore[misc]  # as above
+        self,
+        delay: float | timedelta,
+        task_id: Hashable,
+        coroutine: Work,
+        *args: Any,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[Any]:
+        """Start a coroutine after a delay of elapsed (monotonic) time; see `schedule` for all that is not said here.
+
+        Args:
+            delay: In seconds, or a `timedelta`; zero or less means now.
+            task_id: The ID.
+            coroutine: A coroutine, or a function.
+            args: The arguments for the function.
+            on_conflict: What to do if the ID is held.
+            context: The context to copy.
+
+        Raises:
+            TypeError: as `schedule`, and if the delay is neither a number nor a `timedelta`.
+            ValueError: as `schedule`, and if the delay is NaN or infinite.
+        """
+        return self._schedule(due_after, delay, task_id, coroutine, args, on_conflict, context)
+
+    @overload
+    def schedule_at(
+        self,
+        time: datetime,
+        task_id: Hashable,
+        coroutine: Coroutine[Any, Any, T],
+        *,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    @overload
+    def schedule_at(
+        self,
+        time: datetime,
+        task_id: Hashable,
+        coroutine: Callable[[*Ts], Coroutine[Any, Any, T]],
+        *args: *Ts,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[T]: ...
+
+    def schedule_at(  # type: ignore[misc]  # as above
+        self,
+        time: datetime,
+        task_id: Hashable,
+        coroutine: Work,
+        *args: Any,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[Any]:
+        """Start a coroutine at a time of the wall clock; see `schedule` for all that is not said here.
+
+        The time is compared as an instant in UTC, so that a DST change until then is counted. The task never starts
+        before the wall clock shows it; when the clock is set forward, or the machine has slept, at most half a minute
+        after.
+
+        Args:
+            time: When to start. A naive time is taken as UTC; one in the past means now.
+            task_id: The ID.
+            coroutine: A coroutine, or a function.
+            args: The arguments for the function.
+            on_conflict: What to do if the ID is held.
+            context: The context to copy.
+
+        Raises:
+            TypeError: as `schedule`, and if the time is no `datetime`.
+        """
+        return self._schedule(due_at, time, task_id, coroutine, args, on_conflict, context)
+
+    def schedule_every(
+        self,
+        period: float | timedelta,
+        task_id: Hashable,
+        func: Callable[[*Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        first: float | timedelta | datetime | None = None,
+        missed: MissedPolicy = "latest",
+        jitter: float | timedelta = 0.0,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[None]:
+        """Run a function again and again, each period of elapsed (monotonic) time, until it is cancelled.
+
+        The run number n (0, 1, ...) is due at ``first + n * period``, however long the runs take: nothing drifts. One ID
+        and one handle stand for all of them: the task is pending between the runs, and running during one, and the
+        runs never overlap. A run that fails is logged, and the next one takes place. What the runs return is dropped.
+
+        `cancel` ends it at once. From inside a run, it frees the ID, and the task ends with this run and its
+        outcome; the same goes for whoever takes over the ID, by ``on_conflict``. `reschedule_later` and
+        `reschedule_at` move the next run, and only that. All the rest is as in `schedule`.
+
+        Args:
+            period: In seconds, or a `timedelta`; a microsecond at the least.
+            task_id: The ID, which is held until the task is cancelled.
+            func: A function that returns a coroutine, called for each run. (A coroutine could run once.)
+            args: The positional arguments for the function.
+            first: When the first run is due: after one period, if not given; after a delay, as in `schedule_later`; or
+                at a time, as in `schedule_at`. From that time on the others are due by elapsed time, whatever the wall
+                clock does then. A clock that is set before is followed: the first run is not early by it, and the
+                periods count from that time as the clock shows it when the first run starts.
+            missed: What becomes of the runs that were due when they could not start, because the run before took
+                too long, the event loop was blocked, or all slots were taken. ``"latest"``: a run stands for all
+                that were due when it starts; if others fall due during it, the latest of them is caught up at once.
+                ``"all"``: each takes place, one after the other. A ``first`` in the past counts as missed.
+            jitter: Each run is put off by a random time up to this, in seconds or as a `timedelta`; less than the
+                period. This does not add up, either. The numbers are from the module `random`.
+            on_conflict: What to do if the ID is held.
+            context: The context to copy for each run, instead of the caller's. What one run sets, the next does not see.
+
+        Returns:
+            The handle of the task that holds the ID. Its `ScheduledTask.due` is the next time, its `ScheduledTask.run_count`
+            counts the runs, and to await it is to await the end of them all.
+
+        Raises:
+            TypeError: as `schedule`, and if ``func`` is a coroutine (which is closed), or a duration or time is none.
+            ValueError: as `schedule`, and if the period is not positive and finite, the jitter is negative or
+                not less than the period, or ``missed`` is unknown.
+        """
+        due_times = Grid(period, first, missed, jitter)
+        return self._recur(due_times, "schedule_every(period", task_id, func, args, on_conflict, context)
+
+    def schedule_at_times(
+        self,
+        times: Iterable[datetime],
+        task_id: Hashable,
+        func: Callable[[*Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        missed: MissedPolicy = "latest",
+        jitter: float | timedelta = 0.0,
+        on_conflict: ConflictPolicy = "keep",
+        context: Context | None = None,
+    ) -> ScheduledTask[None]:
+        """Run a function at each of many times of the wall clock; see `schedule_every` for all that is not said here.
+
+        The times are those of a list, a generator, ``cronsim.CronSim(...)``, a rule of dateutil's or any other
+        iterable, finite or not. Each is due as in `schedule_at`. When there are no more, the task ends as finished,
+        and its ID is free; if there is none at all, this is so when the call returns, and what held the ID before has
+        been dealt with by ``on_conflict``.
+
+        The first time is asked for in this call, and each other one when the run before has ended (one more, when some
+        were missed), on the event loop, which it should not hold up. If that raises, the failure is logged, and the task
+        ends as failed. A generator is closed when the task ends, and if the call is refused or the holder kept.
+
+        A time that is not later than those before is left out, so that no time is run twice, whatever the iterator or
+        the wall clock does; after 100 of these in a row the task ends as failed.
+
+        Args:
+            times: When to run. A naive time is taken as UTC. Times in the past count as missed: begin with the present
+                (``CronSim(expression, now)``, ``rule.xafter(now)``), if you do not want to catch up.
+            task_id: The ID, which is held until the task ends or is cancelled.
+            func: A function that returns a coroutine, called for each run.
+            args: The positional arguments for the function.
+            missed: As in `schedule_every`. A time is also missed while the machine sleeps, and when the clock is set
+                forward.
+            jitter: As in `schedule_every`, but it may be of any length.
+            on_conflict: What to do if the ID is held.
+            context: The context to copy for each run; ``times`` is asked in a copy of it, too.
+
+        Raises:
+            TypeError: as `schedule_every`, and if ``times`` is not iterable, or the first time no `datetime`.
+            ValueError: as `schedule_every`.
+            Exception: what ``times`` raises when it is asked for the first time.
+        """
+        due_times = Times(times, missed, jitter)
+        return self._recur(due_times, "schedule_at_times(times", task_id, func, args, on_conflict, context)
+
+    def reschedule_later(self, delay: float | timedelta, task_id: Hashable) -> bool:
+        """Make a pending task due after a delay from now. It keeps its coroutine and its handle.
+
+        Args:
+            delay: In seconds of elapsed time, or a `timedelta`; zero or less means now.
+            task_id: The ID.
+
+        Returns:
+            Whether there was a pending task with this ID.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+            TypeError: if the delay is neither a number nor a `timedelta`.
+            ValueError: if the delay is NaN or infinite.
+        """
+        return self._reschedule(due_after, delay, task_id)
+
+    def reschedule_at(self, time: datetime, task_id: Hashable) -> bool:
+        """Make a pending task due at a time of the wall clock. It keeps its coroutine and its handle.
+
+        Args:
+            time: As in `schedule_at`.
+            task_id: The ID.
+
+        Returns:
+            Whether there was a pending task with this ID.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+            TypeError: if the time is no `datetime`.
+        """
+        return self._reschedule(due_at, time, task_id)
+
+    def _schedule(
+        self,
+        due: Callable[[Clock, M], float],
+        moment: M,
+        task_id: Hashable,
+        work: Work,
+        args: tuple[Any, ...],
+        on_conflict: ConflictPolicy,
+        context: Context | None,
+        make: Callable[[Lane, Hashable, Work, tuple[Any, ...], Context], ScheduledTask[Any]] = ScheduledTask,
+    ) -> ScheduledTask[Any]:
+        # All that can be refused is refused before anything changes.
+        holder: ScheduledTask[Any] | None = None
+        try:
+            check_work(work, args)
+            dispatcher = self._dispatcher
+            if dispatcher is None or dispatcher.thread != get_ident():
+                dispatcher = self._running_dispatcher()
+            when = due(dispatcher.clock, moment)
+            if on_conflict not in _POLICIES:
+                raise ValueError(f"on_conflict must be one of {sorted(_POLICIES)}, not {on_conflict!r}")
+            if context is None:
+                context = copy_context()
+            elif isinstance(context, Context):
+                context = context.copy()
+            else:
+                raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__}")
+            holder = self._tasks.get(task_id)
+            if holder is not None and holder._work is work and is_coroutine(work):
+                raise ValueError(f"this coroutine is already scheduled as {task_id!r}: {work!r}")
+            if holder is not None and on_conflict == "error":
+                raise DuplicateTaskError(self._name, task_id)
+        except BaseException:
+            if holder is None or holder._work is not work:
+                close_unstarted(work)
+            raise
+        if holder is not None and on_conflict == "keep":
+            close_unstarted(work)
+            self._log_kept(holder)
+            return holder
+        task = make(self._lane, task_id, work, args, context)
+        if holder is not None:
+            del self._tasks[task_id]  # the new one goes to the end of the table
+        self._tasks[task_id] = task
+        dispatcher.add(task, when)
+        if holder is not None:
+            # Now that the ID is taken: closing a coroutine may run finalizers, and these may want the ID, too.
+            self._let_go(holder, interrupt=on_conflict == "replace")
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._debug("Scheduled task %r.", task_id)
+        return task
+
+    def _recur(
+        self,
+        due_times: DueTimes,
+        call: str,
+        task_id: Hashable,
+        func: Work,
+        args: tuple[Any, ...],
+        on_conflict: ConflictPolicy,
+        context: Context | None,
+    ) -> ScheduledTask[None]:
+        try:
+            if is_coroutine(func):
+                check_work(func, ())
+                close_unstarted(func)
+                raise TypeError(
+                    f"a coroutine runs only once: pass the function and its arguments, "
+                    f"{call}, {task_id!r}, func, *args), not {func!r}"
+                )
+            make = partial(RecurringTask, due_times)
+            task = self._schedule(_first_due, due_times, task_id, func, args, on_conflict, context, make)
+        except BaseException:
+            due_times.close()
+            raise
+        if isinstance(task, RecurringTask) and task._due_times is due_times:
+            if due_times.empty and task._status is Status.PENDING:
+                task._finish()
+        else:
+            due_times.close()  # the holder was kept
+        return task
+
+    def _reschedule(self, due: Callable[[Clock, M], float], moment: M, task_id: Hashable) -> bool:
+        self._check_thread()
+        dispatcher = self._dispatcher
+        when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
+        task = self._tasks.get(task_id)
+        if dispatcher is None or task is None or task._status is not Status.PENDING:
+            return False
+        if task._turn:
+            self._lane.withdraw(task)
+        dispatcher.move(task, when)
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._debug("Rescheduled task %r.", task_id)
+        return True
+
+    def _running_dispatcher(self) -> Dispatcher:
+        dispatcher = self._dispatcher
+        if dispatcher is None:
+            advice = {
+                "new": "enter it first: `async with scheduler:`, or `await task_group.start(scheduler.run)`",
+                "closing": "it takes no more tasks",
+                "closed": "it cannot be entered again: make a new one",
+            }.get(self._state)
+            raise RuntimeError(f"the scheduler {self._name!r} is not running ({self._state}); {advice}")
+        dispatcher.check_thread()
+        return dispatcher
+
+    def _check_thread(self) -> None:
+        dispatcher = self._lane.dispatcher
+        if dispatcher is not None and dispatcher.thread != get_ident():
+            dispatcher.check_thread()
+
+    # Cancelling
+
+    def cancel(self, task_id: Hashable) -> bool:
+        """Cancel the task that holds an ID, and free the ID at once.
+
+        A pending task is dropped: its coroutine is closed, and never runs. A running one gets a cancellation. If it
+        calls this itself (or a child task of it does), it is left to finish. Nobody holds the ID: a WARNING is logged.
+
+        Args:
+            task_id: The ID.
+
+        Returns:
+            Whether there was such a task.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+            TypeError: if the ID is not hashable.
+        """
+        dispatcher = self._lane.dispatcher
+        if dispatcher is not None and dispatcher.thread != get_ident():
+            dispatcher.check_thread()
+        task = self._tasks.pop(task_id, None)
+        if task is None:
+            hash(task_id)  # raises the TypeError that an empty dict does not
+            self._log.warning("Failed to unschedule %r (no task found).", task_id, extra=self._extra(task_id))
+            return False
+        self._let_go(task, interrupt=True)
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._debug("Unscheduled task %r.", task_id)
+        return True
+
+    def cancel_all(self) -> None:
+        """Cancel all tasks that hold an ID, as `cancel` does; the children's are their own.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+        """
+        self._check_thread()
+        for task in list(self._tasks.values()):
+            self._cancel_by_handle(task)
+
+    def _cancel_by_handle(self, task: ScheduledTask[Any]) -> None:
+        if self._tasks.get(task._task_id) is task:
+            self.cancel(task._task_id)
+            return
+        self._check_thread()
+        if current_scheduled_task() is not task:
+            task._interrupt()
+
+    def _vacate(self, holder: ScheduledTask[Any]) -> None:
+        """Free an ID whose task may go on, if it runs."""
+        del self._tasks[holder._task_id]
+        self._let_go(holder, interrupt=False)
+
+    def _let_go(self, holder: ScheduledTask[Any], *, interrupt: bool) -> None:
+        """Let go of a task that has lost its ID.
+
+        Args:
+            holder: The task. A pending one is dropped.
+            interrupt: Whether to cancel a running one, unless it is the caller; if not, it runs on to its end.
+        """
+        if holder._status is Status.PENDING:
+            self._lane.drop(holder)
+            if self._idle is not None:
+                self._check_idle()
+        else:
+            self._lane.formers[holder._task_id] = holder
+            if interrupt and current_scheduled_task() is not holder:
+                holder._interrupt()
+
+    def _free(self, task: ScheduledTask[Any]) -> None:
+        """Free the ID of a task that has ended, if it still holds it."""
+        if self._tasks.get(task._task_id) is task:
+            del self._tasks[task._task_id]
+        self._check_idle()
+
+    # Logging
+
+    def _report(self, task: ScheduledTask[Any], failure: BaseException) -> None:
+        """Log the failure of a task."""
+        try:
+            self._log.error("Error in task %r!", task._task_id, exc_info=failure, extra=self._extra(task._task_id))
+        except Exception:  # in a handler or filter: no reason to end the other tasks
+            if logging.raiseExceptions:
+                traceback.print_exc()
+
+    def _extra(self, task_id: Hashable) -> dict[str, object]:
+        return {"scheduler": self._name, "task_id": task_id}
+
+    def _debug(self, message: str, task_id: Hashable) -> None:
+        # The callers ask first whether it is enabled: that is half the price.
+        self._log.debug(message, task_id, extra=self._extra(task_id))
+
+    def _log_kept(self, holder: ScheduledTask[Any]) -> None:
+        task_id = holder._task_id
+        if current_scheduled_task() is holder:
+            self._log.warning(
+                "Task %r scheduled its own ID, which it still holds: the new coroutine was closed, and will not run. "
+                'Pass on_conflict="follow" to run it after this one.',
+                task_id,
+                extra=self._extra(task_id),
+            )
+        elif self._log.isEnabledFor(logging.DEBUG):
+            self._debug("Did not schedule task %r; its ID is already held.", task_id)
+
+    # Life
+
+    def child(self, name: str, *, max_running: int | None = None) -> Scheduler:
+        """Return a scheduler with IDs, a name and a limit of its own, which runs on this one's task group and due times.
+
+        It can be made anywhere, in a synchronous function too, and is running as long as its parent is. It closes
+        with its parent, or before, by `close`. For one component of a larger program: one hosted root, a child for
+        each.
+
+        Args:
+            name: Appended to the parent's name: ``<parent>.<name>``.
+            max_running: How many of its tasks may run at once; the parent's limit does not count them.
+
+        Raises:
+            RuntimeError: if the parent is closing or closed.
+        """
+        if self._state in ("closing", "closed"):
+            raise RuntimeError(f"the scheduler {self._name!r} is {self._state}: it can have no more children")
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
+        child = Scheduler(f"{self._name}.{name}", max_running=max_running)
+        child._parent = self
+        self._children.add(child)
+        if self._dispatcher is not None:
+            child._open(self._dispatcher)
+        return child
+
+    async def __aenter__(self) -> Self:
+        if self._entered or self._state in ("closing", "closed"):
+            raise RuntimeError(f"the scheduler {self._name!r} can be entered only once")
+        if self._parent is None:
+            dispatcher = Dispatcher(self._refuse)
+            self._entered = True
+            await dispatcher.__aenter__()
+            self._open(dispatcher)
+        else:
+            self._running_dispatcher()
+            self._check_outside("async with", self._family())
+            self._entered = True
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        dispatcher = self._lane.dispatcher
+        assert dispatcher is not None
+        try:
+            self._refuse()
+            if self._parent is None:
+                dispatcher.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._drop_pending()
+                if self._parent is not None:
+                    for task in self._running():
+                        task._interrupt()
+                    await self._settle()
+        finally:
+            try:
+                if self._parent is None:
+                    await dispatcher.__aexit__(exc_type, exc_value, traceback)
+            finally:
+                self._finish()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Host the scheduler in a task of its own, until that task is cancelled or the scheduler closed.
+
+        For code whose set-up and tear-down happen in different tasks, where ``async with`` cannot be used:
+        ``await task_group.start(scheduler.run)``, or ``asyncio.create_task(scheduler.run())``.
+        """
+        async with self:
+            task_status.started()
+            await self._closed.wait()
+
+    async def join(self) -> None:
+        """Wait until no ID is held and nothing is unwinding.
+
+        Raises:
+            RuntimeError: if called from one of the tasks to wait for. (Longer ways to wait for oneself are not found.)
+        """
+        self._check_outside("join()", [self])
+        await checkpoint()
+        await self._wait_idle()
+
+    async def close(self, grace: float | timedelta = 0) -> list[ScheduledTask[Any]]:
+        """Close the scheduler and its children: refuse new tasks, drop the pending ones, and wait for the running ones.
+
+        Args:
+            grace: How long the running tasks may take, in seconds or as a `timedelta`; `math.inf` for no limit. Those
+                that have not ended by then are cancelled, and awaited. (A task that schedules another one meanwhile
+                gets a `RuntimeError`.) If this call is cancelled, so are they, at once.
+
+        Returns:
+            The tasks that did not finish, so that they can be stored. They are those dropped, with their due times, and
+            those cancelled, unless they finished all the same.
+
+        Raises:
+            RuntimeError: if called from one of the tasks to wait for.
+            TypeError: if the grace is neither a number nor a `timedelta`.
+            ValueError: if it is NaN.
+        """
+        seconds = math.inf if grace == math.inf else max(seconds_from_delay(grace, "grace"), 0)
+        self._check_outside("close()", self._family())
+        deadline = anyio.current_time() + seconds
+        self._refuse()
+        running = self._running()
+        try:
+            dropped = await self._drop_pending()
+            with anyio.CancelScope(deadline=deadline):
+                await self._settle()
+            late = [task for task in running if task._status is Status.RUNNING]
+            for task in late:
+                task._interrupt()
+            await self._settle()
+        finally:
+            for task in running:  # cancelled itself, it cannot wait, but it leaves nothing running on
+                task._interrupt()
+            self._finish()
+        cancelled = [
+            task
+            for task in running
+            if task._status is Status.CANCELLED or (task in late and task._status is not Status.FINISHED)
+        ]
+        return dropped + cancelled
+
+    def _open(self, dispatcher: Dispatcher) -> None:
+        for scheduler in self._family():
+            if scheduler._state == "new":
+                scheduler._state = "running"
+                scheduler._dispatcher = scheduler._lane.dispatcher = dispatcher
+
+    def _refuse(self) -> None:
+        """Take and start no more tasks; also called when the dispatcher has stopped."""
+        for scheduler in self._family():
+            if scheduler._state != "closed":
+                scheduler._state = "closing"
+            scheduler._dispatcher = None
+            scheduler._lane.closing = True
+
+    async def _drop_pending(self) -> list[ScheduledTask[Any]]:
+        """Drop what has not started, and return it. There may be a million: the event loop is let through in between."""
+        dropped: list[ScheduledTask[Any]] = []
+        for scheduler in self._family():
+            for task in list(scheduler._tasks.values()):
+                # Somebody else may have cancelled it meanwhile.
+                if task._status is Status.PENDING and scheduler._tasks.get(task._task_id) is task:
+                    scheduler._vacate(task)
+                    dropped.append(task)
+                    if len(dropped) % DROPS_PER_TURN == 0:
+                        await cancel_shielded_checkpoint()
+        return dropped
+
+    def _finish(self) -> None:
+        for scheduler in self._family():
+            # Nothing is pending any more, unless something as rude as a `KeyboardInterrupt` came in between.
+            for task in [task for task in scheduler._tasks.values() if task._status is Status.PENDING]:
+                scheduler._vacate(task)
+            scheduler._state = "closed"
+            scheduler._closed.set()
+
+    def _family(self) -> list[Scheduler]:
+        """Return the scheduler, its children, their children."""
+        family: list[Scheduler] = [self]
+        for scheduler in family:
+            family.extend(scheduler._children)
+        return family
+
+    def _running(self) -> list[ScheduledTask[Any]]:
+        """Return what runs in the family, and has not been cancelled."""
+        return [
+            task
+            for scheduler in self._family()
+            for tasks in (scheduler._lane.formers, scheduler._tasks)
+            for task in tasks.values()
+            if task._status is Status.RUNNING
+        ]
+
+    async def _settle(self) -> None:
+        """Wait until no ID is held in the family, and nothing unwinds."""
+        await checkpoint()
+        for scheduler in reversed(self._family()):
+            await scheduler._wait_idle()
+            scheduler._closed.set()  # the child may be hosted by a task of its parent
+
+    async def _wait_idle(self) -> None:
+        while self._tasks or self._lane.formers:
+            if self._idle is None:
+                self._idle = anyio.Event()
+            await self._idle.wait()
+
+    def _check_idle(self) -> None:
+        if self._idle is not None and not self._tasks and not self._lane.formers:
+            self._idle.set()
+            self._idle = None
+
+    def _check_outside(self, method: str, family: list[Scheduler]) -> None:
+        """Refuse to wait for the caller, and from another thread."""
+        self._check_thread()
+        caller = current_scheduled_task()
+        if caller is None or caller._run is None:
+            return
+        if any(caller._owner is scheduler._lane for scheduler in family) and caller._run.is_caller():
+            raise RuntimeError(
+                f"{method} was called in the task {caller.name!r}, for which it would wait forever; "
+                "call it in a task that the scheduler does not run"
+            )
+
+
+def _first_due(clock: Clock, due_times: DueTimes) -> float:
+    return due_times.first(clock.monotonic(), clock.time_ns())

@@ -1,0 +1,137 @@
+"""An asyncio event loop that lives by virtual time: its selector jumps instead of waiting. All that is asyncio's is here."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import selectors
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, final
+
+from anyio._backends._asyncio import WorkerThread
+
+from .timeline import Timeline
+
+__all__ = ["VirtualEventLoop"]
+
+
+class VirtualSelector(selectors.DefaultSelector):
+    """A selector that asks what to do before it waits."""
+
+    busy: Callable[[], object]
+    """Called when the event loop has something to do."""
+    idle: Callable[[], float]
+    """Called when there is nothing to do; returns for how many real seconds to wait."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return the I/O that is ready. The timeout is virtual: it only tells whether the event loop is idle."""
+        ready = super().select(0)
+        if not ready and (timeout is None or timeout > 0):
+            seconds = self.idle()
+            if seconds:
+                ready = super().select(None if seconds == math.inf else seconds)
+            if not ready:
+                return ready
+        self.busy()
+        return ready
+
+
+@final
+class VirtualEventLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is virtual.
+
+    Args:
+        timeline: The time to live by. It begins anew.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        myself = weakref.ref(self)
+
+        def is_running() -> bool:
+            loop = myself()
+            return loop is not None and loop.is_running()
+
+        self._timeline = timeline
+        self._executor_jobs = 0
+        selector = VirtualSelector()
+        selector.busy = self._busy
+        selector.idle = self._idle
+        super().__init__(selector)
+        try:
+            timeline.begin(is_running)
+        except RuntimeError:
+            self.close()
+            raise
+        self._sharpen()
+
+    def time(self) -> float:
+        """Return the virtual monotonic time, in seconds."""
+        return self._timeline.monotonic()
+
+    def run_in_executor(  # type: ignore[override]  # typed as loosely as it is called
+        self, executor: Any, func: Any, *args: Any
+    ) -> asyncio.Future[Any]:
+        """Run a function in a thread, and take note of it: time stands still meanwhile."""
+        future = super().run_in_executor(executor, func, *args)
+        self._executor_jobs += 1
+        future.add_done_callback(self._end_job)
+        return future
+
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """Wait for the executor's threads. This takes real time, and has a timeout of its own that must not be jumped to."""
+        self._timeline.holds.append(None)
+        try:
+            await super().shutdown_default_executor(*args, **kwargs)
+        finally:
+            self._timeline.holds.remove(None)
+
+    def _end_job(self, _: object) -> None:
+        self._executor_jobs -= 1
+
+    def _busy(self) -> None:
+        if self._timeline.busy(self._threads):
+            error = self._timeline.blame(self._runnable())
+            if error is not None:
+                # From here it ends the run of the event loop. asyncio offers no way to raise it in the task that is to
+                # blame.
+                raise error
+
+    def _idle(self) -> float:
+        seconds = self._timeline.idle(self._deadline(), self._threads())
+        self._sharpen()
+        return seconds
+
+    def _threads(self) -> int:
+        """Return how many worker threads are at work: the executors' and anyio's."""
+        jobs = self._executor_jobs
+        if threading.active_count() > 1:
+            # anyio keeps its threads itself. The limiter would tell only of those that share it.
+            for thread in threading.enumerate():
+                if isinstance(thread, WorkerThread) and thread.loop is self:
+                    jobs += not thread.stopping and thread not in thread.idle_workers
+        return jobs
+
+    # What is private to asyncio
+
+    def _deadline(self) -> float:
+        """Return when the next timer is due, or infinity.
+
+        The timeout with which the selector is called is a difference of floats: the sum is not always the time that was
+        meant.
+        """
+        scheduled: list[asyncio.TimerHandle] = vars(self)["_scheduled"]
+        return scheduled[0].when() if scheduled else math.inf
+
+    def _sharpen(self) -> None:
+        """Make exactly those timers due that are: not to a nanosecond, as the event loop assumes.
+
+        Past 2**24 s, 194 days, two neighbouring floats are more than a nanosecond apart. Adding one to the time would
+        not change it, and the event loop would spin, as on a machine that has been up for so long (CPython gh-145703).
+        """
+        self._clock_resolution = math.ulp(self._timeline.monotonic())
+
+    def _runnable(self) -> tuple[str, ...]:
+        """Return the names of the tasks that wait for nothing."""
+        return tuple(task.get_name() for task in asyncio.all_tasks(self) if getattr(task, "_fut_waiter", None) is None)

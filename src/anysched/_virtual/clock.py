@@ -1,0 +1,368 @@
+"""The virtual clock that users hold in their hands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, cast, final
+
+import anyio
+
+from anysched._core.backends import current_backend
+from anysched._core.clock import bind_clock, bound_clock, datetime_from_ns, ns_from_datetime, seconds_from_delay
+
+from .timeline import Timeline, Waiter
+
+__all__ = ["VirtualClock"]
+
+_NOT_VIRTUAL = (
+    "uvloop keeps its own time, in C, and cannot be virtual; asyncio's own event loop and trio can: "
+    'pass clock.backend("asyncio") or clock.backend("trio") to anyio.run or to the fixture anyio_backend'
+)
+
+
+@final
+class VirtualClock:
+    """A clock for tests, by which a whole event loop lives, on asyncio or trio.
+
+    Every sleep, timeout and scheduled task waits for this clock, and takes no real time::
+
+        clock = VirtualClock(start=datetime(2025, 3, 1, tzinfo=UTC))
+        name, options = clock.backend("trio")
+        anyio.run(main, backend=name, backend_options=options)
+
+    There are two ways to make time pass. With ``autojump`` it jumps to the next deadline whenever no task can run: code
+    that sleeps for a month just goes on. Without, it stands still until `advance` or `travel_to` is called.
+
+    Monotonic time begins with 0 in each run, wall time with ``start``. Wall time goes with it, but can be set apart
+    from it by `step_wall` and `suspend`.
+
+    Time does not move while functions run in worker threads (`anyio.to_thread.run_sync`, `asyncio.to_thread`) or while
+    there is a `hold`. Other real I/O, such as sockets, pipes and subprocesses, is not waited for when a timer is
+    pending: use `hold` around it.
+
+    A blocking portal is real I/O too: between two calls from the other thread, the event loop has nothing to do, and
+    with ``autojump`` all its timers would run off. Use ``autojump=False``, and move time with
+    ``portal.call(clock.advance, 60)``.
+
+    All methods that change something belong to the event loop's thread.
+
+    Args:
+        start: The wall time at which each run begins; naive is taken as UTC.
+        autojump: Whether time jumps to the next deadline by itself. Can be changed at any time, also during a run.
+        recheck_interval: How often schedulers read the wall clock while a task waits for it, in virtual seconds. Never,
+            by default: steps of the clock are announced. Pass 30 to have them poll, as they do in real time.
+        thread_timeout: For how long, in real seconds, worker threads may hold time while nothing else happens. A thread
+            that itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
+        busy_limit: How many turns in a row the event loop may take without becoming idle, before `NeverIdleError` is
+            raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one. If not,
+            on asyncio it ends the run, and on trio it is raised in the task that keeps yielding.
+
+    Raises:
+        TypeError: if an argument is of the wrong type.
+        ValueError: if an interval, timeout or limit is not positive.
+    """
+
+    def __init__(
+        self,
+        start: datetime = datetime(2025, 1, 1, tzinfo=UTC),
+        *,
+        autojump: bool = True,
+        recheck_interval: float = math.inf,
+        thread_timeout: float = 2.0,
+        busy_limit: int = 100_000,
+    ) -> None:
+        start_ns = ns_from_datetime(start)
+        for name, value in (
+            ("recheck_interval", recheck_interval),
+            ("thread_timeout", thread_timeout),
+            ("busy_limit", busy_limit),
+        ):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, not {value!r}")
+        self._timeline = Timeline(start_ns, autojump, recheck_interval, thread_timeout, busy_limit)
+
+    def __repr__(self) -> str:
+        return f"<VirtualClock {self.now().isoformat()} after {self.monotonic()} s>"
+
+    @staticmethod
+    def current() -> VirtualClock:
+        """Return the virtual clock of the running event loop.
+
+        For functions that cannot take it as an argument, and for Hypothesis, which refuses fixtures of function scope.
+
+        Raises:
+            RuntimeError: if no event loop runs in this thread, or its time is real, as always with uvloop.
+        """
+        timekeeper = current_backend().timekeeper
+        clock = bound_clock(timekeeper)
+        if isinstance(clock, VirtualClock):
+            return clock
+        raise RuntimeError(f"the time of the running event loop is real ({timekeeper!r}). {_NOT_VIRTUAL}")
+
+    @staticmethod
+    def of_backend(backend: object) -> VirtualClock:
+        """Return the clock from which a backend was made: the value of the fixture ``anyio_backend``.
+
+        Args:
+            backend: What `backend` returned.
+
+        Raises:
+            RuntimeError: if it was not made by a virtual clock.
+        """
+        # anyio takes a name, or a name with options.
+        options = cast("tuple[str, dict[str, Any]]", backend)[1] if isinstance(backend, tuple) else {}
+        timekeeper = options.get("loop_factory") or options.get("clock")
+        clock = None if timekeeper is None else bound_clock(timekeeper)
+        if isinstance(clock, VirtualClock):
+            return clock
+        raise RuntimeError(
+            f"the backend {backend!r} has no virtual clock. Opt in, in the test module or its conftest.py: "
+            f"`from anysched.testing import virtual_anyio_backend as anyio_backend`. (Note that {_NOT_VIRTUAL}.)"
+        )
+
+    def backend(self, name: Literal["asyncio", "trio"], **options: Any) -> tuple[str, dict[str, Any]]:
+        """Return a backend that lives by this clock: its name and options for anyio.
+
+        Pass them to ``anyio.run(main, backend=name, backend_options=options)``, or return them from a fixture
+        ``anyio_backend``. They can be used for any number of runs, one after the other. Time begins anew with each.
+
+        Args:
+            name: The event loop.
+            options: More of anyio's options for it, such as ``debug=True``.
+
+        Raises:
+            ValueError: if there is no such backend, it cannot be virtual (uvloop), or an option would make it real.
+            ModuleNotFoundError: if trio is not installed.
+        """
+        if name == "asyncio":
+            if options.pop("use_uvloop", False):
+                raise ValueError(_NOT_VIRTUAL)
+            return name, {**_only(options, "loop_factory"), "loop_factory": self._loop_factory()}
+        if name == "trio":
+            from .trio import TrioTime
+
+            instruments = options.pop("instruments", ())
+            time = TrioTime(self._timeline)
+            bind_clock(time.clock, self)
+            return name, {**_only(options, "clock"), "clock": time.clock, "instruments": [time, *instruments]}
+        raise ValueError(_NOT_VIRTUAL if name == "uvloop" else f'the backend must be "asyncio" or "trio", not {name!r}')
+
+    def _loop_factory(self) -> Callable[[], object]:
+        from .asyncio import VirtualEventLoop
+
+        def loop_factory() -> VirtualEventLoop:
+            loop = VirtualEventLoop(self._timeline)
+            bind_clock(loop, self)
+            return loop
+
+        bind_clock(loop_factory, self)  # for `of_backend`
+        return loop_factory
+
+    # Reading it
+
+    @property
+    def start(self) -> datetime:
+        """The wall time at which each run begins (aware UTC)."""
+        return datetime_from_ns(self._timeline.start_ns)
+
+    @property
+    def autojump(self) -> bool:
+        """Whether time jumps to the next deadline by itself when no task can run."""
+        return self._timeline.autojump
+
+    @autojump.setter
+    def autojump(self, autojump: bool) -> None:
+        self._timeline.autojump = autojump
+
+    @property
+    def recheck_interval(self) -> float:
+        """How often schedulers read the wall clock while a task waits for it, in seconds; infinity means never."""
+        return self._timeline.recheck_interval
+
+    def now(self) -> datetime:
+        """Return the wall time (aware UTC)."""
+        return datetime_from_ns(self._timeline.time_ns())
+
+    def time_ns(self) -> int:
+        """Return the wall time in nanoseconds of UTC since 1970, as `time.time_ns`; it moves in whole microseconds."""
+        return self._timeline.time_ns()
+
+    def monotonic(self) -> float:
+        """Return the monotonic time in seconds since the run began, as `anyio.current_time`."""
+        return self._timeline.monotonic()
+
+    def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
+        """Have ``stepped`` called at each announced step of the wall clock; schedulers do this.
+
+        Returns:
+            What ends the subscription. It ends by itself when the clock is used for another run.
+        """
+        return self._timeline.subscribe(stepped)
+
+    # Moving it
+
+    async def advance(self, delay: float | timedelta) -> None:
+        """Let time pass: stop at every deadline on the way, and return when all that was due by then is done.
+
+        "Done" means that every other task is blocked. So tasks run in their order, and each reads the time for which it
+        was due, on both backends. Also with ``autojump``.
+
+        Args:
+            delay: How long, in seconds or as a `timedelta`. With 0 this is `settle`.
+
+        Raises:
+            NeverIdleError: if some task keeps yielding, so that time cannot move.
+            RuntimeError: if this clock is not that of the running event loop, or the caller itself holds time.
+            TypeError: if the delay is neither a number nor a `timedelta`.
+            ValueError: if it is negative, NaN or infinite.
+        """
+        seconds = seconds_from_delay(delay)
+        if seconds < 0:
+            raise ValueError(f"time cannot go back: {delay!r}. To set the wall clock back, use step_wall")
+        self._check_running("advance")
+        self._check_holds()
+        # To the nanosecond, so that 0.1 and 0.2 are 0.3.
+        await self._wait(round(self.monotonic() + seconds, 9))
+
+    async def travel_to(self, time: datetime) -> None:
+        """Let time pass, as `advance` does, until the wall clock shows a time.
+
+        Args:
+            time: The time; naive is taken as UTC.
+
+        Raises:
+            NeverIdleError: if some task keeps yielding, so that time cannot move.
+            RuntimeError: if this clock is not that of the running event loop, or the caller itself holds time.
+            TypeError: if it is no `datetime`.
+            ValueError: if it is in the past.
+        """
+        target_ns = ns_from_datetime(time)
+        if target_ns < self.time_ns():
+            raise ValueError(
+                f"it is {self.now()} already: time cannot go back to {time}. Use step_wall to set the wall clock"
+            )
+        await self.settle()
+        # More than once if the wall clock is stepped on the way.
+        while (left_ns := target_ns - self.time_ns()) > 0:
+            await self.advance(left_ns / 1e9)
+
+    async def settle(self) -> None:
+        """Wait until every other task is blocked: waits for a time, an event or I/O. Virtual time does not move.
+
+        Functions that run in worker threads are waited for, too. (`anyio.wait_all_tasks_blocked` waits for a
+        tenth of a second of the clock on asyncio, so that it needs ``autojump``, and moves time.)
+
+        Raises:
+            NeverIdleError: if some task keeps yielding.
+            RuntimeError: if this clock is not that of the running event loop.
+        """
+        self._check_running("settle")
+        await self._wait(-math.inf)
+
+    async def _wait(self, target: float) -> None:
+        event = anyio.Event()
+        waiter = Waiter(target, event.set)
+        self._timeline.add(waiter)
+        try:
+            await event.wait()
+        finally:
+            self._timeline.discard(waiter)
+        if waiter.error is not None:
+            raise waiter.error
+
+    def step_wall(self, delta: float | timedelta, *, notify: bool = True) -> None:
+        """Set the wall clock forward or back, as NTP or an operator does. Monotonic time is not affected.
+
+        Args:
+            delta: By how much, in seconds or as a `timedelta`; negative means back.
+            notify: Whether to tell the schedulers. In real life nobody does, and they find out by looking again, in at
+                most 30 seconds. With `False`, they find out after these 30 seconds of virtual time (with a finite
+                ``recheck_interval``: when they look again).
+
+        Raises:
+            RuntimeError: if this clock is not that of the running event loop.
+            TypeError: if the step is neither a number nor a `timedelta`.
+            ValueError: if it is NaN or infinite.
+        """
+        seconds = seconds_from_delay(delta)
+        self._check_running("step_wall")
+        self._timeline.step_wall(round(seconds * 1e6) * 1_000, notify)
+
+    def suspend(self, delta: float | timedelta, *, notify: bool = True) -> None:
+        """Suspend the machine: the wall clock goes on, monotonic time does not, and no task runs meanwhile.
+
+        Args:
+            delta: For how long, in seconds or as a `timedelta`.
+            notify: Whether to tell the schedulers; see `step_wall`.
+
+        Raises:
+            RuntimeError: if this clock is not that of the running event loop.
+            TypeError: if the duration is neither a number nor a `timedelta`.
+            ValueError: if it is negative, NaN or infinite.
+        """
+        if seconds_from_delay(delta) < 0:
+            raise ValueError(f"a machine cannot be suspended for a negative time: {delta!r}")
+        self.step_wall(delta, notify=notify)
+
+    # Keeping it
+
+    @contextmanager
+    def hold(self) -> Generator[None]:
+        """Keep time from moving as long as the context lasts, since real I/O is in flight.
+
+        Time does not jump, and `advance` and `travel_to` in other tasks wait until the hold is over. So do timeouts:
+        they are virtual, and cannot end what is done during a hold.
+        """
+        holder = _current_task()
+        self._timeline.holds.append(holder)
+        try:
+            yield
+        finally:
+            self._timeline.holds.remove(holder)
+
+    def patch_datetime(self) -> AbstractContextManager[None]:
+        """Have ``datetime.now()``, ``time.time()`` and the like show this clock's wall time, as long as the context lasts.
+
+        This is done by the package time-machine: install ``anysched[time-machine]``. It concerns the whole process, but
+        not the time zone of the process.
+
+        Raises:
+            ModuleNotFoundError: if time-machine is not installed.
+        """
+        from .time_machine import travel_along
+
+        return travel_along(self._timeline)
+
+    def _check_running(self, method: str) -> None:
+        try:
+            running = bound_clock(current_backend().timekeeper) is self
+        except anyio.NoEventLoopError:
+            running = False
+        if not running:
+            raise RuntimeError(
+                f"{method}() was called where this clock does not keep the time. Call it in an event loop that was started "
+                "with clock.backend(...); from another thread, through portal.call or anyio.from_thread"
+            )
+
+    def _check_holds(self) -> None:
+        if _current_task() in self._timeline.holds:
+            raise RuntimeError(
+                "time cannot move inside of `with clock.hold():`, and the caller would wait for it forever"
+            )
+
+
+def _only(options: dict[str, Any], forbidden: str) -> dict[str, Any]:
+    if forbidden in options:
+        raise ValueError(f"the option {forbidden!r} is what makes the time virtual: it cannot be another one")
+    return options
+
+
+def _current_task() -> object:
+    """Return the running native task, or `None`."""
+    try:
+        return current_backend().current_task()
+    except RuntimeError:  # no event loop, or not in a task of it
+        return None

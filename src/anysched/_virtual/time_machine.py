@@ -1,0 +1,35 @@
+"""The bridge to time-machine: ``datetime.now()`` and ``time.time()`` show virtual time. All that is time-machine's is here."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import time_machine
+
+from .timeline import Timeline
+
+__all__ = ["travel_along"]
+
+
+@contextmanager
+def travel_along(timeline: Timeline) -> Generator[None]:
+    """Have the process read the wall clock of a timeline, as long as the context lasts."""
+    shown_ns = 0
+    # An integer is a time without a time zone: a `datetime` with one would become the zone of the process.
+    with time_machine.travel(shown_ns, tick=False) as traveller:
+
+        def follow() -> None:
+            nonlocal shown_ns
+            now_ns = timeline.time_ns()
+            # Exact, and cheaper than to move to a time.
+            traveller.shift(timedelta(microseconds=(now_ns - shown_ns) // 1_000))
+            shown_ns = now_ns
+
+        follow()
+        timeline.followers.append(follow)
+        try:
+            yield
+        finally:
+            timeline.followers.remove(follow)

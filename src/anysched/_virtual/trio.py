@@ -1,0 +1,153 @@
+"""trio, living by virtual time. All that is trio's is here; it is imported when somebody asks for this backend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import final
+
+from trio.abc import Instrument
+from trio.lowlevel import Task, add_instrument, remove_instrument
+from trio.testing import MockClock, active_thread_count
+
+from .timeline import Timeline
+
+__all__ = ["TrioTime"]
+
+FOREVER = 1e9
+"""Real seconds. trio waits for a day at most, and looks again."""
+
+WATCHED_TURNS = 20
+"""For how many turns to watch who runs, to find out who is to blame."""
+
+
+@final
+class TrioTime(Instrument):
+    """Makes a run of trio live by virtual time.
+
+    trio tells its `MockClock`, and no other clock, when it is idle: when no task can run, no I/O is ready, and nobody
+    waits in `trio.testing.wait_all_tasks_blocked`. So ours is a `MockClock` of which only the shell is left. What time
+    it is, and where to jump to, is taken from the timeline: the ``jump`` of the `MockClock` adds a difference of
+    floats, which does not always end up at the deadline.
+
+    Args:
+        timeline: The time to live by. It begins anew with every run.
+
+    Attributes:
+        clock: The clock to pass to trio, together with this as an instrument.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._running = False
+        self._deadline = 0.0
+        self._idle = False
+        self._waited = False
+        self._watcher: Watcher | None = None
+        self.clock = clock = MockClock(autojump_threshold=0)
+        clock.current_time = timeline.monotonic  # type: ignore[method-assign]
+        clock.start_clock = self._start  # type: ignore[method-assign]
+        clock.deadline_to_sleep_time = self._sleep_time  # type: ignore[method-assign]
+        clock._autojump = self._jump  # type: ignore[method-assign]  # private to trio
+
+    # The clock
+
+    def _start(self) -> None:
+        self._timeline.begin(lambda: self._running)
+        self._running = True
+        self._watcher = None
+        self.clock.autojump_threshold = 0
+
+    def _sleep_time(self, deadline: float) -> float:
+        """Take note of the next deadline; trio asks when no task can run, but has not looked for I/O yet."""
+        self._deadline = deadline
+        self._idle = deadline > self._timeline.monotonic()
+        return FOREVER if self._idle else 0.0
+
+    def _jump(self) -> None:
+        """Do what is to be done when there is nothing to do."""
+        self._waited = False
+        if self._watcher is not None:
+            remove_instrument(self._watcher)
+            self._watcher = None
+        seconds = self._timeline.idle(self._deadline, active_thread_count())
+        if seconds:
+            # The next time, trio is to wait for I/O for so long before it calls this.
+            self.clock.autojump_threshold = seconds
+
+    # The instrument
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Count the turns in which some task can run."""
+        if self._waited:  # and `_jump` was not called: some I/O was ready
+            self._waited = False
+            self._timeline.stirred()
+        if self._idle:
+            self._idle = False
+        elif self._timeline.busy(active_thread_count):
+            if self._watcher is None:
+                self._watcher = Watcher()
+                add_instrument(self._watcher)
+            self._watch(self._watcher)
+
+    def after_io_wait(self, timeout: float) -> None:
+        """Be told at once, the next time that there is nothing to do."""
+        if self.clock.autojump_threshold > 0:
+            self.clock.autojump_threshold = 0
+            self._waited = True
+
+    def after_run(self) -> None:
+        """Take note that the clock is free for another run."""
+        self._running = False
+
+    def _watch(self, watcher: Watcher) -> None:
+        watcher.turns += 1
+        if watcher.turns > WATCHED_TURNS:
+            self._watcher = None
+            remove_instrument(watcher)
+            culprits = watcher.culprits()
+            error = self._timeline.blame(tuple(task.name for task in culprits))
+            if error is not None:
+                add_instrument(Thrower(culprits[0], error))
+
+
+@final
+class Watcher(Instrument):
+    """Counts how often each task runs.
+
+    Attributes:
+        turns: For how many turns it has watched.
+    """
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self._steps: Counter[Task] = Counter()
+
+    def before_task_step(self, task: Task) -> None:
+        """Count a step."""
+        self._steps[task] += 1
+
+    def culprits(self) -> list[Task]:
+        """Return the tasks that ran most often."""
+        most = max(self._steps.values())
+        return [task for task, steps in self._steps.items() if steps == most]
+
+
+@final
+class Thrower(Instrument):
+    """Raises an exception in a task, at its next step.
+
+    To raise it in trio's own loop would be an internal error of trio, and hang a test runner that hosts trio as a
+    guest.
+    """
+
+    def __init__(self, task: Task, error: Exception) -> None:
+        self._task = task
+        self._error = error
+
+    def before_task_step(self, task: Task) -> None:
+        """Have trio throw instead of send, as it does itself in tasks that yield what it does not know."""
+        if task is self._task:
+            remove_instrument(self)
+            # Private to trio.
+            task._next_send_fn = task.coro.throw
+            task._next_send = self._error

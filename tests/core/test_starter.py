@@ -1,0 +1,323 @@
+"""Starting tasks: natively, and in anyio's own way where that is not possible. What tasks can see is the same."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextvars import Context
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+
+from anysched import Scheduler
+from anysched._core import dispatcher as dispatcher_module
+from anysched._core.backends import Backend
+from anysched._core.backends.asyncio import AsyncioStarter
+from anysched._core.backends.group import GroupStarter
+from anysched._core.backends.starter import Starter, starter_for
+from anysched._core.backends.trio import TrioStarter
+from anysched._core.run import TaskRun
+from support import Gate, group_starter, is_closed, nothing, outcome, settle
+
+pytestmark = pytest.mark.anyio
+
+Way = Callable[[TaskGroup, Backend], Starter]
+BOTH: dict[str, Way] = {"native": starter_for, "group": group_starter}
+WAYS = pytest.mark.parametrize("way", BOTH.values(), ids=BOTH)
+
+
+@pytest.fixture(params=BOTH.values(), ids=BOTH)
+async def scheduler(
+    anyio_backend: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Scheduler]:
+    monkeypatch.setattr(dispatcher_module, "starter_for", request.param)
+    async with Scheduler("test") as scheduler:
+        yield scheduler
+
+
+def starter_of(scheduler: Scheduler) -> Starter:
+    assert scheduler._dispatcher is not None
+    return scheduler._dispatcher._starter
+
+
+@pytest.fixture
+def by_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher_module, "starter_for", starter_for)
+
+
+async def test_tasks_are_started_natively(by_choice: None, anyio_backend_name: str) -> None:
+    """It takes private parts of anyio: this fails when they change. All goes on then, in anyio's own way."""
+    async with Scheduler("test") as scheduler:
+        assert isinstance(starter_of(scheduler), TrioStarter if anyio_backend_name == "trio" else AsyncioStarter)
+
+
+def remove_the_states(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("anysched._core.backends.asyncio._private", SimpleNamespace())
+
+
+def change_the_state(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("anysched._core.backends.asyncio.TaskState", lambda: None)
+
+
+def remove_the_module(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(sys.modules, "anysched._core.backends.asyncio", None)
+
+
+@pytest.mark.parametrize("change", [remove_the_states, change_the_state, remove_the_module])
+def test_without_what_it_takes_they_are_started_in_the_way_of_anyio(
+    by_choice: None, monkeypatch: pytest.MonkeyPatch, change: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            change(patch)
+            scheduler = Scheduler("test")
+            await scheduler.__aenter__()
+        assert isinstance(starter_of(scheduler), GroupStarter)
+        assert await outcome(scheduler.schedule("id", nothing())) == "FINISHED"
+        await scheduler.__aexit__(None, None, None)
+
+    asyncio.run(main())
+
+
+async def test_a_task_has_a_name_and_is_a_task_of_anyio(scheduler: Scheduler) -> None:
+    async def look() -> tuple[str | None, bool]:
+        task = anyio.get_current_task()
+        return task.name, task.parent_id in {info.id for info in anyio.get_running_tasks()}
+
+    assert await scheduler.schedule("id", look) == ("test_id", True)
+
+
+@WAYS
+async def test_a_deadline_around_the_scheduler_is_seen_in_its_tasks(monkeypatch: pytest.MonkeyPatch, way: Way) -> None:
+    monkeypatch.setattr(dispatcher_module, "starter_for", way)
+
+    async def look() -> float:
+        return anyio.current_effective_deadline()
+
+    with anyio.CancelScope(deadline=anyio.current_time() + 1000) as scope:
+        async with Scheduler("test") as scheduler:
+            assert await scheduler.schedule("id", look) == scope.deadline
+
+
+@WAYS
+async def test_a_cancellation_around_the_scheduler_reaches_its_tasks_at_every_level(
+    monkeypatch: pytest.MonkeyPatch, way: Way
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "starter_for", way)
+    gates = [Gate() for _ in range(3)]
+    shielded = Gate()
+
+    async def work() -> None:
+        async with anyio.create_task_group() as tg:
+            for gate in gates:
+                tg.start_soon(gate)
+            with anyio.CancelScope(shield=True):
+                await shielded()
+
+    with anyio.CancelScope() as scope:
+        async with Scheduler("test") as scheduler:
+            scheduler.schedule("id", work)
+            await shielded.started.wait()
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await settle()
+                assert [gate.cancelled for gate in gates] == [True] * 3
+                assert not shielded.ended
+                shielded.open.set()
+    assert shielded.ended
+    assert not shielded.cancelled
+
+
+async def test_an_event_loop_that_refuses_a_task(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class RefusedError(Exception):
+        pass
+
+    def refuse(self: object, run: TaskRun, name: str, context: Context | None) -> None:
+        raise RefusedError
+
+    work = nothing()
+    task = scheduler.schedule("id", work)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(starter_of(scheduler)), "start", refuse)
+        assert await outcome(task) == "FAILED"
+    assert is_closed(work)
+    assert isinstance(task.exception, RefusedError)
+    assert await outcome(scheduler.schedule("id", nothing())) == "FINISHED"
+
+
+def test_what_a_loop_refuses_to_start_is_closed(by_choice: None) -> None:
+    class Loop(asyncio.SelectorEventLoop):
+        refuses = False
+
+        def create_task(self, *args: Any, **options: Any) -> Any:
+            if self.refuses:
+                raise ZeroDivisionError
+            return super().create_task(*args, **options)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        async with Scheduler("test") as scheduler:
+            work = nothing()
+            task = scheduler.schedule("id", work)
+            loop.refuses = True
+            await task.wait()
+            loop.refuses = False
+            assert isinstance(task.exception, ZeroDivisionError)
+            assert is_closed(work)
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_scheduler_that_was_never_left_does_not_keep_the_event_loop_from_shutting_down(
+    by_choice: None, stubborn: bool
+) -> None:
+    """asyncio cancels what still runs, once, and waits for its end: for the dispatcher's, too."""
+    gate = Gate(stubborn=stubborn)
+
+    async def main() -> Scheduler:
+        scheduler = Scheduler("test")
+        await scheduler.__aenter__()
+        scheduler.schedule("id", gate)
+        await gate.started.wait()
+        asyncio.get_running_loop().call_later(0.01, gate.open.set)
+        return scheduler
+
+    scheduler = asyncio.run(main())
+    assert gate.ended
+    with pytest.raises(RuntimeError, match="closing"):
+        scheduler.schedule("id", nothing())
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_task_factory_has_its_way(by_choice: None, early: bool) -> None:
+    """Also one that runs the first step at once, and one that is set while the scheduler runs."""
+
+    class Special(asyncio.Task[Any]):
+        pass
+
+    async def work() -> type:
+        await anyio.sleep(0)
+        return type(asyncio.current_task())
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(factory if early else None)
+        async with Scheduler("test") as scheduler:
+            loop.set_task_factory(factory)
+            assert await scheduler.schedule("id", work) is Special
+            assert await scheduler.schedule("id", work) is Special
+
+    def factory(loop: Any, coro: Any, **options: Any) -> Any:
+        return Special(coro, loop=loop, **options)
+
+    asyncio.run(main())
+
+
+@WAYS
+async def test_an_error_in_the_dispatcher_ends_the_scheduler_and_is_seen(
+    monkeypatch: pytest.MonkeyPatch, way: Way
+) -> None:
+    class Unsteady:
+        steady = True
+
+        def __hash__(self) -> int:
+            if not self.steady:
+                raise ZeroDivisionError
+            return 1
+
+    monkeypatch.setattr(dispatcher_module, "starter_for", way)
+    gate = Gate()
+    task_id = Unsteady()
+    with pytest.raises(ZeroDivisionError):
+        async with Scheduler("test") as scheduler:
+            scheduler.schedule("running", gate)
+            await gate.started.wait()
+            scheduler.schedule(task_id, nothing)
+            task_id.steady = False
+            try:
+                with anyio.fail_after(5):
+                    await anyio.sleep_forever()
+            finally:
+                task_id.steady = True
+    assert gate.cancelled
+
+
+@WAYS
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_request_to_end_the_process_outdoes_a_cancellation(
+    monkeypatch: pytest.MonkeyPatch, way: Way, backend: str
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "starter_for", way)
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise BaseExceptionGroup("several", [SystemExit(3)])
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            async with Scheduler("test") as scheduler:
+                task = scheduler.schedule("id", work)
+                while task.status.name == "PENDING":
+                    await anyio.sleep(0)
+                scope.cancel()
+                await anyio.sleep_forever()
+
+    with pytest.raises((SystemExit, BaseExceptionGroup)) as info:
+        anyio.run(main, backend=backend)
+    assert "SystemExit" in repr(info.value)
+
+
+async def test_what_a_task_entered_and_never_left_is_its_own_failure(
+    by_choice: None, anyio_backend_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio calls it an internal error of its nurseries")
+
+    async def work() -> None:
+        anyio.CancelScope().__enter__()
+
+    async with Scheduler("test") as scheduler:
+        sibling = scheduler.schedule("sibling", anyio.sleep_forever)
+        task = scheduler.schedule("id", work)
+        assert await outcome(task) == "FAILED"
+        assert "cancel scope" in str(task.exception)
+        assert [record.getMessage() for record in caplog.records] == ["Error in task 'id'!"]
+        await settle()
+        assert sibling.status.name == "RUNNING"
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_start_leaves_no_garbage(by_choice: None, cancelled: bool) -> None:
+    async def main() -> None:
+        async with Scheduler("test") as scheduler:
+            await outcome(scheduler.schedule("first", nothing))
+            gc.collect()
+            gc.disable()
+            try:
+                for number in range(50):
+                    task = scheduler.schedule(number, nothing)
+                    while task._run is None:
+                        await asyncio.sleep(0)
+                        if cancelled:
+                            for native in asyncio.all_tasks():
+                                if native.get_name() == f"test_{number}":
+                                    native.cancel()
+                    await task.wait()
+                del task
+                assert gc.collect() < 50
+            finally:
+                gc.enable()
+
+    asyncio.run(main())

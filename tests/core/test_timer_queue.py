@@ -1,0 +1,215 @@
+"""The queue of due times, alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from anysched._core import timer_queue as timer_queue_module
+from anysched._core.timer_queue import Timer, TimerQueue
+
+UNBOUNDED = 1 << 60
+
+
+class Named(Timer):
+    __slots__ = ("name",)
+
+    def __init__(self, name: int) -> None:
+        self.name = name
+        self._segment = None
+
+
+def drain(queue: TimerQueue[Named]) -> list[int]:
+    names = []
+    while queue.surface(UNBOUNDED) and queue:
+        names.append(queue.pop().name)
+    return names
+
+
+@pytest.fixture
+def queue() -> TimerQueue[Named]:
+    return TimerQueue()
+
+
+def test_an_empty_queue(queue: TimerQueue[Named]) -> None:
+    assert not queue
+    assert queue.first() is None
+    assert queue.surface(5) == 5
+    Named(0).leave_queue()
+
+
+def test_many_timers_come_out_in_order(queue: TimerQueue[Named]) -> None:
+    count = 5000
+    for number in range(1, count + 1):
+        queue.push(Named(number), number * 7919 % 1000, number)
+    assert len(queue) == queue.entries == count
+    assert drain(queue) == sorted(range(1, count + 1), key=lambda number: (number * 7919 % 1000, number))
+
+
+def test_surfacing_takes_no_more_than_the_steps_it_is_given(queue: TimerQueue[Named]) -> None:
+    timers = [Named(number) for number in range(1, 101)]
+    for timer in timers:
+        queue.push(timer, timer.name, timer.name)
+    for timer in timers:
+        queue.move(timer, timer.name + 1000, timer.name + 1000)
+    for _ in range(10):
+        assert queue.surface(9) == 0
+    assert queue.surface(20) == 10
+    first = queue.first()
+    assert first is timers[0]
+
+
+def operations(run: Callable[[int], Any], sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Count the heap operations for each of two sizes, for one timer on average."""
+    counts = []
+    for size in sizes:
+        count = 0
+
+        def counted(function: Any) -> Any:
+            def call(*args: Any) -> Any:
+                nonlocal count
+                count += len(args[0]) if function.__name__ == "heapify" else 1
+                return function(*args)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("heapify", "heappop", "heappush", "heapreplace"):
+                patch.setattr(timer_queue_module, name, counted(getattr(timer_queue_module, name)))
+            run(size)
+        counts.append(count / size)
+    return counts
+
+
+def push_all(size: int) -> tuple[TimerQueue[Named], list[Named]]:
+    queue: TimerQueue[Named] = TimerQueue()
+    timers = [Named(number) for number in range(1, size + 1)]
+    for timer in timers:
+        queue.push(timer, timer.name * 7919 % 100_003, timer.name)
+    return queue, timers
+
+
+def push_and_pop(size: int) -> None:
+    queue, _ = push_all(size)
+    drain(queue)
+
+
+def push_and_discard(size: int) -> None:
+    queue, timers = push_all(size)
+    for timer in timers:
+        timer.leave_queue()
+    assert queue.entries <= 1
+
+
+def debounce(size: int) -> None:
+    queue, timers = push_all(size)
+    for turn in range(1, 4):
+        for timer in timers:
+            queue.move(timer, turn * 1_000_000 + timer.name * 7919 % 100_003, turn * size + timer.name)
+    assert queue.entries == size
+
+
+def move_about(size: int) -> None:
+    queue, timers = push_all(size)
+    for turn in range(1, 6):
+        for timer in timers:
+            key = timer.name * 7919 % 100_003
+            queue.move(timer, -key if turn % 2 else key, turn * size + timer.name)
+    assert queue.entries <= 2 * size + timer_queue_module.SEGMENT_SIZE
+
+
+@pytest.mark.parametrize("run", [push_and_pop, push_and_discard, debounce, move_about])
+def test_the_work_for_one_timer_does_not_grow_with_their_number(
+    run: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = operations(run, (1_000, 100_000), monkeypatch)
+    assert large <= small * 1.5 + 1
+
+
+def test_a_sweep_concerns_one_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = 0
+    heapify = timer_queue_module.heapify
+
+    def counted(heap: list[Any]) -> None:
+        nonlocal largest
+        largest = max(largest, len(heap))
+        heapify(heap)
+
+    monkeypatch.setattr(timer_queue_module, "heapify", counted)
+    push_and_discard(100_000)
+    assert 0 < largest <= timer_queue_module.SEGMENT_SIZE
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """The queue against a dictionary, with segments so small that there are many."""
+
+    timers = Bundle("timers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: TimerQueue[Named] = TimerQueue()
+        self.model: dict[Named, tuple[int, int]] = {}
+        self.number = 0
+        self.size, timer_queue_module.SEGMENT_SIZE = timer_queue_module.SEGMENT_SIZE, 4
+
+    def teardown(self) -> None:
+        timer_queue_module.SEGMENT_SIZE = self.size
+
+    def next_number(self) -> int:
+        self.number += 1
+        return self.number
+
+    @rule(target=timers, key=st.integers(0, 9))
+    def push(self, key: int) -> Named:
+        timer = Named(self.next_number())
+        self.queue.push(timer, key, timer.name)
+        self.model[timer] = key, timer.name
+        return timer
+
+    @rule(timer=consumes(timers))
+    def discard(self, timer: Named) -> None:
+        timer.leave_queue()
+        self.model.pop(timer, None)
+
+    @rule(timer=timers, key=st.integers(0, 9))
+    def move(self, timer: Named, key: int) -> None:
+        if timer in self.model:
+            number = self.next_number()
+            self.queue.move(timer, key, number)
+            self.model[timer] = key, number
+
+    @rule(timer=timers, key=st.integers(0, 9))
+    def push_again(self, timer: Named, key: int) -> None:
+        if timer not in self.model:
+            number = self.next_number()
+            self.queue.push(timer, key, number)
+            self.model[timer] = key, number
+
+    @rule(steps=st.integers(1, 3))
+    def surface_a_little(self, steps: int) -> None:
+        self.queue.surface(steps)
+
+    @rule()
+    def pop(self) -> None:
+        self.queue.surface(UNBOUNDED)
+        if self.model:
+            first = min(self.model, key=lambda timer: self.model[timer])
+            assert self.queue.first() is first
+            assert first._number == self.model[first][1]
+            assert self.queue.pop() is first
+            del self.model[first]
+        else:
+            assert self.queue.first() is None
+
+    @invariant()
+    def counts_agree(self) -> None:
+        assert len(self.queue) == len(self.model)
+        # No segment is swept before it needs to be, nor later: the dead never outnumber the living.
+        assert self.queue.entries <= 2 * len(self.model) + 1
+
+
+QueueMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestQueueMachine = QueueMachine.TestCase

@@ -1,0 +1,71 @@
+"""Every Python block of the README and of the documentation runs, and prints what the page says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from documentation import BLOCKS, ROOT, WORDS, Block, is_like, run_program
+
+import anysched
+import anysched.testing
+
+# What needs other packages is run, and driven, by the tests in ``integrations``.
+PROGRAMS = [block for block in BLOCKS if not block.words & {"test", "app", "integrations"}]
+TESTS = [block for block in BLOCKS if "test" in block.words]
+README = ROOT / "README.md"
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_the_words_of_a_block_are_known(block: Block) -> None:
+    assert block.words <= WORDS
+
+
+@pytest.mark.parametrize(
+    ("block", "backend"),
+    [pytest.param(block, name, id=f"{block.name}-{name}") for block in PROGRAMS for name in block.backends],
+)
+def test_programs_print_what_the_page_says(block: Block, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = run_program(block, backend, monkeypatch)
+    assert is_like(output, block.output), f"it printed\n{output}"
+
+
+@pytest.mark.parametrize("block", TESTS, ids=lambda block: block.name)
+def test_tests_pass(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "test_block.py").write_text(block.code, "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:asyncio", "-p", "no:trio", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    tests = 2 * len(re.findall(r"^async def test_", block.code, re.MULTILINE))  # on asyncio and on trio
+    assert tests
+    assert result.returncode == 0, result.stdout
+    assert f"{tests} passed" in result.stdout, result.stdout
+
+
+def test_what_stands_for_anything() -> None:
+    assert is_like("at 12:30\ndone\n", "at ...\ndone\n")
+    assert not is_like("at 12:30\nfailed\n", "at ...\ndone\n")
+    assert not is_like("at 12:30\n", "")
+
+
+def test_the_reference_has_every_public_name() -> None:
+    reference = "".join(path.read_text("utf-8") for path in sorted((ROOT / "docs" / "api").glob("*.md")))
+    described = set(re.findall(r"^\.\. [\w:]+:: (?:anysched\.)?(?:testing\.)?(\w+)", reference, re.MULTILINE))
+    assert {*anysched.__all__, *anysched.testing.__all__} - described == set()
+    for policy in (anysched.ConflictPolicy, anysched.MissedPolicy):
+        values = ", ".join(f'"{value}"' for value in get_args(policy))
+        assert f":canonical: Literal[{values}]" in reference
+
+
+def test_the_output_of_the_demo_is_the_real_one() -> None:
+    def shape(output: str) -> list[str]:
+        # Times and process IDs differ, and what happens at the same time may change places.
+        return sorted(re.sub(r"[\d:.]+Z|pid \d+|after [\d.]+ s", "...", line) for line in output.splitlines())
+
+    program = "import sys; from anysched.__main__ import main; sys.exit(main(['--demo']))"
+    command = [sys.executable, "-W", "error", "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert result.stderr == ""
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert shape(result.stdout) == shape(shown)
