@@ -8,9 +8,10 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from anysched import ScheduledTask
+from anysched import ScheduledTask, Scheduler
 from anysched._core.backends import Backend
 from anysched._core.backends.group import GroupStarter
+from anysched._core.dispatcher import Dispatcher
 
 
 async def settle(turns: int = 30) -> None:
@@ -45,6 +46,13 @@ async def fail(error: BaseException) -> None:
 async def forever() -> None:
     """Run until cancelled."""
     await anyio.sleep_forever()
+
+
+def dispatcher_of(scheduler: Scheduler) -> Dispatcher:
+    """What starts the tasks of a scheduler that has been entered."""
+    dispatcher = scheduler._registry.dispatcher
+    assert dispatcher is not None
+    return dispatcher
 
 
 def group_starter(group: TaskGroup, _backend: Backend) -> GroupStarter:

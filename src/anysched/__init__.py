@@ -2,7 +2,8 @@
 
 from ._core.create_task import create_task
 from ._core.exceptions import DuplicateTaskError
-from ._core.scheduler import ConflictPolicy, Scheduler, SchedulerState, SchedulerStatistics
+from ._core.registry import SchedulerState
+from ._core.scheduler import ConflictPolicy, Scheduler, SchedulerStatistics
 from ._core.task import ScheduledTask, current_scheduled_task
 from ._core.triggers import MissedPolicy
 

@@ -89,7 +89,7 @@ async def test_less_than_a_microsecond_is_due(
 ) -> None:
     clock = FrozenClock()
     monkeypatch.setattr(clock_module, "_bound", WeakKeyDictionary())
-    bind_clock(current_backend().timekeeper, clock)
+    bind_clock(current_backend().time_source, clock)
     async with Scheduler("test") as scheduler:
         time = datetime_from_ns(clock.frozen) + timedelta(microseconds=microseconds)
         assert ns_from_datetime(time) > clock.frozen

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from anysched import Scheduler
-from support import nothing
+from support import dispatcher_of, nothing
 
 SIZES = 1_000, 100_000
 HOUR = 3600.0
@@ -21,9 +21,7 @@ def objects() -> int:
 
 def entries(scheduler: Scheduler) -> int:
     """How many entries stand in the heaps, dead ones included."""
-    dispatcher = scheduler._lane.dispatcher
-    assert dispatcher is not None
-    return dispatcher._timers.entries + dispatcher._wall_timers.entries
+    return dispatcher_of(scheduler).queue_entries
 
 
 async def measure(size: int, work: Callable[[], Any]) -> list[float]:

@@ -12,7 +12,7 @@ import pytest
 
 from anysched import ScheduledTask, Scheduler
 from anysched._core import dispatcher as dispatcher_module
-from support import Gate, fail, forever, group_starter, nothing, outcome, settle, value
+from support import Gate, dispatcher_of, fail, forever, group_starter, nothing, outcome, settle, value
 
 pytestmark = pytest.mark.anyio
 
@@ -257,8 +257,7 @@ def test_several_requests_to_end_the_process_leave_as_a_group(backend: str) -> N
 
     async def main() -> None:
         async with Scheduler("test") as scheduler:
-            dispatcher = scheduler._dispatcher
-            assert dispatcher is not None
+            dispatcher = dispatcher_of(scheduler)
 
             async def break_out() -> None:
                 raise BaseExceptionGroup("g", [Quit(1), BaseExceptionGroup("h", [Quit(2)])])

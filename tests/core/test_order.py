@@ -58,7 +58,7 @@ async def test_the_event_loop_is_let_through(scheduler: Scheduler) -> None:
     """Between two turns of another task, no more is started than one slice."""
     started = 0
     most = 0
-    per_turn = current_backend().starts_per_turn
+    per_turn = current_backend().starts_per_iteration
     assert per_turn <= 16
 
     async def work() -> None:

@@ -158,7 +158,9 @@ async def test_times_that_do_not_advance_end_the_task(
     assert record.exc_info is not None
     assert record.exc_info[1] is task.exception
     assert isinstance(task.exception, ValueError)
-    assert str(task.exception) == ("times does not advance: 100 in a row were not later than 2025-01-01T00:00:20+00:00")
+    assert str(task.exception) == (
+        "times must increase: 100 consecutive values were not later than 2025-01-01T00:00:20+00:00"
+    )
 
 
 async def test_ninety_nine_times_that_do_not_advance_are_borne(scheduler: Scheduler) -> None:

@@ -22,7 +22,7 @@ from anysched._core.backends.group import GroupStarter
 from anysched._core.backends.starter import Starter, starter_for
 from anysched._core.backends.trio import TrioStarter
 from anysched._core.run import TaskRun
-from support import Gate, group_starter, is_closed, nothing, outcome, settle
+from support import Gate, dispatcher_of, group_starter, is_closed, nothing, outcome, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -41,8 +41,7 @@ async def scheduler(
 
 
 def starter_of(scheduler: Scheduler) -> Starter:
-    assert scheduler._dispatcher is not None
-    return scheduler._dispatcher._starter
+    return dispatcher_of(scheduler).starter
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ class Named(Timer):
 
 def drain(queue: TimerQueue[Named]) -> list[int]:
     names = []
-    while queue.surface(UNBOUNDED) and queue:
+    while queue.prune_top(UNBOUNDED) and queue:
         names.append(queue.pop().name)
     return names
 
@@ -36,9 +36,9 @@ def queue() -> TimerQueue[Named]:
 
 def test_an_empty_queue(queue: TimerQueue[Named]) -> None:
     assert not queue
-    assert queue.first() is None
-    assert queue.surface(5) == 5
-    Named(0).leave_queue()
+    assert queue.peek() is None
+    assert queue.prune_top(5) == 5
+    Named(0)._leave_queue()
 
 
 def test_many_timers_come_out_in_order(queue: TimerQueue[Named]) -> None:
@@ -56,9 +56,9 @@ def test_surfacing_takes_no_more_than_the_steps_it_is_given(queue: TimerQueue[Na
     for timer in timers:
         queue.move(timer, timer.name + 1000, timer.name + 1000)
     for _ in range(10):
-        assert queue.surface(9) == 0
-    assert queue.surface(20) == 10
-    first = queue.first()
+        assert queue.prune_top(9) == 0
+    assert queue.prune_top(20) == 10
+    first = queue.peek()
     assert first is timers[0]
 
 
@@ -100,7 +100,7 @@ def push_and_pop(size: int) -> None:
 def push_and_discard(size: int) -> None:
     queue, timers = push_all(size)
     for timer in timers:
-        timer.leave_queue()
+        timer._leave_queue()
     assert queue.entries <= 1
 
 
@@ -171,7 +171,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(timer=consumes(timers))
     def discard(self, timer: Named) -> None:
-        timer.leave_queue()
+        timer._leave_queue()
         self.model.pop(timer, None)
 
     @rule(timer=timers, key=st.integers(0, 9))
@@ -190,19 +190,19 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(steps=st.integers(1, 3))
     def surface_a_little(self, steps: int) -> None:
-        self.queue.surface(steps)
+        self.queue.prune_top(steps)
 
     @rule()
     def pop(self) -> None:
-        self.queue.surface(UNBOUNDED)
+        self.queue.prune_top(UNBOUNDED)
         if self.model:
             first = min(self.model, key=lambda timer: self.model[timer])
-            assert self.queue.first() is first
-            assert first._number == self.model[first][1]
+            assert self.queue.peek() is first
+            assert first._sequence == self.model[first][1]
             assert self.queue.pop() is first
             del self.model[first]
         else:
-            assert self.queue.first() is None
+            assert self.queue.peek() is None
 
     @invariant()
     def counts_agree(self) -> None:

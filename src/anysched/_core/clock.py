@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from .backends import Backend
 
 __all__ = [
-    "LONGEST_DELAY",
+    "MAX_DELAY",
     "RECHECK_INTERVAL",
     "TOLERANCE",
     "TOLERANCE_NS",
@@ -41,11 +41,11 @@ TOLERANCE = 1e-6
 TOLERANCE_NS = 1_000
 """Less than this from its due time, a task is due: rounding in a float must not make the wake-up loop spin."""
 
-LONGEST_DELAY = 1e12
+MAX_DELAY = 1e12
 """More seconds than a `datetime` can express, and than anybody waits."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST_NS = 253_402_300_799_999_999_000
+MAX_NS = 253_402_300_799_999_999_000
 """The last moment that a `datetime` can express."""
 
 
@@ -95,24 +95,24 @@ class SystemClock:
 _bound: WeakKeyDictionary[object, Clock] = WeakKeyDictionary()
 
 
-def bind_clock(timekeeper: object, clock: Clock) -> None:
+def bind_clock(time_source: object, clock: Clock) -> None:
     """Make every scheduler that is entered on an event loop from now on read ``clock``.
 
     Args:
-        timekeeper: The asyncio event loop, or trio's clock (see `Backend.timekeeper`).
+        time_source: The asyncio event loop, or trio's clock (see `Backend.time_source`).
         clock: The clock to read.
     """
-    _bound[timekeeper] = clock
+    _bound[time_source] = clock
 
 
-def bound_clock(timekeeper: object) -> Clock | None:
+def bound_clock(time_source: object) -> Clock | None:
     """Return the clock that was bound to an asyncio event loop or to trio's clock, if any."""
-    return _bound.get(timekeeper)
+    return _bound.get(time_source)
 
 
 def clock_of(backend: Backend) -> Clock:
     """Return the clock of the running event loop: the one bound to it, or the system's."""
-    bound = bound_clock(backend.timekeeper)
+    bound = bound_clock(backend.time_source)
     return SystemClock(backend.monotonic) if bound is None else bound
 
 
@@ -166,7 +166,7 @@ def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
         TypeError: if it is neither a number nor a `timedelta`.
         ValueError: if it is NaN or infinite.
     """
-    if isinstance(delay, (int, float)) and -LONGEST_DELAY < delay < LONGEST_DELAY:
+    if isinstance(delay, (int, float)) and -MAX_DELAY < delay < MAX_DELAY:
         return delay  # the usual case first: this is on the path of every scheduling call
     if isinstance(delay, timedelta):
         return delay.total_seconds()
@@ -200,4 +200,4 @@ def ns_from_datetime(moment: datetime) -> int:
 
 def datetime_from_ns(ns: int) -> datetime:
     """Return nanoseconds of UTC since 1970 as an aware `datetime`, the last one that there is for what lies beyond."""
-    return EPOCH + timedelta(microseconds=min(ns, LATEST_NS) // 1_000)
+    return EPOCH + timedelta(microseconds=min(ns, MAX_NS) // 1_000)

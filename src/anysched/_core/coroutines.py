@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-__all__ = ["Deferred", "Work", "check_work", "close_unstarted", "is_coroutine", "make_coroutine"]
+__all__ = ["LazyCoroutine", "Target", "check_target", "close_unstarted", "is_coroutine", "make_coroutine"]
 
-Work: TypeAlias = Coroutine[Any, Any, Any] | Callable[..., Coroutine[Any, Any, Any]]
+Target: TypeAlias = Coroutine[Any, Any, Any] | Callable[..., Coroutine[Any, Any, Any]]
 
 
 def is_coroutine(value: object) -> TypeIs[Coroutine[Any, Any, Any]]:
@@ -20,14 +20,14 @@ def is_coroutine(value: object) -> TypeIs[Coroutine[Any, Any, Any]]:
     return type(value) is CoroutineType or isinstance(value, Coroutine)  # the abstract class is slow to ask
 
 
-def check_work(work: object, args: tuple[object, ...]) -> None:
-    """Check that ``work`` is something that a task can run.
+def check_target(target: object, args: tuple[object, ...]) -> None:
+    """Check that ``target`` is something that a task can run.
 
     A function is not required to be declared with ``async def``: one that returns a coroutine, such as a lambda or a
     decorated function, will do, as in anyio. What it returns is checked when it is called.
 
     Args:
-        work: A coroutine that has not started, or a function.
+        target: A coroutine that has not started, or a function.
         args: The positional arguments for the function.
 
     Raises:
@@ -35,44 +35,44 @@ def check_work(work: object, args: tuple[object, ...]) -> None:
         ValueError: if the coroutine has been started, since somebody else is running it.
     """
     # The usual kinds first: this is on the path of every scheduling call.
-    if type(work) is FunctionType and work.__code__.co_flags & CO_COROUTINE:
+    if type(target) is FunctionType and target.__code__.co_flags & CO_COROUTINE:
         return
-    if is_coroutine(work):
-        if _is_used(work):
-            raise ValueError(f"cannot schedule a coroutine that was already started: {work!r}")
+    if is_coroutine(target):
+        if _was_started(target):
+            raise ValueError(f"cannot schedule a coroutine that was already started: {target!r}")
         if args:
-            raise TypeError(f"a coroutine takes no arguments: pass the function and its arguments, not {work!r}")
-    elif not callable(work) or isinstance(work, type) or isgeneratorfunction(work) or isasyncgenfunction(work):
-        raise TypeError(f"expected a coroutine or a coroutine function, not {type(work).__name__}: {work!r}")
+            raise TypeError(f"a coroutine takes no arguments: pass the function and its arguments, not {target!r}")
+    elif not callable(target) or isinstance(target, type) or isgeneratorfunction(target) or isasyncgenfunction(target):
+        raise TypeError(f"expected a coroutine or a coroutine function, not {type(target).__name__}: {target!r}")
 
 
-def make_coroutine(work: Work, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
+def make_coroutine(target: Target, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
     """Return the coroutine to await.
 
     Raises:
         TypeError: if the function returns something else.
     """
-    if is_coroutine(work):
-        return work
-    coroutine: object = work(*args)
+    if is_coroutine(target):
+        return target
+    coroutine: object = target(*args)
     if not is_coroutine(coroutine):
         raise TypeError(
-            f"expected {work!r} to return a coroutine, but it returned {coroutine!r}; declare it with `async def`, "
+            f"expected {target!r} to return a coroutine, but it returned {coroutine!r}; declare it with `async def`, "
             "or pass anyio.to_thread.run_sync and the function, which then runs in a thread"
         )
     return coroutine
 
 
-def close_unstarted(work: object) -> None:
-    """Close ``work`` if it is a coroutine that has not started; nothing else needs to be closed, or may be."""
-    if type(work) is CoroutineType:
-        if not work.cr_suspended and not work.cr_running:
-            work.close()
-    elif type(work) is not FunctionType and is_coroutine(work) and not _is_foreign_and_started(work):
-        work.close()
+def close_unstarted(target: object) -> None:
+    """Close ``target`` if it is a coroutine that has not started; nothing else needs to be closed, or may be."""
+    if type(target) is CoroutineType:
+        if not target.cr_suspended and not target.cr_running:
+            target.close()
+    elif type(target) is not FunctionType and is_coroutine(target) and not _is_foreign_and_started(target):
+        target.close()
 
 
-def _is_used(coroutine: Coroutine[Any, Any, Any]) -> bool:
+def _was_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
     """Tell whether a coroutine has started, has run to its end, or has been closed."""
     if not isinstance(coroutine, CoroutineType):
         return _is_foreign_and_started(coroutine)
@@ -95,7 +95,7 @@ def _is_foreign_and_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
     return getattr(coroutine, "cr_suspended", False) or getattr(coroutine, "cr_running", False)
 
 
-class Deferred(Coroutine[Any, Any, Any]):
+class LazyCoroutine(Coroutine[Any, Any, Any]):
     """A coroutine that is made when it is first awaited.
 
     An event loop that shuts down may drop a task before its first step, and a native coroutine would then be reported
@@ -103,21 +103,21 @@ class Deferred(Coroutine[Any, Any, Any]):
 
     Args:
         make: Makes the coroutine.
-        owned: A coroutine to close if this one is dropped.
+        wrapped: A coroutine to close if this one is dropped.
     """
 
-    __slots__ = ("_make", "_owned")
+    __slots__ = ("_make", "_wrapped")
 
     def __init__(
-        self, make: Callable[[], Coroutine[Any, Any, Any]], owned: Coroutine[Any, Any, Any] | None = None
+        self, make: Callable[[], Coroutine[Any, Any, Any]], wrapped: Coroutine[Any, Any, Any] | None = None
     ) -> None:
         self._make: Callable[[], Coroutine[Any, Any, Any]] | None = make
-        self._owned = owned
+        self._wrapped = wrapped
 
     def __await__(self) -> Generator[Any, Any, Any]:
         make = self._make
         assert make is not None
-        self._make = self._owned = None  # anyio's handle of the task keeps this object, which must not keep the task
+        self._make = self._wrapped = None  # anyio's handle of the task keeps this object, which must not keep the task
         return make().__await__()
 
     def send(self, value: Any, /) -> Any:
@@ -130,7 +130,7 @@ class Deferred(Coroutine[Any, Any, Any]):
 
     def close(self) -> None:
         """Drop it."""
-        close_unstarted(self._owned)
-        self._owned = None
+        close_unstarted(self._wrapped)
+        self._wrapped = None
 
     __del__ = close

@@ -13,8 +13,8 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from .backends import current_backend
-from .coroutines import Deferred, check_work, close_unstarted, is_coroutine
-from .task import is_fatal, split_failure
+from .coroutines import LazyCoroutine, check_target, close_unstarted, is_coroutine
+from .failures import is_fatal, split_failure
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,7 +62,7 @@ def create_task(
     """Start a task that logs its exception.
 
     Without a task group this is `asyncio.create_task`: the task's result and exception are its own, and a strong
-    reference is held while it runs, as in the seed. In a task group, on asyncio or trio, a failure does not cancel the
+    reference is held while it runs, as in pydis_core. In a task group, on asyncio or trio, a failure does not cancel the
     group.
 
     Args:
@@ -84,7 +84,7 @@ def create_task(
     try:
         if not is_coroutine(coro):
             raise TypeError(f"expected a coroutine, not {type(coro).__name__}: {coro!r}")
-        check_work(coro, ())
+        check_target(coro, ())
         isinstance(None, suppressed_exceptions)  # raises the TypeError now that would come with the task's exception
         if task_group is None:
             return _create_asyncio_task(coro, suppressed_exceptions, event_loop, kwargs)
@@ -141,21 +141,21 @@ def _create_group_task(
         except BaseException as exception:
             if is_fatal(exception):
                 raise
-            failure, _ = split_failure(exception, backend.cancelled)
+            failure, _ = split_failure(exception, backend.cancelled_exc_class)
             if failure is not None:
                 _log_failure(failure, suppressed, handle.name)
             # The exception must not leave from here, or the group would be cancelled; but the handle must tell of it,
             # and anyio offers no other way. (Not only a failure: on asyncio, a cancellation that nobody asked for would
             # cancel the group, too.)
             handle._exception = exception
-        if backend.cancellation_left(backend.current_task()):
-            with suppress(backend.cancelled):
+        if backend.has_pending_cancellation(backend.current_task()):
+            with suppress(backend.cancelled_exc_class):
                 await cancel_shielded_checkpoint()
-            handle._exception = handle._exception or backend.cancelled()
+            handle._exception = handle._exception or backend.cancelled_exc_class()
         return value
 
     name = kwargs.pop("name", None) or getattr(coro, "__qualname__", repr(coro))
-    handle: anyio.TaskHandle[T] = task_group.create_task(Deferred(run, coro), name=name, **kwargs)
+    handle: anyio.TaskHandle[T] = task_group.create_task(LazyCoroutine(run, coro), name=name, **kwargs)
     return handle
 
 

@@ -7,25 +7,38 @@ import threading
 from collections.abc import Callable
 from itertools import count
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, cast
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .backends import Backend, current_backend
-from .backends.starter import Starter, starter_for
-from .clock import LONGEST_DELAY, TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
-from .coroutines import Deferred
-from .run import TaskRun
-from .task import ScheduledTask, Status, sole_exception
+from .backends import Backend, Starter, current_backend
+from .backends.starter import starter_for
+from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
+from .coroutines import LazyCoroutine
+from .failures import sole_exception
+from .run import RunOwner, TaskRun
+from .task import ScheduledTask
 from .timer_queue import TimerQueue
 
 __all__ = ["Dispatcher"]
 
-NEVER = int(LONGEST_DELAY * 1e12)
+MAX_KEY = int(MAX_DELAY * 1e12)
 
-STEPS_PER_TURN = 500
-"""How much the queues may be tidied, in entries, before the event loop is let through."""
+MAINTENANCE_STEPS_PER_ITERATION = 500
+"""How much the queues may be tidied, in entries, before the dispatcher yields to the event loop."""
+
+
+class TaskOwner(RunOwner, Protocol):
+    """What the dispatcher asks of the registry that holds a task."""
+
+    def try_admit(self, task: ScheduledTask[Any], /) -> bool:
+        """Return whether a task that is due may start. If not, the registry hands it back when it may."""
+        ...
+
+    def start_refused(self, task: ScheduledTask[Any], failure: Exception, /) -> None:
+        """Called when the event loop has refused to start a task."""
+        ...
 
 
 class Dispatcher:
@@ -34,45 +47,45 @@ class Dispatcher:
     It serves a scheduler and its children. Whether a task that is due may start is for its owner to say.
 
     Args:
-        stopped: Called when no more tasks will be started, however that comes about.
+        on_stopped: Called when no more tasks will be started, however that comes about.
     """
 
-    def __init__(self, stopped: Callable[[], object]) -> None:
-        self._stopped = stopped
+    def __init__(self, on_stopped: Callable[[], object]) -> None:
+        self._on_stopped = on_stopped
         self.thread = threading.get_ident()
         self._backend: Backend = current_backend()
-        self._host = self._backend.current_task()
+        self._host_task = self._backend.current_task()
         self.clock: Clock = clock_of(self._backend)
         self._closed_at: tuple[float, int] | None = None
-        self._cancelled = self._stopped_from_outside = False
+        self._cancelled = self._cancelled_externally = False
 
         # One number for each scheduling call, one turn for each task that falls due.
-        self._next_number = count(1).__next__
-        self._next_turn = count(1).__next__
+        self._next_sequence = count(1).__next__
+        self._next_dispatch_index = count(1).__next__
         self._timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         self._wall_timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         # Tasks that were due before, had to wait, and may start now.
-        self._resumed: TimerQueue[ScheduledTask[Any]] = TimerQueue()
+        self._requeued: TimerQueue[ScheduledTask[Any]] = TimerQueue()
 
         self._group = anyio.create_task_group()
-        self._starter: Starter
+        self.starter: Starter
         # Until when the loop sleeps, and what wakes it before; awake, it is not to be woken.
         self._wake_at = -math.inf
-        self._alarm = anyio.Event()
+        self._wakeup = anyio.Event()
 
     # Lifecycle
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._starter = starter_for(self._group, self._backend)
-        self._group.create_task(Deferred(self._loop), name="anysched dispatcher")
+        self.starter = starter_for(self._group, self._backend)
+        self._group.create_task(LazyCoroutine(self._loop), name="anysched dispatcher")
         return self
 
     def cancel(self) -> None:
         """Cancel all tasks, and start no more."""
         if not self._cancelled:
             self._cancelled = True
-            self._stopped_from_outside = self._group.cancel_scope.cancel_called
+            self._cancelled_externally = self._group.cancel_scope.cancel_called
             self._group.cancel_scope.cancel()
 
     async def __aexit__(
@@ -84,7 +97,7 @@ class Dispatcher:
         one. The exception of the ``async with`` body is none of the group's business: it would come out wrapped.
         """
         self.cancel()
-        failures = self._starter.failures
+        failures = self.starter.fatal_exceptions
         try:
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
@@ -95,12 +108,12 @@ class Dispatcher:
         finally:
             self._closed_at = self.clock.monotonic(), self.clock.time_ns()
         if failures:
-            raise sole_exception(BaseExceptionGroup("several tasks end the process", failures))
+            raise sole_exception(BaseExceptionGroup("multiple tasks raised KeyboardInterrupt or SystemExit", failures))
         self._check_stopped(exc_type)
 
     def _check_stopped(self, exc_type: type[BaseException] | None) -> None:
         """Tell if anyio's task group cancelled itself, and with it the body; it does so without a word."""
-        if self._stopped_from_outside and (exc_type is None or issubclass(exc_type, self._backend.cancelled)):
+        if self._cancelled_externally and (exc_type is None or issubclass(exc_type, self._backend.cancelled_exc_class)):
             raise RuntimeError(
                 "the scheduler was stopped: one of its tasks was cancelled through the event loop before its first step"
             )
@@ -126,32 +139,37 @@ class Dispatcher:
             task: The task.
             when: Its due time: a float on the monotonic clock, or an int on the wall clock.
         """
-        task._when = when
+        task._set_due(when)
         if isinstance(when, float):
-            self._timers.push(task, _key(when), self._next_number())
+            self._timers.push(task, _key(when), self._next_sequence())
         else:
-            self._wall_timers.push(task, when, self._next_number())
+            self._wall_timers.push(task, when, self._next_sequence())
         if self._wake_at != -math.inf:
             self._wake_for(when)
 
-    def move(self, task: ScheduledTask[Any], when: float) -> None:
+    def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
         """Change the due time of a task that was added, has not started and, if it is due, waits nowhere else."""
         if task._segment is None or type(task._when) is not type(when):
-            task.leave_queue()
+            task._leave_queue()
             self.add(task, when)
             return
-        task._when = when
+        task._set_due(when)
         if isinstance(when, float):
-            self._timers.move(task, _key(when), self._next_number())
+            self._timers.move(task, _key(when), self._next_sequence())
         else:
-            self._wall_timers.move(task, when, self._next_number())
+            self._wall_timers.move(task, when, self._next_sequence())
         if self._wake_at != -math.inf:
             self._wake_for(when)
 
-    def resume(self, task: ScheduledTask[Any]) -> None:
+    def requeue(self, task: ScheduledTask[Any]) -> None:
         """Take back a task that was due, had to wait, and may start now; its turn has not changed."""
-        self._resumed.push(task, task._turn, task._turn)
+        self._requeued.push(task, task._dispatch_index, task._dispatch_index)
         self._wake()
+
+    @property
+    def queue_entries(self) -> int:
+        """The number of entries in the queues of due times, with the stale ones."""
+        return self._timers.entries + self._wall_timers.entries
 
     def now(self) -> tuple[float, int]:
         """Read both clocks, which stand still when the dispatcher has been closed."""
@@ -161,7 +179,7 @@ class Dispatcher:
 
     async def _loop(self) -> None:
         unsubscribe = self.clock.subscribe(self._wake)
-        async with self._starter:
+        async with self.starter:
             try:
                 while True:
                     try:
@@ -169,32 +187,32 @@ class Dispatcher:
                             await checkpoint()
                         else:
                             await self._sleep()
-                    except self._backend.cancelled:
+                    except self._backend.cancelled_exc_class:
                         # A cancellation that nobody asked for, by `asyncio.Task.cancel`, is none of the tasks' concern;
                         # unless whoever entered the scheduler is gone: then the event loop is shutting down.
-                        if anyio.current_effective_deadline() == -math.inf or self._backend.is_over(self._host):
+                        if anyio.current_effective_deadline() == -math.inf or self._backend.is_done(self._host_task):
                             raise
             finally:
                 unsubscribe()
-                self._stopped()
+                self._on_stopped()
 
     async def _sleep(self) -> None:
         self._wake_at = self._next_wake()
-        self._alarm = anyio.Event()
+        self._wakeup = anyio.Event()
         with anyio.CancelScope(deadline=self._wake_at):
-            await self._alarm.wait()
+            await self._wakeup.wait()
         self._wake_at = -math.inf
 
     def _next_wake(self) -> float:
         # Not in `_sleep`, which would hold on to the tasks as long as it sleeps.
-        first, first_wall = self._timers.first(), self._wall_timers.first()
+        first, first_wall = self._timers.peek(), self._wall_timers.peek()
         due = None if first is None else _when(first)
         due_ns = None if first_wall is None else int(_when(first_wall))
         return wake_time(self.clock, *self.now(), due, due_ns)
 
     def _wake(self) -> None:
         self._wake_at = -math.inf
-        self._alarm.set()
+        self._wakeup.set()
 
     def _wake_for(self, when: float) -> None:
         """Wake the loop if it sleeps past a due time, or for too long now that something waits for the wall clock."""
@@ -206,29 +224,30 @@ class Dispatcher:
     def _start_due(self) -> bool:
         """Start what is due, but no more than the event loop can bear at once; return whether there may be more."""
         now, now_ns = self.clock.monotonic(), self.clock.time_ns()
-        steps, starts = STEPS_PER_TURN, self._backend.starts_per_turn
+        steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self._backend.starts_per_iteration
         while starts:
-            steps = self._resumed.surface(steps)
-            steps = self._timers.surface(steps)
-            steps = self._wall_timers.surface(steps)
+            steps = self._requeued.prune_top(steps)
+            steps = self._timers.prune_top(steps)
+            steps = self._wall_timers.prune_top(steps)
             if not steps:
                 break
-            task = self._take_due(now, now_ns)
+            task = self._pop_due(now, now_ns)
             if task is None:
                 return False
-            if not task._ready():
+            if not task._prepare():
                 return True  # it has looked for its next time, which may be slow
-            if task._owner.admit(task):
-                self._start(task)
+            owner = cast("TaskOwner", task._owner)
+            if owner.try_admit(task):
+                self._start(task, owner)
                 starts -= 1
             steps -= 1
         return True
 
-    def _take_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
+    def _pop_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
         """Take out the task whose turn it is; `None` if nothing is due."""
-        if self._resumed.first() is not None:
-            return self._resumed.pop()  # it fell due before all that is still in the other queues
-        first, first_wall = self._timers.first(), self._wall_timers.first()
+        if self._requeued.peek() is not None:
+            return self._requeued.pop()  # it fell due before all that is still in the other queues
+        first, first_wall = self._timers.peek(), self._wall_timers.peek()
         late = -math.inf if first is None else now - _when(first)
         late_ns = -math.inf if first_wall is None else now_ns - _when(first_wall)
         due, due_wall = late > -TOLERANCE, late_ns > -TOLERANCE_NS
@@ -236,33 +255,32 @@ class Dispatcher:
             # The clocks compare by how late each task is; what rounding cannot tell apart goes by the order of the
             # calls.
             difference = late - late_ns / 1e9
-            due = first._number < first_wall._number if abs(difference) < TOLERANCE else difference > 0
+            due = first._sequence < first_wall._sequence if abs(difference) < TOLERANCE else difference > 0
         if due:
             task = self._timers.pop()
         elif due_wall:
             task = self._wall_timers.pop()
         else:
             return None
-        task._turn = self._next_turn()
+        task._set_dispatch_index(self._next_dispatch_index())
         return task
 
-    def _start(self, task: ScheduledTask[Any]) -> None:
+    def _start(self, task: ScheduledTask[Any], owner: TaskOwner) -> None:
         """Hand a task to the event loop."""
-        starter = self._starter
-        run = task._run = TaskRun(task, self._backend, starter.scope(), starter.is_cancelled)
+        starter = self.starter
+        run = TaskRun(task, owner, self._backend, starter.new_scope(), starter.is_cancelled)
+        task._set_run(run)
         try:
             context = task._context
             assert context is not None
             starter.start(run, task.name, context)
         except Exception as failure:  # an ID that cannot be printed, an event loop that refuses
-            task._owner.begun(task)
-            task._drop(Status.FAILED, failure)
-            task._owner.ended(task, failure)
+            owner.start_refused(task, failure)
 
 
 def _key(when: float) -> int:
     """Return a monotonic due time in picoseconds, by which the queue orders it; a float need not be finite."""
-    return int(when * 1e12) if when < LONGEST_DELAY else NEVER
+    return int(when * 1e12) if when < MAX_DELAY else MAX_KEY
 
 
 def _when(task: ScheduledTask[Any]) -> float:

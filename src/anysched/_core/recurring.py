@@ -4,151 +4,172 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Hashable
 from contextvars import Context
-from typing import Any, cast, final
+from typing import Any, Protocol, cast, final
 
-from .coroutines import Work
-from .task import Owner, ScheduledTask, Status, is_fatal
-from .triggers import TIMES_PER_RUN, TIMES_PER_TURN, DueTimes, Search
+from .coroutines import Target
+from .failures import is_fatal
+from .task import Owner, ScheduledTask, Status
+from .triggers import TIMES_PER_ITERATION, TIMES_PER_RUN, SearchResult, Trigger
 
 __all__ = ["RecurringTask"]
 
 
-# The one exception: for users the handle is final.
+class RecurringOwner(Owner, Protocol):
+    """What a recurring task asks of the registry that holds it."""
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no more tasks will start."""
+        ...
+
+    def now(self) -> tuple[float, int]:
+        """Read the monotonic and the wall clock."""
+        ...
+
+    def add(self, task: ScheduledTask[Any], when: float, /) -> None:
+        """Queue a pending task that is not queued."""
+        ...
+
+    def task_started(self, task: ScheduledTask[Any], /) -> None:
+        """Called when a task starts, before its first step."""
+        ...
+
+    def run_finished(
+        self, task: ScheduledTask[Any], status: Status, outcome: object, failure: BaseException | None, /
+    ) -> None:
+        """Called when a run has ended."""
+        ...
+
+    def finish(self, task: ScheduledTask[Any], status: Status, outcome: object = None, /) -> None:
+        """End a task."""
+        ...
+
+    def log_failure(self, task: ScheduledTask[Any], failure: BaseException, /) -> None:
+        """Log a failure."""
+        ...
+
+
 @final
-class RecurringTask(ScheduledTask[None]):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
-    """A task that is pending once more when its coroutine has ended, as long as it holds its ID and has due times.
+class RecurringTask(ScheduledTask[None]):
+    """A task that is pending again when its coroutine has ended, as long as it holds its ID and has due times.
 
     Args:
-        due_times: When to run.
-        owner: Who scheduled it.
+        trigger: When to run.
+        owner: The registry that holds the task.
         task_id: The ID.
-        work: The function to run.
+        target: The function to run.
         args: Its arguments.
         context: The context, of which each run gets a copy.
     """
 
-    __slots__ = ("_due_times", "_job", "_runs", "_search")
+    __slots__ = ("_call", "_run_count", "_search_due", "_trigger")
 
     def __init__(
         self,
-        due_times: DueTimes,
+        trigger: Trigger,
         owner: Owner,
         task_id: Hashable,
-        work: Work,
+        target: Target,
         args: tuple[Any, ...],
         context: Context,
     ) -> None:
-        super().__init__(owner, task_id, work, args, context.copy())
-        self._due_times = due_times
-        self._job: tuple[Work, tuple[Any, ...], Context] | None = (work, args, context)
-        self._runs = 0
+        super().__init__(owner, task_id, target, args, context.copy())
+        self._trigger = trigger
+        self._call: tuple[Target, tuple[Any, ...], Context] | None = (target, args, context)
+        self._run_count = 0
         # The due time under which the search for the next one goes on, in the queue as if it were a run.
-        self._search: float | None = None
+        self._search_due: float | None = None
+
+    @property
+    def _registry(self) -> RecurringOwner:
+        return cast("RecurringOwner", self._owner)
 
     @property
     def run_count(self) -> int:
         """How often the task has been started."""
-        return self._runs
+        return self._run_count
 
-    def _ready(self) -> bool:
-        """Go on with the search for the next due time, if that is what the task waited for."""
-        # By identity: a task that was rescheduled meanwhile has another due time, and starts.
-        if self._when is not self._search or self._owner.closing:
+    def _prepare(self) -> bool:
+        """Continue the search for the next due time, if that is what the task waited for."""
+        # By identity: a task that was rescheduled in the meantime has another due time, and starts.
+        if self._when is not self._search_due or self._registry.is_closing:
             return True
-        found = self._ask(TIMES_PER_TURN)
-        if self._turn:  # else what was asked has cancelled or rescheduled it
-            self._go_on(found, None)
+        found = self._find_next(TIMES_PER_ITERATION)
+        if self._dispatch_index:  # else `times` has cancelled or rescheduled the task
+            self._advance(found, None)
         return False
 
-    def _begin(self) -> Coroutine[Any, Any, None]:
-        """Take note that a run starts, and return the coroutine to run."""
+    def _start(self) -> Coroutine[Any, Any, None]:
+        """Count a run, and return the coroutine to await."""
         self._begin_run()
-        return super()._begin()
+        return super()._start()
 
     def _begin_run(self) -> None:
-        self._search = None
-        self._runs += 1
-        self._due_times.begin_run(*self._owner.now())
+        self._search_due = None
+        self._run_count += 1
+        self._trigger.begin_run(*self._registry.now())
 
-    def _forsake(self) -> None:
-        """Take note of a run that the event loop has cancelled before its first step: it ends as one that was later."""
-        self._owner.begun(self)
+    def _start_cancelled(self) -> None:
+        """Called when the event loop has cancelled a run before its first step: the run ends as one cancelled later."""
+        registry = self._registry
+        registry.task_started(self)
         self._begin_run()
-        self._end_run(Status.CANCELLED, None, None)
+        registry.run_finished(self, Status.CANCELLED, None, None)
 
-    def _end_run(self, status: Status, outcome: object, failure: BaseException | None) -> None:
-        """Take note of the end of a run: the task is pending once more, or has ended, too."""
-        owner = self._owner
-        fatal = status is Status.FAILED and failure is None
-        found = None if fatal or not owner.holds(self) else self._ask(TIMES_PER_RUN)
-        if found is None or not owner.holds(self):  # what was asked may have cancelled the task
-            # What the runs return is nobody's: the type of the handle says None.
-            super()._end_run(status, None if status is Status.FINISHED else outcome, failure)
-            self._close()
-        else:
-            owner.run_ended(self, status)
-            self._go_on(found, failure)
-
-    def _drop(self, status: Status, outcome: object) -> None:
-        """Take note that the task will never start again."""
-        super()._drop(status, outcome)
-        self._close()
-
-    def _end(self, status: Status, outcome: object) -> None:
-        """Take note of what came of the task."""
-        super()._end(status, outcome)
-        self._release()
-        self._job = None
-
-    def _finish(self) -> None:
-        """End a task that waits in vain, because there are no due times at all."""
-        self.leave_queue()
-        self._go_on(Search.EXHAUSTED, None)
-
-    def _ask(self, steps: int) -> float | Search | BaseException:
-        """Ask for the next due time, in a copy of the context of the call that scheduled the task."""
-        assert self._job is not None
-        _, _, context = self._job
+    def _find_next(self, steps: int = TIMES_PER_RUN) -> float | SearchResult | BaseException:
+        """Return the next due time, searched for in a copy of the context of the call that scheduled the task."""
+        assert self._call is not None
+        _, _, context = self._call
         try:
-            return context.copy().run(self._due_times.next, *self._owner.now(), steps)
+            return context.copy().run(self._trigger.next_due, *self._registry.now(), steps)
         except BaseException as failure:
             return failure
         finally:
-            if self._is_over():
-                self._close()  # which could not be done while it was asked
+            if self._is_done():
+                self._close_trigger()  # which could not be done while it was asked
 
-    def _go_on(self, found: float | Search | BaseException, failure: BaseException | None) -> None:
-        """Wait for the next run, or end if there is none; then log what has failed."""
-        owner = self._owner
+    def _advance(self, found: float | SearchResult | BaseException, failure: BaseException | None) -> None:
+        """Finish a run: reschedule the task, or complete it if there is no next due time. Then log what has failed.
+
+        Args:
+            found: What `_find_next` has returned.
+            failure: The failure of the run, if it is to be logged.
+        """
+        registry = self._registry
         failed = found if isinstance(found, BaseException) else None
-        if failed is not None or found is Search.EXHAUSTED:
-            self._when = None
-            self._end(Status.FINISHED if failed is None else Status.FAILED, failed)
-            owner.free(self)
-            self._close()
+        if failed is not None or found is SearchResult.EXHAUSTED:
+            self._set_due(None)
+            registry.finish(self, Status.FINISHED if failed is None else Status.FAILED, failed)
         else:
-            self._arm()
-            self._search = owner.now()[0] if found is Search.UNFINISHED else None
-            owner.add(self, cast("float", found) if self._search is None else self._search)
+            assert self._call is not None
+            target, args, context = self._call
+            self._rearm(target, args, context.copy())  # whether the event loop makes another copy depends on it
+            self._search_due = registry.now()[0] if found is SearchResult.UNFINISHED else None
+            registry.add(self, cast("float", found) if self._search_due is None else self._search_due)
+        # The last thing to do: a log handler may cancel the task.
         if failure is not None:
-            owner.report(self, failure)
+            registry.log_failure(self, failure)
         if failed is not None:
             if is_fatal(failed):
                 raise failed
-            owner.report(self, failed)
+            registry.log_failure(self, failed)
 
-    def _arm(self) -> None:
-        """Be pending, as before the first run."""
-        assert self._job is not None
-        self._work, self._args, context = self._job
-        self._context = context.copy()  # whether the event loop makes a copy, too, is its own affair
-        self._status = Status.PENDING
-        self._run = None
-        self._turn = 0
+    def _finish_without_runs(self) -> None:
+        """Complete a pending task that has no due times at all."""
+        self._leave_queue()
+        self._advance(SearchResult.EXHAUSTED, None)
 
-    def _close(self) -> None:
-        """Let go of what lists the times: the last thing to do, because it may run finalizers."""
+    def _complete(self, status: Status, outcome: object) -> Target | None:
+        """Enter the final status. What the last run returned is discarded, as of the runs before."""
+        self._call = None
+        return super()._complete(status, None if status is Status.FINISHED else outcome)
+
+    def _close(self, target: Target | None) -> None:
+        """Close the trigger, too: the last thing to do, because it may run finalizers."""
+        self._close_trigger()
+
+    def _close_trigger(self) -> None:
         try:
-            self._due_times.close()
+            self._trigger.close()
         except Exception as failure:
-            self._owner.report(self, failure)
+            self._registry.log_failure(self, failure)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, overload
+from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, get_args, overload
 from weakref import WeakSet
 
 import anyio
@@ -21,30 +20,27 @@ from anyio.abc import TaskStatus
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from .clock import Clock, SystemClock, datetime_from_ns, due_after, due_at, seconds_from_delay
-from .coroutines import Work, check_work, close_unstarted, is_coroutine
+from .coroutines import Target, check_target, close_unstarted, is_coroutine
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .recurring import RecurringTask
-from .registry import Lane
+from .registry import SchedulerState, TaskRegistry, running_caller
 from .task import ScheduledTask, Status, current_scheduled_task
-from .triggers import DueTimes, Grid, MissedPolicy, Times
+from .triggers import IntervalTrigger, IterableTrigger, MissedPolicy, Trigger
 
 __all__ = ["ConflictPolicy", "Scheduler", "SchedulerState", "SchedulerStatistics"]
 
-M = TypeVar("M")
+WhenT = TypeVar("WhenT")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 ConflictPolicy = Literal["keep", "replace", "follow", "error"]
 """What to do when the ID is held; see `Scheduler.schedule`."""
 
-SchedulerState = Literal["new", "running", "closing", "closed"]
-"""Where a scheduler is in its life; see `Scheduler.state`."""
-
-DROPS_PER_TURN = 500
+DROPS_PER_ITERATION = 500
 """How many tasks are dropped on closing before the event loop is let through."""
 
-_POLICIES = frozenset({"keep", "replace", "follow", "error"})
+_CONFLICT_POLICIES = frozenset(get_args(ConflictPolicy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +106,15 @@ class Scheduler:
         if max_running is not None and max_running < 1:
             raise ValueError(f"max_running must be at least 1, not {max_running}")
         self._name = name
-        self._log = logging.getLogger(f"anysched.{name}")
-        self._tasks: dict[Hashable, ScheduledTask[Any]] = {}
-        self._view = MappingProxyType(self._tasks)
-        self._lane = Lane(name, max_running, self._cancel_by_handle, self._free, self._report)
-        # Set as long as tasks may be scheduled; children have their parent's.
-        self._dispatcher: Dispatcher | None = None
-        self._state: SchedulerState = "new"
+        # Everything that changes is in the registry: the state of the scheduler, and who holds which ID.
+        self._registry = registry = TaskRegistry(name, max_running, self._cancel_by_handle)
+        self._tasks = registry.tasks
+        self._tasks_view = MappingProxyType(registry.tasks)
+        self._log = registry.log
         self._parent: Scheduler | None = None
         self._children: WeakSet[Scheduler] = WeakSet()
         self._entered = False
         self._closed = anyio.Event()
-        self._idle: anyio.Event | None = None
 
     @property
     def name(self) -> str:
@@ -131,42 +124,42 @@ class Scheduler:
     @property
     def state(self) -> SchedulerState:
         """Where the scheduler is in its life: ``"new"``, ``"running"``, ``"closing"`` or ``"closed"``."""
-        return self._state
+        return self._registry.state
 
     def now(self) -> datetime:
         """Return the scheduler's wall clock (aware UTC): the machine's, or in tests with virtual time the virtual one.
 
         It stands still once the scheduler is closed. Before the scheduler is entered, it is the machine's.
         """
-        dispatcher = self._lane.dispatcher
+        dispatcher = self._registry.dispatcher
         return datetime_from_ns(time.time_ns() if dispatcher is None else dispatcher.now()[1])
 
     @property
     def tasks(self) -> Mapping[Hashable, ScheduledTask[Any]]:
         """A live, read-only view of the tasks that hold an ID, by ID."""
-        return self._view
+        return self._tasks_view
 
     def __contains__(self, task_id: Hashable) -> bool:
         """Return whether the ID is held: by a pending or a running task."""
         return task_id in self._tasks
 
     def __repr__(self) -> str:
-        return f"<Scheduler {self._name!r} {self._state}, {len(self._tasks)} tasks>"
+        return f"<Scheduler {self._name!r} {self._registry.state}, {len(self._tasks)} tasks>"
 
     def statistics(self) -> SchedulerStatistics:
         """Return statistics, in the manner of anyio's primitives."""
-        lane = self._lane
+        registry = self._registry
         # One pass over the raw due times of both clocks: there may be a million.
         whens = [when for task in self._tasks.values() if (when := task._when) is not None]
         nexts = [min((when for when in whens if isinstance(when, clock)), default=None) for clock in (float, int)]
         return SchedulerStatistics(
             pending=len(whens),
-            running=lane.running,
-            next_due=min((lane.due(when) for when in nexts if when is not None), default=None),
-            started=lane.started,
-            finished=lane.finished,
-            failed=lane.failed,
-            cancelled=lane.cancelled,
+            running=registry.running,
+            next_due=min((registry.due(when) for when in nexts if when is not None), default=None),
+            started=registry.started,
+            finished=registry.finished,
+            failed=registry.failed,
+            cancelled=registry.cancelled,
         )
 
     # Scheduling
@@ -194,7 +187,7 @@ class Scheduler:
     def schedule(  # type: ignore[misc]  # mypy does not see that `*args: Any` takes `*args: *Ts`
         self,
         task_id: Hashable,
-        coroutine: Work,
+        coroutine: Target,
         *args: Any,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
@@ -252,7 +245,7 @@ class Scheduler:
         self,
         delay: float | timedelta,
         task_id: Hashable,
-        coroutine: Work,
+        coroutine: Target,
         *args: Any,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
@@ -299,7 +292,7 @@ class Scheduler:
         self,
         time: datetime,
         task_id: Hashable,
-        coroutine: Work,
+        coroutine: Target,
         *args: Any,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
@@ -372,8 +365,8 @@ class Scheduler:
             ValueError: as `schedule`, and if the period is not positive and finite, the jitter is negative or
                 not less than the period, or ``missed`` is unknown.
         """
-        due_times = Grid(period, first, missed, jitter)
-        return self._recur(due_times, "schedule_every(period", task_id, func, args, on_conflict, context)
+        trigger = IntervalTrigger(period, first, missed, jitter)
+        return self._schedule_recurring(trigger, task_id, func, args, on_conflict, context)
 
     def schedule_at_times(
         self,
@@ -417,8 +410,8 @@ class Scheduler:
             ValueError: as `schedule_every`.
             Exception: what ``times`` raises when it is asked for the first time.
         """
-        due_times = Times(times, missed, jitter)
-        return self._recur(due_times, "schedule_at_times(times", task_id, func, args, on_conflict, context)
+        trigger = IterableTrigger(times, missed, jitter)
+        return self._schedule_recurring(trigger, task_id, func, args, on_conflict, context)
 
     def reschedule_later(self, delay: float | timedelta, task_id: Hashable) -> bool:
         """Make a pending task due after a delay from now. It keeps its coroutine and its handle.
@@ -455,25 +448,26 @@ class Scheduler:
 
     def _schedule(
         self,
-        due: Callable[[Clock, M], float],
-        moment: M,
+        due: Callable[[Clock, WhenT], float],
+        moment: WhenT,
         task_id: Hashable,
-        work: Work,
+        target: Target,
         args: tuple[Any, ...],
         on_conflict: ConflictPolicy,
         context: Context | None,
-        make: Callable[[Lane, Hashable, Work, tuple[Any, ...], Context], ScheduledTask[Any]] = ScheduledTask,
+        make: Callable[[TaskRegistry, Hashable, Target, tuple[Any, ...], Context], ScheduledTask[Any]] = ScheduledTask,
     ) -> ScheduledTask[Any]:
         # All that can be refused is refused before anything changes.
         holder: ScheduledTask[Any] | None = None
         try:
-            check_work(work, args)
-            dispatcher = self._dispatcher
-            if dispatcher is None or dispatcher.thread != get_ident():
+            check_target(target, args)
+            registry = self._registry
+            dispatcher = registry.dispatcher
+            if registry.state != "running" or dispatcher is None or dispatcher.thread != get_ident():
                 dispatcher = self._running_dispatcher()
             when = due(dispatcher.clock, moment)
-            if on_conflict not in _POLICIES:
-                raise ValueError(f"on_conflict must be one of {sorted(_POLICIES)}, not {on_conflict!r}")
+            if on_conflict not in _CONFLICT_POLICIES:
+                raise ValueError(f"on_conflict must be one of {sorted(_CONFLICT_POLICIES)}, not {on_conflict!r}")
             if context is None:
                 context = copy_context()
             elif isinstance(context, Context):
@@ -481,88 +475,89 @@ class Scheduler:
             else:
                 raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__}")
             holder = self._tasks.get(task_id)
-            if holder is not None and holder._work is work and is_coroutine(work):
-                raise ValueError(f"this coroutine is already scheduled as {task_id!r}: {work!r}")
+            if holder is not None and holder._target is target and is_coroutine(target):
+                raise ValueError(f"this coroutine is already scheduled as {task_id!r}: {target!r}")
             if holder is not None and on_conflict == "error":
                 raise DuplicateTaskError(self._name, task_id)
         except BaseException:
-            if holder is None or holder._work is not work:
-                close_unstarted(work)
+            if holder is None or holder._target is not target:
+                close_unstarted(target)
             raise
         if holder is not None and on_conflict == "keep":
-            close_unstarted(work)
+            close_unstarted(target)
             self._log_kept(holder)
             return holder
-        task = make(self._lane, task_id, work, args, context)
+        task = make(registry, task_id, target, args, context)
         if holder is not None:
             del self._tasks[task_id]  # the new one goes to the end of the table
         self._tasks[task_id] = task
         dispatcher.add(task, when)
         if holder is not None:
             # Now that the ID is taken: closing a coroutine may run finalizers, and these may want the ID, too.
-            self._let_go(holder, interrupt=on_conflict == "replace")
+            registry.displace(holder, cancel_running=on_conflict == "replace")
         if self._log.isEnabledFor(logging.DEBUG):
             self._debug("Scheduled task %r.", task_id)
         return task
 
-    def _recur(
+    def _schedule_recurring(
         self,
-        due_times: DueTimes,
-        call: str,
+        trigger: Trigger,
         task_id: Hashable,
-        func: Work,
+        func: Target,
         args: tuple[Any, ...],
         on_conflict: ConflictPolicy,
         context: Context | None,
     ) -> ScheduledTask[None]:
         try:
             if is_coroutine(func):
-                check_work(func, ())
+                check_target(func, ())
                 close_unstarted(func)
                 raise TypeError(
-                    f"a coroutine runs only once: pass the function and its arguments, "
-                    f"{call}, {task_id!r}, func, *args), not {func!r}"
+                    "a coroutine runs only once: pass the function and its arguments instead, as in "
+                    f"(..., {task_id!r}, func, *args), not {func!r}"
                 )
-            make = partial(RecurringTask, due_times)
-            task = self._schedule(_first_due, due_times, task_id, func, args, on_conflict, context, make)
+            make = partial(RecurringTask, trigger)
+            task = self._schedule(_first_due, trigger, task_id, func, args, on_conflict, context, make)
         except BaseException:
-            due_times.close()
+            trigger.close()
             raise
-        if isinstance(task, RecurringTask) and task._due_times is due_times:
-            if due_times.empty and task._status is Status.PENDING:
-                task._finish()
+        if isinstance(task, RecurringTask) and task._trigger is trigger:
+            if trigger.empty and task.status is Status.PENDING:
+                task._finish_without_runs()
         else:
-            due_times.close()  # the holder was kept
+            trigger.close()  # the holder was kept
         return task
 
-    def _reschedule(self, due: Callable[[Clock, M], float], moment: M, task_id: Hashable) -> bool:
+    def _reschedule(self, due: Callable[[Clock, WhenT], float], moment: WhenT, task_id: Hashable) -> bool:
         self._check_thread()
-        dispatcher = self._dispatcher
+        registry = self._registry
+        dispatcher = registry.dispatcher
         when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
         task = self._tasks.get(task_id)
-        if dispatcher is None or task is None or task._status is not Status.PENDING:
+        if dispatcher is None or registry.state != "running" or task is None or task.status is not Status.PENDING:
             return False
-        if task._turn:
-            self._lane.withdraw(task)
-        dispatcher.move(task, when)
+        if task._dispatch_index:
+            registry.unqueue(task)
+        dispatcher.reschedule(task, when)
         if self._log.isEnabledFor(logging.DEBUG):
             self._debug("Rescheduled task %r.", task_id)
         return True
 
     def _running_dispatcher(self) -> Dispatcher:
-        dispatcher = self._dispatcher
-        if dispatcher is None:
+        registry = self._registry
+        dispatcher = registry.dispatcher
+        if dispatcher is None or registry.state != "running":
             advice = {
                 "new": "enter it first: `async with scheduler:`, or `await task_group.start(scheduler.run)`",
                 "closing": "it takes no more tasks",
                 "closed": "it cannot be entered again: make a new one",
-            }.get(self._state)
-            raise RuntimeError(f"the scheduler {self._name!r} is not running ({self._state}); {advice}")
+            }.get(registry.state)
+            raise RuntimeError(f"the scheduler {self._name!r} is not running ({self._registry.state}); {advice}")
         dispatcher.check_thread()
         return dispatcher
 
     def _check_thread(self) -> None:
-        dispatcher = self._lane.dispatcher
+        dispatcher = self._registry.dispatcher
         if dispatcher is not None and dispatcher.thread != get_ident():
             dispatcher.check_thread()
 
@@ -584,15 +579,17 @@ class Scheduler:
             RuntimeError: if called from another thread than the event loop's.
             TypeError: if the ID is not hashable.
         """
-        dispatcher = self._lane.dispatcher
+        dispatcher = self._registry.dispatcher
         if dispatcher is not None and dispatcher.thread != get_ident():
             dispatcher.check_thread()
         task = self._tasks.pop(task_id, None)
         if task is None:
             hash(task_id)  # raises the TypeError that an empty dict does not
-            self._log.warning("Failed to unschedule %r (no task found).", task_id, extra=self._extra(task_id))
+            self._log.warning(
+                "Failed to unschedule %r (no task found).", task_id, extra=self._registry.log_fields(task_id)
+            )
             return False
-        self._let_go(task, interrupt=True)
+        self._registry.displace(task, cancel_running=True)
         if self._log.isEnabledFor(logging.DEBUG):
             self._debug("Unscheduled task %r.", task_id)
         return True
@@ -608,65 +605,27 @@ class Scheduler:
             self._cancel_by_handle(task)
 
     def _cancel_by_handle(self, task: ScheduledTask[Any]) -> None:
-        if self._tasks.get(task._task_id) is task:
-            self.cancel(task._task_id)
+        if self._tasks.get(task.task_id) is task:
+            self.cancel(task.task_id)
             return
         self._check_thread()
         if current_scheduled_task() is not task:
-            task._interrupt()
-
-    def _vacate(self, holder: ScheduledTask[Any]) -> None:
-        """Free an ID whose task may go on, if it runs."""
-        del self._tasks[holder._task_id]
-        self._let_go(holder, interrupt=False)
-
-    def _let_go(self, holder: ScheduledTask[Any], *, interrupt: bool) -> None:
-        """Let go of a task that has lost its ID.
-
-        Args:
-            holder: The task. A pending one is dropped.
-            interrupt: Whether to cancel a running one, unless it is the caller; if not, it runs on to its end.
-        """
-        if holder._status is Status.PENDING:
-            self._lane.drop(holder)
-            if self._idle is not None:
-                self._check_idle()
-        else:
-            self._lane.formers[holder._task_id] = holder
-            if interrupt and current_scheduled_task() is not holder:
-                holder._interrupt()
-
-    def _free(self, task: ScheduledTask[Any]) -> None:
-        """Free the ID of a task that has ended, if it still holds it."""
-        if self._tasks.get(task._task_id) is task:
-            del self._tasks[task._task_id]
-        self._check_idle()
+            task._cancel_run()
 
     # Logging
 
-    def _report(self, task: ScheduledTask[Any], failure: BaseException) -> None:
-        """Log the failure of a task."""
-        try:
-            self._log.error("Error in task %r!", task._task_id, exc_info=failure, extra=self._extra(task._task_id))
-        except Exception:  # in a handler or filter: no reason to end the other tasks
-            if logging.raiseExceptions:
-                traceback.print_exc()
-
-    def _extra(self, task_id: Hashable) -> dict[str, object]:
-        return {"scheduler": self._name, "task_id": task_id}
-
     def _debug(self, message: str, task_id: Hashable) -> None:
         # The callers ask first whether it is enabled: that is half the price.
-        self._log.debug(message, task_id, extra=self._extra(task_id))
+        self._log.debug(message, task_id, extra=self._registry.log_fields(task_id))
 
     def _log_kept(self, holder: ScheduledTask[Any]) -> None:
-        task_id = holder._task_id
+        task_id = holder.task_id
         if current_scheduled_task() is holder:
             self._log.warning(
                 "Task %r scheduled its own ID, which it still holds: the new coroutine was closed, and will not run. "
                 'Pass on_conflict="follow" to run it after this one.',
                 task_id,
-                extra=self._extra(task_id),
+                extra=self._registry.log_fields(task_id),
             )
         elif self._log.isEnabledFor(logging.DEBUG):
             self._debug("Did not schedule task %r; its ID is already held.", task_id)
@@ -687,52 +646,52 @@ class Scheduler:
         Raises:
             RuntimeError: if the parent is closing or closed.
         """
-        if self._state in ("closing", "closed"):
-            raise RuntimeError(f"the scheduler {self._name!r} is {self._state}: it can have no more children")
+        if self._registry.state in ("closing", "closed"):
+            raise RuntimeError(f"the scheduler {self._name!r} is {self._registry.state}: it can have no more children")
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
         child = Scheduler(f"{self._name}.{name}", max_running=max_running)
         child._parent = self
         self._children.add(child)
-        if self._dispatcher is not None:
-            child._open(self._dispatcher)
+        if self._registry.state == "running" and self._registry.dispatcher is not None:
+            child._open(self._registry.dispatcher)
         return child
 
     async def __aenter__(self) -> Self:
-        if self._entered or self._state in ("closing", "closed"):
+        if self._entered or self._registry.state in ("closing", "closed"):
             raise RuntimeError(f"the scheduler {self._name!r} can be entered only once")
         if self._parent is None:
-            dispatcher = Dispatcher(self._refuse)
+            dispatcher = Dispatcher(self._stop_accepting)
             self._entered = True
             await dispatcher.__aenter__()
             self._open(dispatcher)
         else:
             self._running_dispatcher()
-            self._check_outside("async with", self._family())
+            self._check_not_inside("async with", self._with_descendants())
             self._entered = True
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        dispatcher = self._lane.dispatcher
+        dispatcher = self._registry.dispatcher
         assert dispatcher is not None
         try:
-            self._refuse()
+            self._stop_accepting()
             if self._parent is None:
                 dispatcher.cancel()
             with anyio.CancelScope(shield=True):
                 await self._drop_pending()
                 if self._parent is not None:
-                    for task in self._running():
-                        task._interrupt()
-                    await self._settle()
+                    for task in self._running_tasks():
+                        task._cancel_run()
+                    await self._wait_all_idle()
         finally:
             try:
                 if self._parent is None:
                     await dispatcher.__aexit__(exc_type, exc_value, traceback)
             finally:
-                self._finish()
+                self._mark_closed()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Host the scheduler in a task of its own, until that task is cancelled or the scheduler closed.
@@ -750,9 +709,9 @@ class Scheduler:
         Raises:
             RuntimeError: if called from one of the tasks to wait for. (Longer ways to wait for oneself are not found.)
         """
-        self._check_outside("join()", [self])
+        self._check_not_inside("join()", [self])
         await checkpoint()
-        await self._wait_idle()
+        await self._registry.wait_idle()
 
     async def close(self, grace: float | timedelta = 0) -> list[ScheduledTask[Any]]:
         """Close the scheduler and its children: refuse new tasks, drop the pending ones, and wait for the running ones.
@@ -772,111 +731,91 @@ class Scheduler:
             ValueError: if it is NaN.
         """
         seconds = math.inf if grace == math.inf else max(seconds_from_delay(grace, "grace"), 0)
-        self._check_outside("close()", self._family())
+        self._check_not_inside("close()", self._with_descendants())
         deadline = anyio.current_time() + seconds
-        self._refuse()
-        running = self._running()
+        self._stop_accepting()
+        running = self._running_tasks()
         try:
             dropped = await self._drop_pending()
             with anyio.CancelScope(deadline=deadline):
-                await self._settle()
-            late = [task for task in running if task._status is Status.RUNNING]
+                await self._wait_all_idle()
+            late = [task for task in running if task.status is Status.RUNNING]
             for task in late:
-                task._interrupt()
-            await self._settle()
+                task._cancel_run()
+            await self._wait_all_idle()
         finally:
             for task in running:  # cancelled itself, it cannot wait, but it leaves nothing running on
-                task._interrupt()
-            self._finish()
+                task._cancel_run()
+            self._mark_closed()
         cancelled = [
             task
             for task in running
-            if task._status is Status.CANCELLED or (task in late and task._status is not Status.FINISHED)
+            if task.status is Status.CANCELLED or (task in late and task.status is not Status.FINISHED)
         ]
         return dropped + cancelled
 
     def _open(self, dispatcher: Dispatcher) -> None:
-        for scheduler in self._family():
-            if scheduler._state == "new":
-                scheduler._state = "running"
-                scheduler._dispatcher = scheduler._lane.dispatcher = dispatcher
+        for scheduler in self._with_descendants():
+            registry = scheduler._registry
+            if registry.state == "new":
+                registry.state = "running"
+                registry.dispatcher = dispatcher
 
-    def _refuse(self) -> None:
-        """Take and start no more tasks; also called when the dispatcher has stopped."""
-        for scheduler in self._family():
-            if scheduler._state != "closed":
-                scheduler._state = "closing"
-            scheduler._dispatcher = None
-            scheduler._lane.closing = True
+    def _stop_accepting(self) -> None:
+        """Accept and start no more tasks; also called when the dispatcher has stopped."""
+        for scheduler in self._with_descendants():
+            if scheduler._registry.state != "closed":
+                scheduler._registry.state = "closing"
 
     async def _drop_pending(self) -> list[ScheduledTask[Any]]:
         """Drop what has not started, and return it. There may be a million: the event loop is let through in between."""
         dropped: list[ScheduledTask[Any]] = []
-        for scheduler in self._family():
+        for scheduler in self._with_descendants():
             for task in list(scheduler._tasks.values()):
                 # Somebody else may have cancelled it meanwhile.
-                if task._status is Status.PENDING and scheduler._tasks.get(task._task_id) is task:
-                    scheduler._vacate(task)
+                if task.status is Status.PENDING and scheduler._tasks.get(task._task_id) is task:
+                    scheduler._registry.release_id(task)
                     dropped.append(task)
-                    if len(dropped) % DROPS_PER_TURN == 0:
+                    if len(dropped) % DROPS_PER_ITERATION == 0:
                         await cancel_shielded_checkpoint()
         return dropped
 
-    def _finish(self) -> None:
-        for scheduler in self._family():
+    def _mark_closed(self) -> None:
+        for scheduler in self._with_descendants():
             # Nothing is pending any more, unless something as rude as a `KeyboardInterrupt` came in between.
-            for task in [task for task in scheduler._tasks.values() if task._status is Status.PENDING]:
-                scheduler._vacate(task)
-            scheduler._state = "closed"
+            for task in [task for task in scheduler._tasks.values() if task.status is Status.PENDING]:
+                scheduler._registry.release_id(task)
+            scheduler._registry.state = "closed"
             scheduler._closed.set()
 
-    def _family(self) -> list[Scheduler]:
+    def _with_descendants(self) -> list[Scheduler]:
         """Return the scheduler, its children, their children."""
         family: list[Scheduler] = [self]
         for scheduler in family:
             family.extend(scheduler._children)
         return family
 
-    def _running(self) -> list[ScheduledTask[Any]]:
-        """Return what runs in the family, and has not been cancelled."""
-        return [
-            task
-            for scheduler in self._family()
-            for tasks in (scheduler._lane.formers, scheduler._tasks)
-            for task in tasks.values()
-            if task._status is Status.RUNNING
-        ]
+    def _running_tasks(self) -> list[ScheduledTask[Any]]:
+        """Return the tasks of the scheduler and its descendants that run and have not been cancelled."""
+        return [task for scheduler in self._with_descendants() for task in scheduler._registry.running_tasks()]
 
-    async def _settle(self) -> None:
+    async def _wait_all_idle(self) -> None:
         """Wait until no ID is held in the family, and nothing unwinds."""
         await checkpoint()
-        for scheduler in reversed(self._family()):
-            await scheduler._wait_idle()
+        for scheduler in reversed(self._with_descendants()):
+            await scheduler._registry.wait_idle()
             scheduler._closed.set()  # the child may be hosted by a task of its parent
 
-    async def _wait_idle(self) -> None:
-        while self._tasks or self._lane.formers:
-            if self._idle is None:
-                self._idle = anyio.Event()
-            await self._idle.wait()
-
-    def _check_idle(self) -> None:
-        if self._idle is not None and not self._tasks and not self._lane.formers:
-            self._idle.set()
-            self._idle = None
-
-    def _check_outside(self, method: str, family: list[Scheduler]) -> None:
+    def _check_not_inside(self, method: str, family: list[Scheduler]) -> None:
         """Refuse to wait for the caller, and from another thread."""
         self._check_thread()
-        caller = current_scheduled_task()
-        if caller is None or caller._run is None:
-            return
-        if any(caller._owner is scheduler._lane for scheduler in family) and caller._run.is_caller():
+        caller = running_caller()
+        if caller is not None and any(caller._owner is scheduler._registry for scheduler in family):
             raise RuntimeError(
                 f"{method} was called in the task {caller.name!r}, for which it would wait forever; "
                 "call it in a task that the scheduler does not run"
             )
 
 
-def _first_due(clock: Clock, due_times: DueTimes) -> float:
-    return due_times.first(clock.monotonic(), clock.time_ns())
+def _first_due(clock: Clock, trigger: Trigger) -> float:
+    return trigger.first_due(clock.monotonic(), clock.time_ns())

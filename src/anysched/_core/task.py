@@ -1,4 +1,4 @@
-"""The handle of a scheduled task: its state, its outcome, and waiting for it. It knows no scheduler."""
+"""The handle of a scheduled task: its state, its outcome, and waiting for it. It does not know the scheduler."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Coroutine, Generator, Hashable
 from contextvars import Context, ContextVar
 from datetime import datetime
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast, final
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .coroutines import Work, close_unstarted, make_coroutine
+from .coroutines import Target, close_unstarted, make_coroutine
 from .timer_queue import Timer
 
-__all__ = ["Owner", "Run", "ScheduledTask", "current_scheduled_task", "is_fatal", "sole_exception", "split_failure"]
+__all__ = ["Owner", "Run", "ScheduledTask", "Status", "current_scheduled_task"]
 
 T_co = TypeVar("T_co", covariant=True)
 
 
 class Owner(Protocol):
-    """What a task asks of whoever scheduled it."""
+    """What a task asks of the registry that holds it."""
 
     @property
     def name(self) -> str:
@@ -31,53 +31,12 @@ class Owner(Protocol):
         """Cancel a task that has not ended."""
         ...
 
-    def now(self) -> tuple[float, int]:
-        """Read the monotonic and the wall clock."""
-        ...
-
     def due(self, when: float, /) -> datetime:
-        """Express a due time as a `datetime`."""
+        """Return a due time as a `datetime`."""
         ...
 
     def check_wait(self, task: ScheduledTask[Any], /) -> None:
         """Raise `RuntimeError` if the caller would wait for a task that waits for the caller."""
-        ...
-
-    closing: bool
-    """Whether no more tasks are to start: those that are pending are being dropped."""
-
-    def admit(self, task: ScheduledTask[Any], /) -> bool:
-        """Tell whether a task that is due may start; one that may not is handed back when it may."""
-        ...
-
-    def begun(self, task: ScheduledTask[Any], /) -> None:
-        """Take note that a task starts."""
-        ...
-
-    def ended(self, task: ScheduledTask[Any], failure: BaseException | None, /) -> None:
-        """Take note that a task that was started has ended, and of its failure, if any."""
-        ...
-
-    # The following are asked by a task that recurs.
-
-    def holds(self, task: ScheduledTask[Any], /) -> bool:
-        """Tell whether a task that runs still holds its ID, and may be pending once more."""
-        ...
-
-    def add(self, task: ScheduledTask[Any], when: float, /) -> None:
-        """Take a pending task that waits nowhere."""
-        ...
-
-    def run_ended(self, task: ScheduledTask[Any], status: Status, /) -> None:
-        """Take note of what came of a run, whether the task has ended with it or not."""
-        ...
-
-    def free(self, task: ScheduledTask[Any], /) -> None:
-        """Free the ID of a task that has ended, if it still holds it."""
-        ...
-
-    def report(self, task: ScheduledTask[Any], failure: BaseException, /) -> None:
-        """Log a failure."""
         ...
 
 
@@ -85,11 +44,11 @@ class Run(Protocol):
     """One start of a task, from the moment at which it is handed to the event loop."""
 
     def cancel(self) -> None:
-        """Cancel what runs."""
+        """Cancel the run."""
         ...
 
-    def is_caller(self) -> bool:
-        """Tell whether the caller is this run, or a child task of it."""
+    def contains_current_task(self) -> bool:
+        """Return whether the caller is this run, or a child task of it."""
         ...
 
 
@@ -124,7 +83,6 @@ class Status(Enum):
 _Status: TypeAlias = Status
 
 
-@final
 class ScheduledTask(Timer, Generic[T_co]):
     """A task of a `Scheduler`: the handle that every ``schedule*`` call returns.
 
@@ -138,35 +96,35 @@ class ScheduledTask(Timer, Generic[T_co]):
         "__weakref__",
         "_args",
         "_context",
-        "_ended",
+        "_dispatch_index",
+        "_finished_event",
         "_outcome",
         "_owner",
         "_run",
         "_status",
+        "_target",
         "_task_id",
-        "_turn",
         "_when",
-        "_work",
     )
 
     def __init__(
-        self, owner: Owner, task_id: Hashable, work: Work, args: tuple[Any, ...], context: Context | None
+        self, owner: Owner, task_id: Hashable, target: Target, args: tuple[Any, ...], context: Context | None
     ) -> None:
         self._owner = owner
         self._task_id = task_id
         self._status = Status.PENDING
         # What to run and in which context, until it starts.
-        self._work: Work | None = work
+        self._target: Target | None = target
         self._args = args
         self._context = context
         # The dispatcher's: the due time, a float on the monotonic clock or an int on the wall clock, `None` once the
         # task has started; the place among those that are due (0: none); the present start.
         self._when: float | None = None
-        self._turn = 0
+        self._dispatch_index = 0
         self._run: Run | None = None
         # What came of it, a return value or an exception, and an event that is made when somebody waits.
         self._outcome: Any = None
-        self._ended: anyio.Event | None = None
+        self._finished_event: anyio.Event | None = None
 
     @property
     def task_id(self) -> Hashable:
@@ -175,7 +133,7 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def name(self) -> str:
-        """The name of the task in the event loop, ``<scheduler>_<id>``, as in the seed."""
+        """The name of the task in the event loop, ``<scheduler>_<id>``, as in pydis_core."""
         return f"{self._owner.name}_{self._task_id}"
 
     @property
@@ -236,7 +194,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         Raises:
             RuntimeError: if called from another thread than the event loop's.
         """
-        if not self._is_over():
+        if not self._is_done():
             self._owner.cancel(self)
 
     async def wait(self) -> None:
@@ -246,13 +204,13 @@ class ScheduledTask(Timer, Generic[T_co]):
             RuntimeError: if the caller is the task itself, or a child task of it in anyio's task groups; or the former
                 holder of the ID, for whose end the task waits. (Longer ways to wait for oneself are not found.)
         """
-        if self._is_over():
+        if self._is_done():
             await checkpoint()
             return
         self._owner.check_wait(self)
-        if self._ended is None:
-            self._ended = anyio.Event()
-        await self._ended.wait()
+        if self._finished_event is None:
+            self._finished_event = anyio.Event()
+        await self._finished_event.wait()
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         """Wait until the task has ended, and return what it returned; see `wait` and `return_value`."""
@@ -262,7 +220,7 @@ class ScheduledTask(Timer, Generic[T_co]):
     def __repr__(self) -> str:
         return f"<ScheduledTask {self._status.value} name={self.name!r}>"
 
-    def _is_over(self) -> bool:
+    def _is_done(self) -> bool:
         # By identity: to compare or hash members of an enumeration is slow.
         status = self._status
         return status is Status.FINISHED or status is Status.FAILED or status is Status.CANCELLED
@@ -273,65 +231,82 @@ class ScheduledTask(Timer, Generic[T_co]):
         if self._status is not Status.FINISHED:
             raise anyio.TaskCancelled(f"the task {self.name!r} was cancelled")
 
-    # What happens to a task in its life: called by the dispatcher and the scheduler.
+    # The changes of state: called by the dispatcher, the run and the registry. No other module writes these fields.
 
-    def _ready(self) -> bool:
-        """Tell whether a task that is due can be started; one that cannot has seen to where it waits."""
+    def _prepare(self) -> bool:
+        """Return whether the task can start now. If not, it has requeued itself."""
         return True
 
-    def _begin(self) -> Coroutine[Any, Any, T_co]:
-        """Take note that the task starts, and return the coroutine to run."""
-        work, args = self._work, self._args
-        assert work is not None
-        self._release()
+    def _set_due(self, when: float | None) -> None:
+        """Set the due time: a float on the monotonic clock, an int on the wall clock, `None` if there is none."""
+        self._when = when
+
+    def _set_dispatch_index(self, index: int) -> None:
+        """Set the task's place among those that are due; 0 if it is not due."""
+        self._dispatch_index = index
+
+    def _set_run(self, run: Run | None) -> None:
+        """Set the run with which the task was handed to the event loop; `None` if it is not, or no longer."""
+        self._run = run
+
+    def _start(self) -> Coroutine[Any, Any, T_co]:
+        """Enter the status RUNNING, and return the coroutine to await."""
+        target, args = self._target, self._args
+        assert target is not None
+        self._clear_target()
         self._when = None
         self._status = Status.RUNNING
         _current.set(self)
-        return make_coroutine(work, args)
+        return make_coroutine(target, args)
 
-    def _drop(self, status: _Status, outcome: object) -> None:
-        """Take note that the task will never start, and close its coroutine."""
-        work = self._work
-        self._release()
-        self._end(status, outcome)
-        close_unstarted(work)  # the last thing to do: it may run finalizers
+    def _start_cancelled(self) -> None:
+        """Called when the event loop has cancelled a start before its first step."""
+        self.cancel()
 
-    def _interrupt(self) -> None:
+    def _cancel_run(self) -> None:
         """Cancel the running coroutine, unless that was done before."""
         if self._status is Status.RUNNING:
             assert self._run is not None
             self._status = Status.CANCELLING
             self._run.cancel()
 
-    def _forsake(self) -> None:
-        """Take note that the event loop has cancelled a start before its first step."""
-        self.cancel()
+    def _find_next(self) -> object:
+        """Return when the task is due again after a run, for `_advance`; `None` if it does not recur."""
+        return None
 
-    def _end_run(self, status: _Status, outcome: object, failure: BaseException | None) -> None:
-        """Take note of the end of a run: the coroutine has ended, and with it the task, unless it recurs.
+    def _advance(self, found: Any, failure: BaseException | None) -> None:
+        """Wait for the next run. Only a task that recurs is asked."""
+        raise NotImplementedError
 
-        Args:
-            status: What came of it.
-            outcome: The return value, or the exception.
-            failure: The exception, if it is to be logged.
-        """
-        self._end(status, outcome)
-        self._owner.ended(self, failure)
+    def _rearm(self, target: Target, args: tuple[Any, ...], context: Context) -> None:
+        """Return to the status PENDING, as before the first run."""
+        self._target, self._args, self._context = target, args, context
+        self._status = Status.PENDING
+        self._run = None
+        self._dispatch_index = 0
 
-    def _end(self, status: _Status, outcome: object) -> None:
-        """Take note of what came of the task, and wake those who wait for it."""
+    def _complete(self, status: _Status, outcome: object) -> Target | None:
+        """Enter the final status, and wake those who wait for it. Return the target, which the caller must close."""
+        target = self._target
+        self._clear_target()
         self._status = status
         self._outcome = outcome
         self._run = None
-        if self._ended is not None:
-            self._ended.set()
-            self._ended = None
+        if self._finished_event is not None:
+            self._finished_event.set()
+            self._finished_event = None
+        return target
 
-    def _release(self) -> None:
-        """Let go of what is only needed until the start."""
-        self._work = self._context = None
+    def _close(self, target: Target | None) -> None:
+        """Close what will never run: the last thing to do, because it may run finalizers."""
+        if target is not None:
+            close_unstarted(target)
+
+    def _clear_target(self) -> None:
+        """Release what is only needed until the start."""
+        self._target = self._context = None
         self._args = ()
-        self._turn = 0
+        self._dispatch_index = 0
 
 
 _current: ContextVar[ScheduledTask[Any]] = ContextVar("anysched_current_task")
@@ -344,37 +319,4 @@ def current_scheduled_task() -> ScheduledTask[Any] | None:
     longer returned.
     """
     task = _current.get(None)
-    return None if task is None or task._is_over() else task
-
-
-def split_failure(exception: BaseException, cancelled: type[BaseException]) -> tuple[BaseException | None, bool]:
-    """Split what a task raised into its failure, if any, and whether it was cancelled.
-
-    Args:
-        exception: What was raised; an exception group may mix failures with cancellations.
-        cancelled: The exception class of cancellations.
-    """
-    if isinstance(exception, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", exception)
-        cancellation, failure = group.split(cancelled)
-        return (group, False) if cancellation is None else (failure, True)
-    # The coroutine of a task is closed (`GeneratorExit`) when its event loop is gone.
-    return (None, True) if isinstance(exception, (cancelled, GeneratorExit)) else (exception, False)
-
-
-def is_fatal(exception: BaseException) -> bool:
-    """Tell whether an exception is a request to end the process, which leaves the scheduler."""
-    if isinstance(exception, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", exception)
-        return group.subgroup((KeyboardInterrupt, SystemExit)) is not None
-    return isinstance(exception, (KeyboardInterrupt, SystemExit))
-
-
-def sole_exception(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the exception in a group, without the group, if it is the only one; else the group."""
-    only, *others = group.exceptions
-    if others:
-        return group
-    if isinstance(only, BaseExceptionGroup):
-        return sole_exception(cast("BaseExceptionGroup[BaseException]", only))
-    return only
+    return None if task is None or task._is_done() else task

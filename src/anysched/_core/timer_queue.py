@@ -1,11 +1,11 @@
 """Due times in heaps: pure data, with no event loop and no clock.
 
 A binary heap is quick to push to and to pop from, but cannot let go of an entry in its middle. So the entry of a timer
-that leaves stays behind, dead, until it surfaces or is swept out; and the entry of a timer that is postponed stays
+that leaves stays behind, stale, until it surfaces or is removed by compaction; and the entry of a timer that is postponed stays
 where it is, and is pushed on when it surfaces.
 
-One heap of a million entries would make every sweep a stall of half a second. The entries are therefore spread over
-*segments*, heaps of a bounded size: a sweep concerns one segment, and takes a fraction of a millisecond however many
+One heap of a million entries would make every compaction a stall of half a second. The entries are therefore spread over
+*segments*, heaps of a bounded size: a compaction concerns one segment, and takes a fraction of a millisecond however many
 timers wait.
 
 The entries are integers, and a dictionary for each segment tells whose they are. Entries that held the timer itself
@@ -23,8 +23,8 @@ __all__ = ["SEGMENT_SIZE", "Timer", "TimerQueue"]
 SEGMENT_SIZE = 1365
 """As many as a dictionary has room for before it grows from 2,048 places to 4,096."""
 
-NUMBER_BITS = 48
-NUMBER_MASK = (1 << NUMBER_BITS) - 1
+SEQUENCE_BITS = 48
+SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 
 TimerT = TypeVar("TimerT", bound="Timer")
 
@@ -34,33 +34,33 @@ class Timer:
 
     A scheduled task is one, which saves an object for each.
 
-    The attributes are the queue's. ``_place`` orders the timers: the key, and below it the number, in one integer.
-    ``_entry`` is the place under which the timer stands in the heap of ``_segment``, an earlier one while the timer is
+    The attributes are the queue's. ``_key`` orders the timers: the key, and below it the number, in one integer.
+    ``_heap_key`` is the place under which the timer stands in the heap of ``_segment``, an earlier one while the timer is
     postponed. A timer that is in no queue has no segment.
     """
 
-    __slots__ = ("_entry", "_place", "_segment")
+    __slots__ = ("_heap_key", "_key", "_segment")
 
-    _place: int
-    _entry: int
+    _key: int
+    _heap_key: int
     _segment: Segment[Any] | None
 
     @property
-    def _number(self) -> int:
-        return self._place & NUMBER_MASK
+    def _sequence(self) -> int:
+        return self._key & SEQUENCE_MASK
 
-    def leave_queue(self) -> None:
-        """Leave the queue in which the timer waits, if any, in constant time on average; its entry stays, dead."""
+    def _leave_queue(self) -> None:
+        """Leave the queue in which the timer waits, if any, in constant time on average; its entry stays, stale."""
         segment = self._segment
         if segment is not None:
             self._segment = None
-            del segment.timers[self._entry]
+            del segment.timers[self._heap_key]
             if len(segment.timers) * 2 < len(segment.heap):
-                segment.sweep()
+                segment.compact()
 
 
 class Segment(Generic[TimerT]):
-    """A heap of a bounded size, with its timers by their entries; an entry without a timer is dead."""
+    """A heap of a bounded size, with its timers by their entries; an entry without a timer is stale."""
 
     __slots__ = ("heap", "timers")
 
@@ -68,8 +68,8 @@ class Segment(Generic[TimerT]):
         self.heap: list[int] = []
         self.timers: dict[int, TimerT] = {}
 
-    def sweep(self) -> None:
-        """Let go of the dead entries: called when they outnumber the live ones."""
+    def compact(self) -> None:
+        """Let go of the stale entries: called when they outnumber the live ones."""
         self.timers = dict(self.timers)  # a dictionary does not shrink by itself
         self.heap[:] = self.timers
         heapify(self.heap)
@@ -82,11 +82,11 @@ class TimerQueue(Generic[TimerT]):
 
     def __init__(self) -> None:
         # New entries go to the open segment. The full ones stand in a heap of their own, each once, under its first
-        # entry. After a sweep that place may be too far ahead, but never too far behind: it is put right at the top.
+        # entry. After a compaction that place may be too far ahead, but never too far behind: it is put right at the top.
         # Entries are unique, so that two segments are never compared.
         self._open: Segment[TimerT] = Segment()
         self._full: list[tuple[int, Segment[TimerT]]] = []
-        # The segment whose first entry is the first of all: what `surface` found.
+        # The segment whose first entry is the first of all: what `prune_top` found.
         self._top: Segment[TimerT] | None = None
 
     def __len__(self) -> int:
@@ -95,19 +95,19 @@ class TimerQueue(Generic[TimerT]):
 
     @property
     def entries(self) -> int:
-        """The number of entries in the heaps, with the dead ones: what the queue costs in memory."""
+        """The number of entries in the heaps, with the stale ones: what the queue costs in memory."""
         return len(self._open.heap) + sum(len(segment.heap) for _, segment in self._full)
 
-    def push(self, timer: TimerT, key: int, number: int) -> None:
+    def push(self, timer: TimerT, key: int, sequence: int) -> None:
         """Add a timer that is in no queue.
 
         Args:
             timer: The timer.
             key: What it is ordered by.
-            number: Its place among those with an equal key: positive, and used once in this queue.
+            sequence: Its place among those with an equal key: positive, and used once in this queue.
         """
         segment = self._open
-        timer._place = timer._entry = entry = key << NUMBER_BITS | number
+        timer._key = timer._heap_key = entry = key << SEQUENCE_BITS | sequence
         timer._segment = segment
         segment.timers[entry] = timer
         heap = segment.heap
@@ -116,17 +116,17 @@ class TimerQueue(Generic[TimerT]):
             heappush(self._full, (heap[0], segment))
             self._open = Segment()
 
-    def move(self, timer: TimerT, key: int, number: int) -> None:
+    def move(self, timer: TimerT, key: int, sequence: int) -> None:
         """Give a timer in this queue another place. The heap does not grow when it is a later one."""
-        place = key << NUMBER_BITS | number
-        if place >= timer._place:
-            timer._place = place
+        place = key << SEQUENCE_BITS | sequence
+        if place >= timer._key:
+            timer._key = place
         else:
-            timer.leave_queue()
-            self.push(timer, key, number)
+            timer._leave_queue()
+            self.push(timer, key, sequence)
 
-    def surface(self, steps: int) -> int:
-        """Bring the first timer to the top: `first` and `pop` are true after this, until the queue is changed.
+    def prune_top(self, steps: int) -> int:
+        """Bring the first timer to the top: `peek` and `pop` are true after this, until the queue is changed.
 
         Dead entries are dropped on the way, and postponed ones pushed on. Each is a step. The caller bounds them,
         because a hundred thousand may surface at once.
@@ -146,9 +146,9 @@ class TimerQueue(Generic[TimerT]):
             timer = timers.get(entry)
             if timer is None:
                 heappop(heap)
-            elif timer._place != entry:
+            elif timer._key != entry:
                 del timers[entry]
-                timer._entry = place = timer._place
+                timer._heap_key = place = timer._key
                 timers[place] = timer
                 heapreplace(heap, place)
             else:
@@ -156,19 +156,19 @@ class TimerQueue(Generic[TimerT]):
             steps -= 1
         return steps
 
-    def first(self) -> TimerT | None:
-        """Return the timer at the top, or `None`; see `surface`."""
+    def peek(self) -> TimerT | None:
+        """Return the timer at the top, or `None`; see `prune_top`."""
         segment = self._top
         return None if segment is None else segment.timers[segment.heap[0]]
 
     def pop(self) -> TimerT:
-        """Take the timer at the top out of the queue; see `surface`."""
+        """Take the timer at the top out of the queue; see `prune_top`."""
         segment = self._top
         assert segment is not None
         timer = segment.timers.pop(heappop(segment.heap))
         timer._segment = None
         if len(segment.timers) * 2 < len(segment.heap):
-            segment.sweep()
+            segment.compact()
         return timer
 
     def _first_segment(self) -> Segment[TimerT] | None:

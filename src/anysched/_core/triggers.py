@@ -11,34 +11,42 @@ from typing import Literal, Protocol, cast
 
 from .clock import TOLERANCE, datetime_from_ns, ns_from_datetime, seconds_from_delay
 
-__all__ = ["TIMES_PER_RUN", "TIMES_PER_TURN", "DueTimes", "Grid", "MissedPolicy", "Search", "Times"]
+__all__ = [
+    "TIMES_PER_ITERATION",
+    "TIMES_PER_RUN",
+    "IntervalTrigger",
+    "IterableTrigger",
+    "MissedPolicy",
+    "SearchResult",
+    "Trigger",
+]
 
 MissedPolicy = Literal["latest", "all"]
 """What to do about the due times that a recurring task has missed; see `Scheduler.schedule_every`."""
 
-SHORTEST_PERIOD = 1e-6
+MIN_PERIOD = 1e-6
 """The shortest period, in seconds: the least that a `timedelta` can express."""
 
-TIMES_PER_TURN = 100
-"""How many times an iterator is asked for in a search before the event loop is let through."""
+TIMES_PER_ITERATION = 100
+"""How many times an iterator is asked for in a search before the event loop is yielded to."""
 
 TIMES_PER_RUN = 5
-"""How many times it is asked for when a run has ended. One will do, as a rule, and many runs may end in one turn."""
+"""How many times it is asked for when a run has ended. One will do, as a rule, and many runs may end in one iteration."""
 
-MOST_STALLS = 100
+MAX_STALLS = 100
 """How many times in a row an iterator may fail to advance: each costs a step, and none of them is ever run."""
 
 
-class Search(Enum):
-    """What came of the search for the next due time, if there is none."""
+class SearchResult(Enum):
+    """The result of the search for the next due time, if there is none."""
 
     UNFINISHED = "unfinished"
-    """It takes longer: ask again, in another turn of the event loop."""
+    """It takes longer: ask again, in another iteration of the event loop."""
     EXHAUSTED = "exhausted"
     """There are no more."""
 
 
-class DueTimes(Protocol):
+class Trigger(Protocol):
     """What a recurring task asks of its due times. All moments are the present ones, on both clocks."""
 
     @property
@@ -46,7 +54,7 @@ class DueTimes(Protocol):
         """Whether it has turned out that there is not a single one."""
         ...
 
-    def first(self, now: float, now_ns: int, /) -> float:
+    def first_due(self, now: float, now_ns: int, /) -> float:
         """Check the arguments, and return the first due time: a float on the monotonic clock, or an int on the wall clock.
 
         Raises:
@@ -55,48 +63,48 @@ class DueTimes(Protocol):
         ...
 
     def begin_run(self, now: float, now_ns: int, /) -> None:
-        """Take note that a run starts: it serves what is due."""
+        """Called when a run starts, which serves what is due."""
         ...
 
-    def next(self, now: float, now_ns: int, steps: int, /) -> float | Search:
+    def next_due(self, now: float, now_ns: int, steps: int, /) -> float | SearchResult:
         """Return the next due time after a run; in so many steps, if it has to be searched for."""
         ...
 
     def close(self) -> None:
-        """Let go of what was handed over; there will be no more runs."""
+        """Release what was handed over; there will be no more runs."""
         ...
 
 
-class _Policy:
+class _BaseTrigger:
     """What both kinds of due times have in common: whether missed times are skipped, and the jitter."""
 
-    # Nothing is checked before `first`: what was handed over is to be closed, also if something else is refused.
+    # Nothing is checked before `first_due`: what was handed over is to be closed, also if something else is refused.
     def __init__(self, missed: MissedPolicy, jitter: float | timedelta) -> None:
         self._missed = missed
         self._jitter = jitter
-        self._skip = True
-        self._longest = self._offset = 0.0
+        self._coalesce = True
+        self._max_jitter = self._offset = 0.0
 
     def _check(self) -> None:
         if self._missed not in ("latest", "all"):
             raise ValueError(f'missed must be "latest" or "all", not {self._missed!r}')
-        self._skip = self._missed == "latest"
-        self._longest = float(seconds_from_delay(self._jitter, "jitter"))
-        if self._longest < 0:
+        self._coalesce = self._missed == "latest"
+        self._max_jitter = float(seconds_from_delay(self._jitter, "jitter"))
+        if self._max_jitter < 0:
             raise ValueError(f"jitter must not be negative: {self._jitter!r}")
 
-    def _draw(self) -> None:
+    def _draw_jitter(self) -> None:
         """Draw the offset of the next run. One that catches up has the offset of the run before."""
-        if self._longest:
+        if self._max_jitter:
             # In whole microseconds, which is what a `datetime` can express.
-            self._offset = round(random.uniform(0, self._longest), 6)  # noqa: S311
+            self._offset = round(random.uniform(0, self._max_jitter), 6)  # noqa: S311
 
     @property
     def _offset_ns(self) -> int:
         return round(self._offset * 1e6) * 1_000
 
 
-class Grid(_Policy):
+class IntervalTrigger(_BaseTrigger):
     """Due times at equal distances of elapsed time. Each is a multiple of the period, so that nothing adds up.
 
     Args:
@@ -123,40 +131,40 @@ class Grid(_Policy):
         # If it begins at a time of the wall clock, its place in elapsed time is known when that time has come.
         self._first_ns: int | None = None
 
-    def first(self, now: float, now_ns: int) -> float:
+    def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time."""
         self._check()
         self._period = float(seconds_from_delay(self._distance, "period"))
-        if self._period < SHORTEST_PERIOD:
-            raise ValueError(f"period must be positive, a microsecond at the least, not {self._distance!r}")
-        if self._longest >= self._period:
+        if self._period < MIN_PERIOD:
+            raise ValueError(f"period must be at least 1 microsecond, not {self._distance!r}")
+        if self._max_jitter >= self._period:
             raise ValueError(f"jitter must be less than the period, {self._distance!r}, not {self._jitter!r}")
         first = self._period if self._first is None else self._first
         if isinstance(first, datetime):
             self._first_ns = ns_from_datetime(first)
-            self._draw()
+            self._draw_jitter()
             due_ns = self._first_ns + self._offset_ns
             return due_ns if due_ns > now_ns else now
         self._origin = now + max(float(seconds_from_delay(first, "first")), 0.0)
-        self._draw()
+        self._draw_jitter()
         return self._origin + self._offset
 
     def begin_run(self, now: float, now_ns: int) -> None:
-        """Take note that a run starts: unless all are to run, it serves all that is due."""
+        """Called when a run starts: unless each missed time is run, it serves every time that is due."""
         if self._first_ns is not None:
             self._origin = now - (now_ns - self._first_ns) / 1e9
             self._first_ns = None
-        if self._skip:
+        if self._coalesce:
             self._index = max(self._index, self._latest_index(now))
 
-    def next(self, now: float, now_ns: int, steps: int) -> float:
+    def next_due(self, now: float, now_ns: int, steps: int) -> float:
         """Return the next due time: if one has been missed, now, and else that of the next index."""
-        latest = self._latest_index(now) if self._skip else 0
+        latest = self._latest_index(now) if self._coalesce else 0
         if latest > self._index:
             self._index = latest
         else:
             self._index += 1
-            self._draw()
+            self._draw_jitter()
         return max(self._origin + self._index * self._period + self._offset, now)
 
     def close(self) -> None:
@@ -167,7 +175,7 @@ class Grid(_Policy):
         return math.floor((now - self._offset - self._origin + TOLERANCE) / self._period)
 
 
-class Times(_Policy):
+class IterableTrigger(_BaseTrigger):
     """Due times of the wall clock, as an iterator lists them. It is asked for one more only when needed.
 
     Args:
@@ -186,12 +194,12 @@ class Times(_Policy):
         self.empty = False
         # In nanoseconds of UTC: the time of the present or next run; up to when all is served; the latest time that was
         # listed, which tells whether the next one advances; one that was listed, and whose turn comes later.
-        self._time = self._served = self._latest = 0
-        self._ahead: int | None = None
+        self._time = self._covered_until = self._latest = 0
+        self._peeked: int | None = None
         self._stalls = 0
-        self._late = False
+        self._catching_up = False
 
-    def first(self, now: float, now_ns: int) -> float:
+    def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time: now if it is past, or if there is none."""
         self._check()
         times: object = self._times
@@ -207,36 +215,36 @@ class Times(_Policy):
             self.empty = True
             return now
         self._time = self._latest = ns_from_datetime(time)
-        self._draw()
+        self._draw_jitter()
         return self._due(now, now_ns)
 
     def begin_run(self, now: float, now_ns: int) -> None:
-        """Take note that a run starts: unless all are to run, it serves all that is due."""
-        self._served = max(self._time, now_ns - self._offset_ns) if self._skip else self._time
-        self._late = False
+        """Called when a run starts: unless each missed time is run, it serves every time that is due."""
+        self._covered_until = max(self._time, now_ns - self._offset_ns) if self._coalesce else self._time
+        self._catching_up = False
 
-    def next(self, now: float, now_ns: int, steps: int) -> float | Search:
+    def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
         """Return the next due time, unless it takes more steps of the iterator."""
         passed = now_ns - self._offset_ns
         for _ in range(steps):
             time = self._list()
-            if time is not None and time <= self._served:
+            if time is not None and time <= self._covered_until:
                 continue
-            if time is not None and self._skip and time <= passed:
-                # MissedPolicy. Of all that were, the latest is run, at once.
+            if time is not None and self._coalesce and time <= passed:
+                # Missed. Of all that were, the latest is run, at once.
                 self._time = time
-                self._late = True
+                self._catching_up = True
                 continue
-            if self._late:
-                self._late = False
-                self._ahead = time
+            if self._catching_up:
+                self._catching_up = False
+                self._peeked = time
                 return now
             if time is None:
-                return Search.EXHAUSTED
+                return SearchResult.EXHAUSTED
             self._time = time
-            self._draw()
+            self._draw_jitter()
             return self._due(now, now_ns)
-        return Search.UNFINISHED
+        return SearchResult.UNFINISHED
 
     def close(self) -> None:
         """Close the generator, if it is one; while it is executing, it cannot be closed."""
@@ -255,8 +263,8 @@ class Times(_Policy):
         Raises:
             ValueError: if the iterator does not advance at all.
         """
-        if self._ahead is not None:
-            time, self._ahead = self._ahead, None
+        if self._peeked is not None:
+            time, self._peeked = self._peeked, None
             return time
         try:
             time = ns_from_datetime(next(self._iterator))
@@ -268,10 +276,10 @@ class Times(_Policy):
             self._stalls = 0
             return time
         self._stalls += 1
-        if self._stalls >= MOST_STALLS:
+        if self._stalls >= MAX_STALLS:
             latest = datetime_from_ns(self._latest).isoformat()
-            raise ValueError(f"times does not advance: {self._stalls} in a row were not later than {latest}")
-        return self._served
+            raise ValueError(f"times must increase: {self._stalls} consecutive values were not later than {latest}")
+        return self._covered_until
 
     def _due(self, now: float, now_ns: int) -> float:
         due_ns = self._time + self._offset_ns

@@ -96,7 +96,7 @@ class VirtualClock:
         Raises:
             RuntimeError: if no event loop runs in this thread, or its time is real, as always with uvloop.
         """
-        timekeeper = current_backend().timekeeper
+        timekeeper = current_backend().time_source
         clock = bound_clock(timekeeper)
         if isinstance(clock, VirtualClock):
             return clock
@@ -338,7 +338,7 @@ class VirtualClock:
 
     def _check_running(self, method: str) -> None:
         try:
-            running = bound_clock(current_backend().timekeeper) is self
+            running = bound_clock(current_backend().time_source) is self
         except anyio.NoEventLoopError:
             running = False
         if not running:

@@ -1,15 +1,79 @@
-"""The few things that anyio does not offer on both backends alike: all that is specific to asyncio or to trio."""
+"""Everything that is specific to asyncio or to trio, because anyio does not offer it on both alike."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Protocol
 
 import anyio
 
-__all__ = ["Backend", "current_backend", "inside_task"]
+__all__ = ["Backend", "Scope", "Startable", "Starter", "current_backend", "current_task_is_inside"]
+
+
+class Scope(Protocol):
+    """A cancel scope, anyio's or trio's."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool | None: ...
+
+    def cancel(self) -> None:
+        """Cancel everything inside."""
+        ...
+
+
+class Startable(Protocol):
+    """What a starter starts: one run of a task.
+
+    Attributes:
+        native_task: Set by the starter, where it knows the native task.
+    """
+
+    native_task: object
+
+    def main(self) -> Coroutine[Any, Any, None]:
+        """Return the coroutine of the native task."""
+        ...
+
+    def native_task_cancelled(self) -> None:
+        """Called when the native task was cancelled, possibly before its first step."""
+        ...
+
+
+class Starter(AbstractAsyncContextManager["Starter"], Protocol):
+    """Starts tasks that belong to a task group. It is entered, and left, in a task of this group.
+
+    Leaving waits for the tasks; the group cancels them.
+
+    Attributes:
+        fatal_exceptions: Requests to end the process that have left a task, where the task group does not raise them.
+    """
+
+    fatal_exceptions: list[BaseException]
+
+    @property
+    def new_scope(self) -> Callable[[], Scope]:
+        """Makes a cancel scope for a task."""
+        ...
+
+    def is_cancelled(self) -> bool:
+        """Return whether the task group has been cancelled, or a scope around it."""
+        ...
+
+    def start(self, run: Startable, name: str, context: Context) -> None:
+        """Hand a run to the event loop.
+
+        Raises:
+            Exception: if the event loop refuses.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,26 +83,26 @@ class Backend:
     Attributes:
         name: Which one it is.
         monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without the look-up of the loop.
-        timekeeper: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
+        time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
         current_task: Returns the native task that is running.
-        is_over: Tells whether a native task has ended. One that trio still knows has not.
-        cancelled: The exception class of cancellations.
-        starts_per_turn: How many tasks may be started before the event loop is let through. asyncio runs what becomes
+        is_done: Returns whether a native task has ended. One that trio still knows has not.
+        cancelled_exc_class: The exception class of cancellations.
+        starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop. asyncio runs what becomes
             runnable in order, so this only has to be small enough for the other tasks. trio shuffles what becomes
-            runnable in one turn, so that each start needs a turn of its own if the order is to hold.
-        cancellation_left: Tells whether a native task has been cancelled and not been told yet. On asyncio it would be
+            runnable in one iteration, so that each start needs an iteration of its own if the order is to hold.
+        has_pending_cancellation: Returns whether a native task has been cancelled and not been told yet. On asyncio it would be
             told when it ends, and its task group be cancelled with it.
     """
 
     name: Literal["asyncio", "trio"]
     monotonic: Callable[[], float]
-    timekeeper: object
+    time_source: object
     current_task: Callable[[], Any]
-    is_over: Callable[[Any], bool]
-    cancelled: type[BaseException]
-    starts_per_turn: int
-    cancellation_left: Callable[[Any], bool]
+    is_done: Callable[[Any], bool]
+    cancelled_exc_class: type[BaseException]
+    starts_per_iteration: int
+    has_pending_cancellation: Callable[[Any], bool]
 
 
 def current_backend() -> Backend:
@@ -74,10 +138,10 @@ def current_backend() -> Backend:
     )
 
 
-def inside_task(host: object) -> bool:
-    """Tell whether the running task is the native task ``host``, or a descendant of it in task groups."""
+def current_task_is_inside(native_task: object) -> bool:
+    """Return whether the running task is the native task ``native_task``, or a descendant of it in task groups."""
     parents = {info.id: info.parent_id for info in anyio.get_running_tasks()}
     task: int | None = anyio.get_current_task().id
-    while task is not None and task != id(host):
+    while task is not None and task != id(native_task):
         task = parents.get(task)
     return task is not None

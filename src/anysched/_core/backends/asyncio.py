@@ -19,8 +19,7 @@ from anyio._backends import _asyncio
 from anyio._backends._asyncio import CancelScope, TaskState
 from anyio.abc import TaskGroup
 
-from anysched._core.run import TaskRun
-
+from . import Startable
 from .group import GroupStarter
 
 __all__ = ["AsyncioStarter"]
@@ -39,10 +38,10 @@ class AsyncioStarter:
         AttributeError, TypeError: if anyio has changed, so that this does not work.
     """
 
-    scope = CancelScope
+    new_scope = CancelScope
 
     def __init__(self, group: TaskGroup) -> None:
-        self.failures: list[BaseException] = []
+        self.fatal_exceptions: list[BaseException] = []
         self._loop = asyncio.get_running_loop()
         scope: Any = group.cancel_scope  # its private attributes have no types to speak of
         self._scope: CancelScope = scope
@@ -51,9 +50,9 @@ class AsyncioStarter:
         self._states: MutableMapping[asyncio.Task[Any], TaskState] = _private._task_states
         TaskState(self._parent_id, scope)  # to see whether it still goes, as the next line
         self.is_cancelled()
-        self._otherwise = GroupStarter(group)
+        self._fallback = GroupStarter(group)
         # An event loop refers to its tasks only weakly.
-        self._runs: dict[asyncio.Task[None], TaskRun] = {}
+        self._runs: dict[asyncio.Task[None], Startable] = {}
         self._idle: anyio.Event | None = None
 
     async def __aenter__(self) -> Self:
@@ -72,14 +71,14 @@ class AsyncioStarter:
                     await self._idle.wait()
 
     def is_cancelled(self) -> bool:
-        """Tell whether the task group has been cancelled, or what is around it."""
+        """Return whether the task group has been cancelled, or a scope around it."""
         return self._scope._effectively_cancelled
 
-    def start(self, run: TaskRun, name: str, context: Context) -> None:
+    def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
         if self._loop.get_task_factory() is not None:
             # It may do anything with a coroutine, such as to run its first step at once; anyio knows what to do.
-            self._otherwise.start(run, name, context)
+            self._fallback.start(run, name, context)
             return
         coroutine = run.main()
         try:
@@ -90,19 +89,21 @@ class AsyncioStarter:
         self._states[task] = TaskState(self._parent_id, self._scope)
         self._members.add(task)
         self._runs[task] = run
-        run.host = task
-        task.add_done_callback(self._ended)
+        run.native_task = task
+        task.add_done_callback(self._on_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._members.discard(task)
         run = self._runs.pop(task)
         if self._idle is not None and not self._runs:
             self._idle.set()
         if task.cancelled():
-            run.forsake()
-            run.host = None  # a cancellation before the first step refers to the frame of the run, and so to the task
+            run.native_task_cancelled()
+            run.native_task = (
+                None  # a cancellation before the first step refers to the frame of the run, and so to the task
+            )
             return
         failure = task.exception()
         if failure is not None:
-            self.failures.append(failure)
+            self.fatal_exceptions.append(failure)
             self._scope.cancel()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from anyio.abc import TaskGroup
 
-from . import Backend
-from .group import GroupStarter, Starter
+from . import Backend, Starter
+from .group import GroupStarter
 
 __all__ = ["Starter", "starter_for"]
 

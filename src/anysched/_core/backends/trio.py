@@ -10,7 +10,7 @@ from typing import Self, final
 
 import trio
 
-from anysched._core.run import TaskRun
+from . import Startable
 
 __all__ = ["TrioStarter"]
 
@@ -19,10 +19,10 @@ __all__ = ["TrioStarter"]
 class TrioStarter:
     """Starts tasks in a nursery of its own."""
 
-    scope = trio.CancelScope
+    new_scope = trio.CancelScope
 
     def __init__(self) -> None:
-        self.failures: list[BaseException] = []  # it leaves through the nursery
+        self.fatal_exceptions: list[BaseException] = []  # it leaves through the nursery
         self._manager: AbstractAsyncContextManager[trio.Nursery] = trio.open_nursery(strict_exception_groups=True)
         self._nursery: trio.Nursery | None = None
 
@@ -37,13 +37,13 @@ class TrioStarter:
         return await self._manager.__aexit__(exc_type, exc_value, traceback)
 
     def is_cancelled(self) -> bool:
-        """Tell whether the task group has been cancelled, or what is around it."""
+        """Return whether the task group has been cancelled, or a scope around it."""
         return trio.current_effective_deadline() == -math.inf
 
-    def start(self, run: TaskRun, name: str, context: Context) -> None:
+    def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
         context.run(self._start, run, name)
 
-    def _start(self, run: TaskRun, name: str) -> None:
+    def _start(self, run: Startable, name: str) -> None:
         assert self._nursery is not None
         self._nursery.start_soon(run.main, name=name)
