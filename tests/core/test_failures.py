@@ -12,17 +12,13 @@ import pytest
 
 from anysched import ScheduledTask, Scheduler
 from anysched._core import dispatcher as dispatcher_module
-from support import Gate, fail, forever, group_starter, nothing, outcome, settle, value
+from support import Gate, errors, fail, forever, group_starter, is_closed, nothing, outcome, settle, value
 
 pytestmark = pytest.mark.anyio
 
 
 class Quit(BaseException):
     """Neither an `Exception` nor a request to end the process."""
-
-
-def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
 async def others_go_on(scheduler: Scheduler, sibling: ScheduledTask[Any]) -> None:

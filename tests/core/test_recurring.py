@@ -29,10 +29,9 @@ from recurrence import (
     Runs,
     at,
     by_generator,
-    errors,
     recur,
 )
-from support import is_closed, nothing, settle, value
+from support import errors, is_closed, nothing, settle, value
 
 pytestmark = pytest.mark.anyio
 

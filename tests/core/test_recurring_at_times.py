@@ -25,9 +25,8 @@ from recurrence import (
     Runs,
     at,
     by_generator,
-    errors,
 )
-from support import Gate, fail, forever, nothing, settle, until, value
+from support import Gate, errors, fail, forever, nothing, settle, until, value
 
 pytestmark = pytest.mark.anyio
 

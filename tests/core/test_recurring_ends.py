@@ -20,10 +20,9 @@ from recurrence import (
     Runs,
     at,
     by_generator,
-    errors,
     recur,
 )
-from support import fail, nothing, value
+from support import errors, fail, nothing, records, value
 
 pytestmark = pytest.mark.anyio
 
@@ -274,7 +273,7 @@ async def test_a_run_that_schedules_its_own_id_again_is_warned(
     task = recur(way, scheduler, "id", work)
     await virtual_clock.advance(25)
     assert task.run_count == 2
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert [record.levelname for record in records(caplog)] == ["WARNING"] * 2
 
 
 async def test_a_run_cannot_wait_for_its_task(scheduler: Scheduler, virtual_clock: VirtualClock, way: str) -> None:

@@ -22,7 +22,7 @@ from anysched._core.backends.group import GroupStarter
 from anysched._core.backends.starter import Starter, starter_for
 from anysched._core.backends.trio import TrioStarter
 from anysched._core.run import TaskRun
-from support import Gate, group_starter, is_closed, nothing, outcome, settle
+from support import Gate, errors, group_starter, is_closed, nothing, outcome, records, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -293,7 +293,8 @@ async def test_what_a_task_entered_and_never_left_is_its_own_failure(
         task = scheduler.schedule("id", work)
         assert await outcome(task) == "FAILED"
         assert "cancel scope" in str(task.exception)
-        assert [record.getMessage() for record in caplog.records] == ["Error in task 'id'!"]
+        assert [record.getMessage() for record in records(caplog)] == ["Error in task 'id'!"]
+        assert errors(caplog) == records(caplog)
         await settle()
         assert sibling.status.name == "RUNNING"
 
