@@ -283,7 +283,7 @@ def test_a_loop_that_is_shut_down_under_the_scheduler_leaves_nothing_unawaited()
 
     asyncio.run(main())
     assert {task.status.name for task in tasks} <= {"CANCELLED", "FINISHED"}
-    assert all(coroutine.cr_frame is None for coroutine in coroutines)
+    assert all(is_closed(coroutine) for coroutine in coroutines)
 
 
 def test_a_loop_that_is_shut_down_before_the_dispatcher_started() -> None:

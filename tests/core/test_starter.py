@@ -31,7 +31,7 @@ BOTH: dict[str, Way] = {"native": starter_for, "group": group_starter}
 WAYS = pytest.mark.parametrize("way", BOTH.values(), ids=BOTH)
 
 
-@pytest.fixture(params=BOTH.values(), ids=BOTH)
+@pytest.fixture(params=list(BOTH.values()), ids=list(BOTH))
 async def scheduler(
     anyio_backend: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scheduler]:
