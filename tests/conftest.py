@@ -56,7 +56,8 @@ async def scheduler(anyio_backend: Any) -> AsyncIterator[Scheduler]:
 @pytest.fixture(params=["every", "each"])
 def way(request: pytest.FixtureRequest) -> str:
     """Either way to schedule a recurring task; see `recurrence.recur`."""
-    return request.param
+    way: str = request.param
+    return way
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -75,7 +76,8 @@ def simulated(request: pytest.FixtureRequest) -> Counter[str]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand over what was simulated, in a process of pytest-xdist's."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["simulated"] = dict(session.config.stash.get(SIMULATED, Counter()))
+        simulated: Counter[str] = session.config.stash.get(SIMULATED, Counter[str]())
+        session.config.workeroutput["simulated"] = dict(simulated)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,12 +1,10 @@
 """What the tests of recurring tasks share."""
 
-import logging
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
-import pytest
 
 from anysched import ScheduledTask, Scheduler
 from anysched.testing import VirtualClock
@@ -71,10 +69,6 @@ def by_generator(closed: list[bool], *seconds: float, forever: bool = False) -> 
             yield START
     finally:
         closed.append(True)
-
-
-def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def recur(way: str, scheduler: Scheduler, task_id: Any, func: Any, *args: Any, **options: Any) -> ScheduledTask[None]:

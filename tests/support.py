@@ -1,10 +1,12 @@
 """Coroutines and helpers that the tests share."""
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
+import pytest
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
@@ -63,6 +65,20 @@ def group_starter(group: TaskGroup, _backend: Backend) -> GroupStarter:
 def is_closed(coroutine: Coroutine[Any, Any, Any]) -> bool:
     """Whether a coroutine has been closed, or has run to its end."""
     return inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+
+
+def records(caplog: pytest.LogCaptureFixture, level: int = logging.NOTSET) -> list[logging.LogRecord]:
+    """What the package logged, at a level or above: a busy machine makes asyncio's debug mode warn as well."""
+    return [
+        record
+        for record in caplog.records
+        if record.levelno >= level and (record.name == "anysched" or record.name.startswith("anysched."))
+    ]
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """The errors that anyone logged: asyncio does for a task whose exception nobody retrieved."""
+    return [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 class Gate:

@@ -12,7 +12,7 @@ import pytest
 
 from anysched import create_task
 from anysched.testing import VirtualClock
-from support import Gate, fail, forever, is_closed, nothing, settle, value
+from support import Gate, errors, fail, forever, is_closed, nothing, records, settle, value
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,8 @@ async def test_its_exception_is_logged_and_stays_its_own(on_asyncio: None, caplo
         await task
     assert task.exception() is error
     await settle(3)
-    (record,) = caplog.records
+    (record,) = records(caplog)
+    assert errors(caplog) == [record]
     assert (record.name, record.levelname) == ("anysched", "ERROR")
     assert "failing" in record.getMessage()
     assert record.exc_info is not None
@@ -58,7 +59,8 @@ async def test_suppressed_exceptions_are_not_logged(on_asyncio: None, caplog: py
     with pytest.raises(asyncio.CancelledError):
         await task
     await settle(3)
-    assert not caplog.records
+    assert not records(caplog)
+    assert not errors(caplog)
 
 
 def test_a_task_that_nobody_refers_to_runs_on() -> None:
@@ -192,7 +194,8 @@ async def test_in_a_group_a_failure_is_logged_and_does_not_cancel_the_group(
         assert handle.status is anyio.TaskHandle.Status.FAILED
         assert not tg.cancel_scope.cancel_called
         await create_task(fail(KeyError()), task_group=tg, suppressed_exceptions=(LookupError,)).wait()
-    (record,) = caplog.records
+    (record,) = records(caplog)
+    assert errors(caplog) == [record]
     assert (record.name, record.levelname) == ("anysched", "ERROR")
     assert "failing" in record.getMessage()
 
@@ -213,7 +216,8 @@ async def test_in_a_group_a_cancellation_is_a_cancellation(
         await settle(3)
         tg.cancel_scope.cancel()
     assert last.status is anyio.TaskHandle.Status.CANCELLED
-    assert not caplog.records
+    assert not records(caplog)
+    assert not errors(caplog)
 
 
 async def test_in_a_group_a_stray_cancellation_does_not_cancel_the_group(on_asyncio: None) -> None:
@@ -292,4 +296,4 @@ async def test_in_a_group_a_native_cancellation_that_has_not_arrived_at_the_end(
         await handle.wait()
         assert handle.status is (anyio.TaskHandle.Status.FAILED if fails else anyio.TaskHandle.Status.CANCELLED)
         assert not tg.cancel_scope.cancel_called
-    assert len(caplog.records) == fails
+    assert len(records(caplog)) == len(errors(caplog)) == fails

@@ -12,17 +12,25 @@ import pytest
 
 from anysched import ScheduledTask, Scheduler
 from anysched._core import dispatcher as dispatcher_module
-from support import Gate, dispatcher_of, fail, forever, group_starter, nothing, outcome, settle, value
+from support import (
+    Gate,
+    dispatcher_of,
+    errors,
+    fail,
+    forever,
+    group_starter,
+    is_closed,
+    nothing,
+    outcome,
+    settle,
+    value,
+)
 
 pytestmark = pytest.mark.anyio
 
 
 class Quit(BaseException):
     """Neither an `Exception` nor a request to end the process."""
-
-
-def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
 async def others_go_on(scheduler: Scheduler, sibling: ScheduledTask[Any]) -> None:
@@ -286,7 +294,7 @@ def test_a_loop_that_is_shut_down_under_the_scheduler_leaves_nothing_unawaited()
 
     asyncio.run(main())
     assert {task.status.name for task in tasks} <= {"CANCELLED", "FINISHED"}
-    assert all(coroutine.cr_frame is None for coroutine in coroutines)
+    assert all(is_closed(coroutine) for coroutine in coroutines)
 
 
 def test_a_loop_that_is_shut_down_before_the_dispatcher_started() -> None:

@@ -15,7 +15,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from anysched import Scheduler, SchedulerStatistics
-from support import Gate, fail, forever, is_closed, nothing, outcome, settle, until, value
+from support import Gate, fail, forever, is_closed, nothing, outcome, records, settle, until, value
 
 pytestmark = pytest.mark.anyio
 
@@ -164,7 +164,7 @@ async def test_a_child_has_ids_and_names_of_its_own(scheduler: Scheduler, caplog
     scheduler.cancel_all()
     assert "id" in child
     await outcome(child.schedule("fails", fail, ValueError()))
-    assert caplog.records[0].name == "anysched.test.cog"
+    assert records(caplog)[0].name == "anysched.test.cog"
 
 
 async def test_children_are_made_anywhere_and_run_with_their_parent() -> None:

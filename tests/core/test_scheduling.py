@@ -9,14 +9,14 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 from anyio import to_thread
 
 from anysched import DuplicateTaskError, ScheduledTask, Scheduler
-from support import Gate, forever, is_closed, nothing, settle, value
+from support import Gate, errors, forever, is_closed, nothing, records, settle, value
 
 pytestmark = pytest.mark.anyio
 
@@ -208,9 +208,9 @@ class Foreign:
 
 
 async def test_coroutines_of_other_kinds_are_accepted(scheduler: Scheduler) -> None:
-    assert await scheduler.schedule("id", Foreign()) == 42  # type: ignore[call-overload]
+    assert await scheduler.schedule("id", Foreign()) == 42
     foreign = Foreign()
-    scheduler.schedule_later(HOUR, "id", foreign)  # type: ignore[call-overload]
+    scheduler.schedule_later(HOUR, "id", foreign)
     scheduler.cancel("id")
     assert foreign.closed
 
@@ -248,11 +248,11 @@ async def test_arguments_for_a_coroutine_are_refused(scheduler: Scheduler, metho
 async def test_a_function_that_returns_no_coroutine_fails_as_a_task(
     scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    task = scheduler.schedule("id", lambda: 42)  # type: ignore[call-overload]
+    task = scheduler.schedule("id", cast("Any", lambda: 42))
     await task.wait()
     assert isinstance(task.exception, TypeError)
     assert "returned 42" in str(task.exception)
-    assert len(caplog.records) == 1
+    assert len(records(caplog)) == len(errors(caplog)) == 1
 
 
 async def test_a_started_coroutine_is_refused_and_left_alone(scheduler: Scheduler, method: Any) -> None:
@@ -332,8 +332,9 @@ async def test_an_unhashable_id_is_refused(scheduler: Scheduler, method: Any) ->
     assert is_closed(coroutine)
     with pytest.raises(TypeError, match="unhashable"):
         scheduler.cancel([])  # type: ignore[arg-type]
+    unhashable: Any = []
     with pytest.raises(TypeError, match="unhashable"):
-        scheduler.__contains__([])  # type: ignore[arg-type]
+        scheduler.__contains__(unhashable)
 
 
 async def test_an_unknown_policy_is_refused_whether_or_not_there_is_a_conflict(
@@ -481,7 +482,7 @@ async def test_cancel_interrupts_a_running_task_and_frees_its_id_at_once(schedul
 
 async def test_cancel_of_an_unknown_id_warns(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
     assert scheduler.cancel("unknown") is False
-    (record,) = caplog.records
+    (record,) = records(caplog)
     assert record.levelno == logging.WARNING
     assert record.name == "anysched.test"
     assert "'unknown'" in record.getMessage()
@@ -492,7 +493,8 @@ async def test_cancel_all_cancels_the_pending_and_the_running(
     scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
     scheduler.cancel_all()
-    assert not caplog.records
+    assert not records(caplog)
+    assert not errors(caplog)
     gate = Gate()
     coroutine = nothing()
     running = scheduler.schedule("running", gate)
@@ -504,13 +506,15 @@ async def test_cancel_all_cancels_the_pending_and_the_running(
     await running.wait()
     assert gate.cancelled
     assert [running.status.name, pending.status.name] == ["CANCELLED", "CANCELLED"]
-    assert not caplog.records
+    assert not records(caplog)
+    assert not errors(caplog)
 
 
 async def test_nothing_is_logged_when_nothing_is_held(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "anysched")
     scheduler.cancel_all()
-    assert not caplog.records
+    assert not records(caplog)
+    assert not errors(caplog)
 
 
 async def test_cancelled_between_the_start_and_the_first_step_it_never_runs(scheduler: Scheduler) -> None:
@@ -607,7 +611,7 @@ async def test_an_id_that_cannot_be_printed_fails_alone(scheduler: Scheduler, ca
     await task.wait()
     assert isinstance(task.exception, ZeroDivisionError)
     assert is_closed(coroutine)
-    assert "<unprintable>" in caplog.text
+    assert any("<unprintable>" in record.getMessage() for record in records(caplog))
     assert not scheduler.tasks
     assert await scheduler.schedule("next", value, 1) == 1
 
@@ -634,11 +638,11 @@ async def test_debug_records_carry_the_scheduler_and_the_id(
     scheduler.schedule("id", nothing())
     scheduler.reschedule_later(HOUR, "id")
     scheduler.cancel("id")
-    assert [record.getMessage().split()[0] for record in caplog.records] == [
+    assert [record.getMessage().split()[0] for record in records(caplog)] == [
         "Scheduled", "Did", "Rescheduled", "Unscheduled",
     ]  # fmt: skip
-    assert {record.levelname for record in caplog.records} == {"DEBUG"}
-    assert {(record.scheduler, record.task_id) for record in caplog.records} == {("test", "id")}  # type: ignore[attr-defined]
+    assert {record.levelname for record in records(caplog)} == {"DEBUG"}
+    assert {(record.scheduler, record.task_id) for record in records(caplog)} == {("test", "id")}  # type: ignore[attr-defined]
 
 
 def test_bad_input_is_refused_also_when_there_is_nothing_to_reschedule() -> None:

@@ -66,11 +66,16 @@ class Plan:
     """How many times it goes on: it schedules itself again."""
 
 
+How = Literal["now", "later", "at", "naive", "local"]
+OTHER: dict[How, How] = {"later": "at", "at": "later"}
+"""The other call for the same time."""
+
+
 @dataclass(frozen=True)
 class When:
     """When to start: now, after a delay, or at a time of the wall clock."""
 
-    how: Literal["now", "later", "at", "naive", "local"]
+    how: How
     delay: int = 0
     zone: str = "UTC"
     """For "local": the delay in whole days, at a time of the day by the clocks there."""
@@ -346,7 +351,7 @@ class Play:
                                      for scheduler in self.schedulers])  # fmt: skip
         match step.do:
             case "schedule":
-                other = replace(step.when, how={"later": "at", "at": "later"}.get(step.when.how, step.when.how))
+                other = replace(step.when, how=OTHER.get(step.when.how, step.when.how))
                 for copy in range(step.copies):
                     when = other if copy % 2 else step.when
                     task_id = (step.task_id + copy) % 6

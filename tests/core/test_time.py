@@ -15,6 +15,7 @@ import pytest
 
 from anysched import ScheduledTask, Scheduler
 from anysched._core import dispatcher as dispatcher_module
+from anysched._core.clock import wake_time
 from anysched.testing import VirtualClock
 from anysched.testing import virtual_anyio_backend as anyio_backend  # noqa: F401
 from support import Gate, forever, is_closed, nothing, outcome, settle, value
@@ -486,7 +487,6 @@ class TestRecheck:
     def wakes(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         """When the dispatcher went to sleep again."""
         wakes: list[float] = []
-        wake_time = dispatcher_module.wake_time
 
         def counting(clock: Any, now: float, *args: Any) -> float:
             wakes.append(now)

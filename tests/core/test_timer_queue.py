@@ -1,5 +1,6 @@
 """The queue of due times, alone."""
 
+import heapq
 from collections.abc import Callable
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_the_work_for_one_timer_does_not_grow_with_their_number(
 
 def test_a_sweep_concerns_one_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = 0
-    heapify = timer_queue_module.heapify
+    heapify = heapq.heapify
 
     def counted(heap: list[Any]) -> None:
         nonlocal largest

@@ -311,8 +311,9 @@ async def test_apscheduler_held() -> None:
 @fact("apscheduler", "An ID that is no string")
 async def test_apscheduler_id() -> None:
     jobs = apscheduler()
+    number: Any = 5
     with pytest.raises(TypeError):
-        jobs.add_job(Runs().run, "date", run_date=after(60), id=5)  # type: ignore[arg-type]
+        jobs.add_job(Runs().run, "date", run_date=after(60), id=number)
     jobs.shutdown()
 
 
@@ -423,8 +424,8 @@ def test_apscheduler_what_maps_to_what() -> None:
             assert await task == 42
             await scheduler.schedule("k", anyio.to_thread.run_sync, partial(threads.append, 1))
             assert threads == [1]
-            task = scheduler.schedule_at_times(CronSim("0 9 * * *", datetime.now(UTC)), "k", Runs())
-            assert task.due == datetime(2025, 1, 1, 9, tzinfo=UTC)
+            daily = scheduler.schedule_at_times(CronSim("0 9 * * *", datetime.now(UTC)), "k", Runs())
+            assert daily.due == datetime(2025, 1, 1, 9, tzinfo=UTC)
             assert scheduler.reschedule_at(datetime(2025, 1, 1, 8, tzinfo=UTC), "k")
             assert scheduler.tasks["k"].due == datetime(2025, 1, 1, 8, tzinfo=UTC)
 
@@ -660,7 +661,7 @@ async def test_call_later_end() -> None:
 
     with LogHandler() as lines:
         await asyncio.to_thread(lambda: asyncio.run(main()))
-    assert called == lines == []
+    assert (called, lines) == ([], [])
     async with Scheduler("x") as scheduler:
         task = scheduler.schedule_later(1, "id", Runs())
         assert await scheduler.close() == [task]

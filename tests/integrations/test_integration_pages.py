@@ -53,7 +53,8 @@ def test_fastapi(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
     with TestClient(load_app("integrations/fastapi.md").app, backend=backend) as client:
 
         async def request(method: str, path: str, body: object = None) -> int:
-            return client.request(method, path, json=body).status_code
+            status: int = client.request(method, path, json=body).status_code
+            return status
 
         async def main() -> None:
             await use_reminders(request, lambda: capsys.readouterr().out, anyio.sleep)
@@ -78,7 +79,8 @@ def test_aiohttp(capsys: pytest.CaptureFixture[str]) -> None:
 
         async def request(method: str, path: str, body: object = None) -> int:
             async with client.request(method, path, json=body) as response:
-                return response.status
+                status: int = response.status
+                return status
 
         await use_reminders(request, lambda: capsys.readouterr().out, anyio.sleep)
         await client.close()
@@ -100,7 +102,8 @@ def test_quart_trio(capsys: pytest.CaptureFixture[str]) -> None:
             async with httpx2.AsyncClient(base_url=address, trust_env=False) as client:
 
                 async def request(method: str, path: str, body: object = None) -> int:
-                    return (await client.request(method, path, json=body)).status_code
+                    status: int = (await client.request(method, path, json=body)).status_code
+                    return status
 
                 await use_reminders(request, lambda: capsys.readouterr().out, trio.sleep)
             stop.set()

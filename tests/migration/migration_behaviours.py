@@ -676,7 +676,7 @@ async def forbidden(trial: Trial) -> str:
     try:
         from discord.errors import Forbidden as Original
     except ModuleNotFoundError:
-        error: Exception = BlockedError()
+        error: Any = BlockedError()
     else:
         error = Original.__new__(Original)
         error.code = 90001

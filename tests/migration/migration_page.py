@@ -153,6 +153,11 @@ def shown() -> dict[str, str]:
     return {name: marked(name).findall(page)[0] for name in ("differences", "same")}
 
 
+def with_table(page: str, name: str, table: str) -> str:
+    """The page with a table in its place."""
+    return marked(name).sub(lambda _: table, page)
+
+
 def main() -> None:
     """Print observations, or write the page."""
     if sys.argv[1:]:
@@ -160,7 +165,7 @@ def main() -> None:
         return
     page = PAGE.read_text(encoding="utf-8")
     for name, table in tables(*map(observe_apart, SUBJECTS)).items():
-        page = marked(name).sub(lambda _, table=table: table, page)
+        page = with_table(page, name, table)
     PAGE.write_text(page, encoding="utf-8")
 
 
