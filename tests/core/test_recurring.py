@@ -32,7 +32,7 @@ from recurrence import (
     by_generator,
     recur,
 )
-from support import errors, is_closed, nothing, settle, value
+from support import errors, is_closed, nothing, records, settle, value
 
 pytestmark = pytest.mark.anyio
 
@@ -510,7 +510,7 @@ async def test_a_run_cannot_be_rescheduled(scheduler: Scheduler, virtual_clock: 
         (10, {"first": "now"}, TypeError, "first must be"),
         (10, {"first": math.nan}, ValueError, "first must be"),
         (10, {"first": START.date()}, TypeError, "first must be"),
-        (10, {"missed": "some"}, ValueError, 'missed must be "latest" or "all", not \'some\''),
+        (10, {"missed": "some"}, ValueError, 'missed must be "latest", "all" or "skip", not \'some\''),
         (10, {"missed": []}, ValueError, "missed must be"),
         (10, {"jitter": 10}, ValueError, "jitter must be less than the period, 10, not 10"),
         (10, {"jitter": -1}, ValueError, "jitter must not be negative: -1"),
@@ -674,3 +674,67 @@ async def test_a_task_that_does_not_recur_is_no_larger_for_it(scheduler: Schedul
     once = scheduler.schedule_later(HOUR, "once", nothing)
     assert not hasattr(once, "__dict__")
     assert sys.getsizeof(once) < sys.getsizeof(recur(way, scheduler, "id", nothing))
+
+
+# missed="skip"
+
+
+@pytest.mark.parametrize(("duration", "starts"), [(35, [10, 45, 50, 60]), (30, [10, 40, 50, 60])])
+async def test_skip_leaves_out_what_is_a_period_late(
+    scheduler: Scheduler,
+    virtual_clock: VirtualClock,
+    caplog: pytest.LogCaptureFixture,
+    duration: float,
+    starts: list[float],
+) -> None:
+    caplog.set_level(logging.INFO)
+    runs = Runs(duration)
+    scheduler.schedule_every(10, "id", runs, missed="skip")
+    await virtual_clock.advance(65)
+    assert runs.starts == starts
+    assert [record.getMessage() for record in records(caplog)] == ["Skipped 2 missed runs of task 'id'."]
+
+
+async def test_skip_leaves_out_times_that_are_a_minute_late(
+    scheduler: Scheduler, virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    runs = Runs(200)
+    scheduler.schedule_at_times(at(*range(10, 300, 40)), "id", runs, missed="skip")  # 10, 50, 90, 130, 170, 210, ...
+    await virtual_clock.advance(260)
+    assert runs.starts == [10, 210, 210, 250]
+    assert [record.getMessage() for record in records(caplog)] == ["Skipped 3 missed runs of task 'id'."]
+
+
+@pytest.mark.parametrize("wait", [59, 61])
+async def test_skip_leaves_out_a_run_that_waits_for_a_slot_for_too_long(
+    virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture, wait: float
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Scheduler("test", max_running=1) as scheduler:
+        scheduler.schedule("in the way", anyio.sleep, 10 + wait)
+        runs, later = Runs(), Runs()
+        scheduler.schedule_at_times(at(10, 500), "id", runs, missed="skip")
+        scheduler.schedule_later(20, "next in the queue", later)
+        await virtual_clock.advance(600)
+        assert runs.starts == ([69, 500] if wait == 59 else [500])
+        assert later.starts == [10 + wait]
+        assert len(records(caplog, logging.INFO)) == (wait == 61)
+
+
+async def test_skip_leaves_out_what_is_past_at_the_call(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
+    runs, others = Runs(), Runs()
+    scheduler.schedule_at_times(at(-3600, -61, 5), "times", runs, missed="skip")
+    scheduler.schedule_every(HOUR, "every", others, first=START - timedelta(minutes=50), missed="skip")
+    await virtual_clock.advance(HOUR)
+    assert (runs.starts, others.starts) == ([5], [600])
+
+
+async def test_skip_sleeps_through_a_suspend(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
+    runs = Runs()
+    task = scheduler.schedule_at_times(at(*range(100, 10_000, 100)), "id", runs, missed="skip")
+    await virtual_clock.advance(50)
+    virtual_clock.suspend(3_010)
+    await virtual_clock.advance(100)  # it was 00:51:00 at once, and the time of 00:50:00 was a minute late
+    assert runs.starts == [90]
+    assert task.run_count == 1

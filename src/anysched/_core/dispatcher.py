@@ -163,7 +163,8 @@ class Dispatcher:
 
     def requeue(self, task: ScheduledTask[Any]) -> None:
         """Take back a task that was due, had to wait, and may start now; its turn has not changed."""
-        self._requeued.push(task, task._dispatch_index, task._dispatch_index)
+        index = task._dispatch_index
+        self._requeued.push(task, index, index)
         self._wake()
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine, Hashable
 from contextvars import Context
 from typing import Any, Protocol, cast, final
 
+from .clock import TOLERANCE
 from .coroutines import Target
 from .failures import is_fatal
 from .task import Owner, ScheduledTask, Status
@@ -42,6 +44,14 @@ class RecurringOwner(Owner, Protocol):
 
     def finish(self, task: ScheduledTask[Any], status: Status, outcome: object = None, /) -> None:
         """End a task."""
+        ...
+
+    def unqueue(self, task: ScheduledTask[Any], /) -> None:
+        """Remove a task that has not started from whichever queue it is in."""
+        ...
+
+    def log_skipped(self, task: ScheduledTask[Any], count: int, /) -> None:
+        """Log that due times were missed and are not run."""
         ...
 
     def log_failure(self, task: ScheduledTask[Any], failure: BaseException, /) -> None:
@@ -92,12 +102,32 @@ class RecurringTask(ScheduledTask[None]):
     def _prepare(self) -> bool:
         """Continue the search for the next due time, if that is what the task waited for."""
         # By identity: a task that was rescheduled in the meantime has another due time, and starts.
-        if self._when is not self._search_due or self._registry.is_closing:
+        registry = self._registry
+        searching = self._when is self._search_due
+        if registry.is_closing or not (searching or self._is_too_late()):
             return True
+        if not searching:
+            self._skip_run()
         found = self._find_next(TIMES_PER_ITERATION)
         if self._dispatch_index:  # else `times` has cancelled or rescheduled the task
             self._advance(found, None)
         return False
+
+    def _is_too_late(self) -> bool:
+        """Return whether the task has missed its due time, and is to skip it."""
+        when, skip_after = self._when, self._trigger.skip_after
+        if skip_after == math.inf or when is None:
+            return False
+        now, now_ns = self._registry.now()
+        if isinstance(when, float):
+            return now - when > skip_after - TOLERANCE
+        return (now_ns - when) / 1e9 > skip_after - TOLERANCE
+
+    def _skip_run(self) -> None:
+        """Leave out a run that is due."""
+        self._trigger.skipped += 1
+        self._registry.unqueue(self)  # it may have been given a slot
+        self._set_dispatch_index(1)  # still due, until the next due time is found
 
     def _start(self) -> Coroutine[Any, Any, None]:
         """Count a run, and return the coroutine to await."""
@@ -146,6 +176,9 @@ class RecurringTask(ScheduledTask[None]):
             self._rearm(target, args, context.copy())  # whether the event loop makes another copy depends on it
             self._search_due = registry.now()[0] if found is SearchResult.UNFINISHED else None
             registry.add(self, cast("float", found) if self._search_due is None else self._search_due)
+        skipped, self._trigger.skipped = self._trigger.skipped, 0
+        if skipped:
+            registry.log_skipped(self, skipped)
         # The last thing to do: a log handler may cancel the task.
         if failure is not None:
             registry.log_failure(self, failure)

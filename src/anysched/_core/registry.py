@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -14,10 +15,10 @@ import anyio
 from .clock import MAX_DELAY, datetime_from_ns
 from .dispatcher import Dispatcher
 from .run import TaskRun
-from .task import ScheduledTask, Status, current_scheduled_task
+from .task import ScheduledTask, Status, current_scheduled_task, running_caller
 from .timer_queue import TimerQueue
 
-__all__ = ["SchedulerState", "TaskRegistry", "running_caller"]
+__all__ = ["SchedulerState", "TaskRegistry", "cancel_runs"]
 
 SchedulerState: TypeAlias = Literal["new", "running", "closing", "closed"]
 """Where a scheduler is in its life; see `Scheduler.state`."""
@@ -90,8 +91,9 @@ class TaskRegistry:
         """Return whether a task that is due may start. If not, it waits here, and is handed back when it may."""
         if self.state != "running":
             return False  # about to be dropped
-        if task._task_id in self.predecessors:
-            self._blocked[task._task_id] = task
+        task_id = task.task_id
+        if task_id in self.predecessors:
+            self._blocked[task_id] = task
             return False
         if self.max_running is not None and task not in self._slots:
             if len(self._slots) >= self.max_running:
@@ -147,7 +149,7 @@ class TaskRegistry:
 
     def may_recur(self, task: ScheduledTask[Any]) -> bool:
         """Return whether a task that runs still holds its ID, and may be pending again."""
-        return self.state == "running" and self.predecessors.get(task._task_id) is not task
+        return self.state == "running" and self.predecessors.get(task.task_id) is not task
 
     def add(self, task: ScheduledTask[Any], when: float) -> None:
         """Queue a pending task that is not queued."""
@@ -166,9 +168,9 @@ class TaskRegistry:
         if holder._status is Status.PENDING:
             self.drop(holder)
         else:
-            self.predecessors[holder._task_id] = holder
+            self.predecessors[holder.task_id] = holder
             if cancel_running and current_scheduled_task() is not holder:
-                holder._cancel_run()
+                cancel_runs([holder])
 
     def release_id(self, holder: ScheduledTask[Any]) -> None:
         """Release the ID of a task; a pending one is dropped, a running one finishes."""
@@ -177,20 +179,28 @@ class TaskRegistry:
 
     def drop(self, task: ScheduledTask[Any]) -> None:
         """End a task that has not started; it never will."""
-        if task._dispatch_index:
-            self.unqueue(task)
-        else:
-            task._leave_queue()  # not due yet: there is nothing else to give back
+        if not self.unqueue_due(task):
+            task._leave_queue()
         self.finish(task, Status.CANCELLED)
+
+    def unqueue_due(self, task: ScheduledTask[Any]) -> bool:
+        """Remove a task from its queue if it is due. One that is not has nothing else to give back."""
+        if not task._dispatch_index:
+            return False
+        self.unqueue(task)
+        return True
 
     def unqueue(self, task: ScheduledTask[Any]) -> None:
         """Remove a task that has not started from whichever queue it is in."""
         task._leave_queue()
-        task._set_dispatch_index(0)
-        task._set_run(None)
+        task._set_not_due()
         if self._blocked.get(task.task_id) is task:
             del self._blocked[task.task_id]
         self._free_slot(task)
+
+    def runs(self, task: ScheduledTask[Any]) -> bool:
+        """Return whether a task is one of this scheduler's, holding its ID or running on without it."""
+        return any(table.get(task.task_id) is task for table in (self.tasks, self.predecessors))
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:
         """Return the tasks that run and have not been cancelled."""
@@ -236,8 +246,9 @@ class TaskRegistry:
             self._end_run(task, status)
         elif status is Status.CANCELLED:
             self.cancelled += 1
-        if self.tasks.get(task._task_id) is task:
-            del self.tasks[task._task_id]
+        task_id = task.task_id
+        if self.tasks.get(task_id) is task:
+            del self.tasks[task_id]
         if self._idle is not None and not self.tasks and not self.predecessors:
             self._idle.set()
             self._idle = None
@@ -254,9 +265,10 @@ class TaskRegistry:
             self.failed += 1
         else:
             self.cancelled += 1
-        if self.predecessors.get(task._task_id) is task:
-            del self.predecessors[task._task_id]
-            successor = self._blocked.pop(task._task_id, None)
+        task_id = task.task_id
+        if self.predecessors.get(task_id) is task:
+            del self.predecessors[task_id]
+            successor = self._blocked.pop(task_id, None)
             if successor is not None:
                 self._queue_for_slot(successor)
         self._free_slot(task)
@@ -268,7 +280,8 @@ class TaskRegistry:
         if self.max_running is None:
             self._requeue(task)
         else:
-            self._slot_queue.push(task, task._dispatch_index, task._dispatch_index)
+            index = task._dispatch_index
+            self._slot_queue.push(task, index, index)
 
     def _free_slot(self, task: ScheduledTask[Any]) -> None:
         if task in self._slots:
@@ -294,14 +307,24 @@ class TaskRegistry:
             if logging.raiseExceptions:
                 traceback.print_exc()
 
+    def log_skipped(self, task: ScheduledTask[Any], count: int) -> None:
+        """Log that due times were missed and are not run."""
+        task_id = task.task_id
+        with suppress(Exception):  # a handler or filter that raises concerns no task
+            self.log.info(
+                "Skipped %d missed run%s of task %r.",
+                count,
+                "s" if count > 1 else "",
+                task_id,
+                extra=self.log_fields(task_id),
+            )
+
     def log_fields(self, task_id: Hashable) -> dict[str, object]:
         """Return the attributes that each log record about a task has."""
         return {"scheduler": self.name, "task_id": task_id}
 
 
-def running_caller() -> ScheduledTask[Any] | None:
-    """Return the scheduled task from whose run this is called, directly or in a child task of it."""
-    caller = current_scheduled_task()
-    if caller is None or caller._run is None or not caller._run.contains_current_task():
-        return None
-    return caller
+def cancel_runs(tasks: Iterable[ScheduledTask[Any]]) -> None:
+    """Cancel what the tasks run, unless that was done before; they keep their IDs until they have ended."""
+    for task in tasks:
+        task._cancel_run()

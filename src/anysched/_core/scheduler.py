@@ -24,8 +24,8 @@ from .coroutines import Target, check_target, close_unstarted, is_coroutine
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .recurring import RecurringTask
-from .registry import SchedulerState, TaskRegistry, running_caller
-from .task import ScheduledTask, Status, current_scheduled_task
+from .registry import SchedulerState, TaskRegistry, cancel_runs
+from .task import ScheduledTask, Status, current_scheduled_task, running_caller
 from .triggers import IntervalTrigger, IterableTrigger, MissedPolicy, Trigger
 
 __all__ = ["ConflictPolicy", "Scheduler", "SchedulerState", "SchedulerStatistics"]
@@ -350,7 +350,9 @@ class Scheduler:
             missed: What becomes of the runs that were due when they could not start, because the run before took
                 too long, the event loop was blocked, or all slots were taken. ``"latest"``: a run stands for all
                 that were due when it starts; if others fall due during it, the latest of them is caught up at once.
-                ``"all"``: each takes place, one after the other. A ``first`` in the past counts as missed.
+                ``"all"``: each takes place, one after the other. ``"skip"``: one that could not start within a
+                minute of its due time, or within the period if that is shorter, is left out, which is logged at INFO.
+                A ``first`` in the past counts as missed.
             jitter: Each run is put off by a random time up to this, in seconds or as a `timedelta`; less than the
                 period. This does not add up, either. The numbers are from the module `random`.
             on_conflict: What to do if the ID is held.
@@ -459,6 +461,7 @@ class Scheduler:
     ) -> ScheduledTask[Any]:
         # All that can be refused is refused before anything changes.
         holder: ScheduledTask[Any] | None = None
+        same = False  # whether it is the very coroutine that is scheduled under this ID
         try:
             check_target(target, args)
             registry = self._registry
@@ -475,12 +478,13 @@ class Scheduler:
             else:
                 raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__}")
             holder = self._tasks.get(task_id)
-            if holder is not None and holder._target is target and is_coroutine(target):
+            same = holder is not None and holder._target is target
+            if same and is_coroutine(target):
                 raise ValueError(f"this coroutine is already scheduled as {task_id!r}: {target!r}")
             if holder is not None and on_conflict == "error":
                 raise DuplicateTaskError(self._name, task_id)
         except BaseException:
-            if holder is None or holder._target is not target:
+            if not same:
                 close_unstarted(target)
             raise
         if holder is not None and on_conflict == "keep":
@@ -536,8 +540,7 @@ class Scheduler:
         task = self._tasks.get(task_id)
         if dispatcher is None or registry.state != "running" or task is None or task.status is not Status.PENDING:
             return False
-        if task._dispatch_index:
-            registry.unqueue(task)
+        registry.unqueue_due(task)
         dispatcher.reschedule(task, when)
         if self._log.isEnabledFor(logging.DEBUG):
             self._debug("Rescheduled task %r.", task_id)
@@ -610,7 +613,7 @@ class Scheduler:
             return
         self._check_thread()
         if current_scheduled_task() is not task:
-            task._cancel_run()
+            cancel_runs([task])
 
     # Logging
 
@@ -683,8 +686,7 @@ class Scheduler:
             with anyio.CancelScope(shield=True):
                 await self._drop_pending()
                 if self._parent is not None:
-                    for task in self._running_tasks():
-                        task._cancel_run()
+                    cancel_runs(self._running_tasks())
                     await self._wait_all_idle()
         finally:
             try:
@@ -740,12 +742,10 @@ class Scheduler:
             with anyio.CancelScope(deadline=deadline):
                 await self._wait_all_idle()
             late = [task for task in running if task.status is Status.RUNNING]
-            for task in late:
-                task._cancel_run()
+            cancel_runs(late)
             await self._wait_all_idle()
         finally:
-            for task in running:  # cancelled itself, it cannot wait, but it leaves nothing running on
-                task._cancel_run()
+            cancel_runs(running)  # cancelled itself, it cannot wait, but it leaves nothing running on
             self._mark_closed()
         cancelled = [
             task
@@ -773,7 +773,7 @@ class Scheduler:
         for scheduler in self._with_descendants():
             for task in list(scheduler._tasks.values()):
                 # Somebody else may have cancelled it meanwhile.
-                if task.status is Status.PENDING and scheduler._tasks.get(task._task_id) is task:
+                if task.status is Status.PENDING and scheduler._tasks.get(task.task_id) is task:
                     scheduler._registry.release_id(task)
                     dropped.append(task)
                     if len(dropped) % DROPS_PER_ITERATION == 0:
@@ -810,7 +810,7 @@ class Scheduler:
         """Refuse to wait for the caller, and from another thread."""
         self._check_thread()
         caller = running_caller()
-        if caller is not None and any(caller._owner is scheduler._registry for scheduler in family):
+        if caller is not None and any(scheduler._registry.runs(caller) for scheduler in family):
             raise RuntimeError(
                 f"{method} was called in the task {caller.name!r}, for which it would wait forever; "
                 "call it in a task that the scheduler does not run"

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 from .coroutines import Target, close_unstarted, make_coroutine
 from .timer_queue import Timer
 
-__all__ = ["Owner", "Run", "ScheduledTask", "Status", "current_scheduled_task"]
+__all__ = ["Owner", "Run", "ScheduledTask", "Status", "current_scheduled_task", "running_caller"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -245,8 +245,13 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Set the task's place among those that are due; 0 if it is not due."""
         self._dispatch_index = index
 
-    def _set_run(self, run: Run | None) -> None:
-        """Set the run with which the task was handed to the event loop; `None` if it is not, or no longer."""
+    def _set_not_due(self) -> None:
+        """Undo that the task was due, or handed to the event loop."""
+        self._dispatch_index = 0
+        self._run = None
+
+    def _set_run(self, run: Run) -> None:
+        """Set the run with which the task was handed to the event loop."""
         self._run = run
 
     def _start(self) -> Coroutine[Any, Any, T_co]:
@@ -320,3 +325,11 @@ def current_scheduled_task() -> ScheduledTask[Any] | None:
     """
     task = _current.get(None)
     return None if task is None or task._is_done() else task
+
+
+def running_caller() -> ScheduledTask[Any] | None:
+    """Return the scheduled task from whose run this is called, directly or in a child task of it."""
+    caller = current_scheduled_task()
+    if caller is None or caller._run is None or not caller._run.contains_current_task():
+        return None
+    return caller

@@ -7,9 +7,9 @@ import random
 from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, get_args
 
-from .clock import TOLERANCE, datetime_from_ns, ns_from_datetime, seconds_from_delay
+from .clock import TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, seconds_from_delay
 
 __all__ = [
     "TIMES_PER_ITERATION",
@@ -21,8 +21,11 @@ __all__ = [
     "Trigger",
 ]
 
-MissedPolicy = Literal["latest", "all"]
+MissedPolicy = Literal["latest", "all", "skip"]
 """What to do about the due times that a recurring task has missed; see `Scheduler.schedule_every`."""
+
+SKIP_AFTER = 60.0
+"""With ``missed="skip"``, how late a run may start, in seconds, before it is left out."""
 
 MIN_PERIOD = 1e-6
 """The shortest period, in seconds: the least that a `timedelta` can express."""
@@ -70,24 +73,34 @@ class Trigger(Protocol):
         """Return the next due time after a run; in so many steps, if it has to be searched for."""
         ...
 
+    skip_after: float
+    """How late a run may start, in seconds; infinity unless missed times are skipped."""
+
+    skipped: int
+    """How many due times have been skipped and not been logged yet."""
+
     def close(self) -> None:
         """Release what was handed over; there will be no more runs."""
         ...
 
 
 class _BaseTrigger:
-    """What both kinds of due times have in common: whether missed times are skipped, and the jitter."""
+    """What both kinds of due times have in common: what happens to missed times, and the jitter."""
 
     # Nothing is checked before `first_due`: what was handed over is to be closed, also if something else is refused.
     def __init__(self, missed: MissedPolicy, jitter: float | timedelta) -> None:
         self._missed = missed
         self._jitter = jitter
         self._coalesce = True
+        self.skip_after = math.inf
+        self.skipped = 0
         self._max_jitter = self._offset = 0.0
 
     def _check(self) -> None:
-        if self._missed not in ("latest", "all"):
-            raise ValueError(f'missed must be "latest" or "all", not {self._missed!r}')
+        if self._missed not in get_args(MissedPolicy):
+            raise ValueError(f'missed must be "latest", "all" or "skip", not {self._missed!r}')
+        if self._missed == "skip":
+            self.skip_after = SKIP_AFTER
         self._coalesce = self._missed == "latest"
         self._max_jitter = float(seconds_from_delay(self._jitter, "jitter"))
         if self._max_jitter < 0:
@@ -137,6 +150,7 @@ class IntervalTrigger(_BaseTrigger):
         self._period = float(seconds_from_delay(self._distance, "period"))
         if self._period < MIN_PERIOD:
             raise ValueError(f"period must be at least 1 microsecond, not {self._distance!r}")
+        self.skip_after = min(self.skip_after, self._period) if self._missed == "skip" else math.inf
         if self._max_jitter >= self._period:
             raise ValueError(f"jitter must be less than the period, {self._distance!r}, not {self._jitter!r}")
         first = self._period if self._first is None else self._first
@@ -144,21 +158,27 @@ class IntervalTrigger(_BaseTrigger):
             self._first_ns = ns_from_datetime(first)
             self._draw_jitter()
             due_ns = self._first_ns + self._offset_ns
-            return due_ns if due_ns > now_ns else now
+            return due_ns if due_ns > now_ns or self._missed == "skip" else now
         self._origin = now + max(float(seconds_from_delay(first, "first")), 0.0)
         self._draw_jitter()
         return self._origin + self._offset
 
     def begin_run(self, now: float, now_ns: int) -> None:
         """Called when a run starts: unless each missed time is run, it serves every time that is due."""
-        if self._first_ns is not None:
-            self._origin = now - (now_ns - self._first_ns) / 1e9
-            self._first_ns = None
+        self._fix_origin(now, now_ns)
         if self._coalesce:
             self._index = max(self._index, self._latest_index(now))
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float:
         """Return the next due time: if one has been missed, now, and else that of the next index."""
+        self._fix_origin(now, now_ns)
+        if self._missed == "skip":
+            # The first one that is not too late. It may be past: `_prepare` looks again when it can start.
+            index = max(self._index + 1, self._latest_index(now - self.skip_after) + 1)
+            self.skipped += index - self._index - 1
+            self._index = index
+            self._draw_jitter()
+            return self._origin + self._index * self._period + self._offset
         latest = self._latest_index(now) if self._coalesce else 0
         if latest > self._index:
             self._index = latest
@@ -169,6 +189,12 @@ class IntervalTrigger(_BaseTrigger):
 
     def close(self) -> None:
         """Nothing was handed over."""
+
+    def _fix_origin(self, now: float, now_ns: int) -> None:
+        """Find the place in elapsed time of a grid that begins at a time of the wall clock."""
+        if self._first_ns is not None:
+            self._origin = now - (now_ns - self._first_ns) / 1e9
+            self._first_ns = None
 
     def _latest_index(self, now: float) -> int:
         """Return the index of the latest due time, however many there have been since the last one."""
@@ -226,6 +252,7 @@ class IterableTrigger(_BaseTrigger):
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
         """Return the next due time, unless it takes more steps of the iterator."""
         passed = now_ns - self._offset_ns
+        skip_after_ns = self.skip_after * 1e9 - TOLERANCE_NS
         for _ in range(steps):
             time = self._list()
             if time is not None and time <= self._covered_until:
@@ -234,6 +261,9 @@ class IterableTrigger(_BaseTrigger):
                 # Missed. Of all that were, the latest is run, at once.
                 self._time = time
                 self._catching_up = True
+                continue
+            if time is not None and now_ns - time - self._offset_ns > skip_after_ns:
+                self.skipped += 1
                 continue
             if self._catching_up:
                 self._catching_up = False
@@ -283,4 +313,4 @@ class IterableTrigger(_BaseTrigger):
 
     def _due(self, now: float, now_ns: int) -> float:
         due_ns = self._time + self._offset_ns
-        return due_ns if due_ns > now_ns else now
+        return due_ns if due_ns > now_ns or self._missed == "skip" else now
