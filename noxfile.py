@@ -29,6 +29,16 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def quick(session: nox.Session) -> None:
+    """Check style and types, and run the tests that are not marked slow: the developer's loop."""
+    install(session, "test", "types", "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("pytest", "-q", "--numprocesses=2", "-m", "not slow", *session.posargs)
+
+
+@nox.session
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest versions of the dependencies that are allowed."""
     install(session, "test")

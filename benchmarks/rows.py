@@ -89,7 +89,7 @@ def _as_in(row_name: str, factor: float, text: str, peer: str) -> Target:
 def _rows(backend: Backend) -> tuple[Row, ...]:
     """Return the rows for a backend.
 
-    On trio there is neither the seed nor a loop with timers to use by hand: the bare nursery stands for the second,
+    On trio there is neither pydis_core nor a loop with timers to use by hand: the bare nursery stands for the second,
     anyio's task group for the first.
     """
     asyncio = backend == "asyncio"
@@ -98,8 +98,8 @@ def _rows(backend: Backend) -> tuple[Row, ...]:
     bare = "loop" if asyncio else "trio-nursery"
     bare_title = "the loop by hand" if asyncio else "the bare nursery"
     seed = "seed" if asyncio else "trio-anyio"
-    seed_title = "the seed" if asyncio else "anyio's group"
-    # What the seed is in starting tasks on asyncio, the nursery with cancel scopes is on trio.
+    seed_title = "pydis_core" if asyncio else "anyio's group"
+    # What pydis_core is in starting tasks on asyncio, the nursery with cancel scopes is on trio.
     starter, starter_title = (seed, seed_title) if asyncio else (bare, bare_title)
     everybody = _EVERYBODY[backend]
 

@@ -19,7 +19,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "external_links",
     "pages",
-    "rooms",
+    "module_graph",
     "timeline",
 ]
 exclude_patterns = ["_*"]
@@ -42,7 +42,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
-nitpick_ignore_regex = [("py:.*", r"T|T_co|Ts|M|_Status|Work|\*Ts|AbstractEventLoop|anysched\._.*")]
+nitpick_ignore_regex = [("py:.*", r"T|T_co|Ts|WhenT|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*")]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -14,6 +14,8 @@ from anysched import ScheduledTask, Scheduler
 from anysched._core.backends import Backend
 from anysched._core.backends.group import GroupStarter
 from anysched._core.dispatcher import Dispatcher
+from anysched._virtual.timeline import Timeline
+from anysched.testing import VirtualClock
 
 
 async def settle(turns: int = 30) -> None:
@@ -55,6 +57,11 @@ def dispatcher_of(scheduler: Scheduler) -> Dispatcher:
     dispatcher = scheduler._registry.dispatcher
     assert dispatcher is not None
     return dispatcher
+
+
+def timeline_of(clock: VirtualClock) -> Timeline:
+    """What stands behind a virtual clock, for tests that move time as no event loop would."""
+    return clock._timeline
 
 
 def group_starter(group: TaskGroup, _backend: Backend) -> GroupStarter:

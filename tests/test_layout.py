@@ -1,4 +1,4 @@
-"""The rooms of the package, and which way imports go."""
+"""The modules of the package, and which way imports go."""
 
 import ast
 import subprocess
@@ -11,40 +11,36 @@ import anysched
 
 SOURCE = Path(anysched.__file__).parent
 
-# A module imports only modules that stand above it in this list.
-LAYERS = [
-    {"_core.__init__", "_core.exceptions", "_core.timer_queue", "_core.coroutines", "_core.backends.__init__"},
-    {"_core.clock", "_core.task"},
-    {"_core.run", "_core.create_task", "_core.triggers"},
-    {"_core.backends.group"},
-    {"_core.backends.asyncio", "_core.backends.trio"},
-    {"_core.backends.starter"},
-    {"_core.dispatcher"},
-    {"_core.registry", "_core.recurring"},
-    {"_core.scheduler"},
-    {"__init__"},
-    # Virtual time knows the clocks, and nothing else of the core.
-    {"_virtual.timeline"},
-    {"_virtual.asyncio", "_virtual.trio", "_virtual.time_machine"},
-    {"_virtual.clock", "_virtual.__init__"},
-    {"pytest_plugin"},
-    {"testing"},
-    # The command line is one of the users of the core.
-    {"_cli.entries", "_cli.source", "_cli.jobs", "_cli.arguments", "_cli.__init__"},
-    {"_cli.report", "_cli.demo"},
-    {"_cli.closing", "_cli.plain", "_cli.table"},
-    {"_cli.json_lines", "_cli.showing", "_cli.session"},
-    {"_cli.app"},
-    # One of its commands.
-    {"_cli.crontab.__init__", "_cli.crontab.account", "_cli.crontab.times", "_cli.crontab.zones"},
-    {"_cli.crontab.arguments", "_cli.crontab.syntax"},
-    {"_cli.crontab.file", "_cli.crontab.preview", "_cli.crontab.runner"},
-    {"_cli.crontab.session"},
-    {"_cli.crontab.app"},
-    {"__main__"},
+# The levels of the core: a module imports only from strictly lower levels. A package stands for its modules.
+CORE = [
+    {"exceptions", "failures", "coroutines", "timer_queue"},
+    {"backends", "task"},
+    {"clock", "run", "create_task"},
+    {"triggers", "dispatcher"},
+    {"registry", "recurring"},
+    {"scheduler"},
 ]
-LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
-CORE = LEVELS["__init__"]
+# The levels inside other packages.
+BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"starter"}]
+VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init__"}]
+# What each package, or module at the top, may import outside of itself.
+OUTSIDE = {
+    "__init__": {"_core"},
+    "_core": set(),
+    "_virtual": {"_core.backends", "_core.clock"},
+    "testing": {"_virtual", "pytest_plugin"},
+    "pytest_plugin": {"_virtual"},
+    "_cli": {"__init__"},
+    "__main__": {"_cli"},
+}
+
+
+def package_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def level_in(levels: list[set[str]], name: str) -> int:
+    return next(level for level, names in enumerate(levels) if name in names)
 
 
 def modules() -> dict[str, Path]:
@@ -55,42 +51,69 @@ def modules() -> dict[str, Path]:
 def imported(name: str, path: Path) -> set[str]:
     """Return the modules of this package that a module imports, by their dotted names in the package."""
     package = ["anysched", *name.split(".")[:-1]]
+    known = modules()
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            submodules = {f"{module}.{alias.name}" for alias in node.names}
-            known = {submodule for submodule in submodules if submodule.removeprefix("anysched.") in LEVELS}
-            names |= known or {module}
+            for alias in node.names:
+                submodule = f"{module}.{alias.name}".removeprefix("anysched.")
+                names.add(f"anysched.{submodule}" if submodule in known or f"{submodule}.__init__" in known else module)
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    found = {name.removeprefix("anysched.") for name in names if name.split(".")[0] == "anysched"}
-    return {f"{name}.__init__" if f"{name}.__init__" in LEVELS else name for name in found}
+    found = {name.removeprefix("anysched.") for name in names if package_of(name) == "anysched"}
+    found = {"__init__" if name == "anysched" else name for name in found}
+    return {f"{name}.__init__" if f"{name}.__init__" in known else name for name in found}
 
 
-def test_every_module_has_a_place() -> None:
-    assert set(modules()) == set(LEVELS)
+def test_every_module_of_the_core_has_a_level() -> None:
+    inside = {name.split(".")[1] for name in modules() if name.startswith("_core.")} - {"__init__"}
+    assert inside == set().union(*CORE)
+    assert {package_of(name) for name in modules()} == set(OUTSIDE)
 
 
-def test_imports_go_up_only() -> None:
+def test_imports_go_to_strictly_lower_levels() -> None:
     for name, path in modules().items():
         for other in imported(name, path):
-            assert other in LEVELS, f"{name} imports {other}: nothing imports the root of a package"
-            assert LEVELS[other] < LEVELS[name], f"{name} imports {other}"
+            if package_of(name) != package_of(other):
+                continue
+            inner, target = name.split(".")[1:], other.split(".")[1:]
+            if name.startswith("_core.") and inner[0] != target[0]:
+                assert level_in(CORE, target[0]) < level_in(CORE, inner[0]), f"{name} imports {other}"
+            elif name.startswith("_core.backends."):
+                assert level_in(BACKENDS, target[1]) < level_in(BACKENDS, inner[1]), f"{name} imports {other}"
+            elif name.startswith("_virtual."):
+                assert level_in(VIRTUAL, target[0]) < level_in(VIRTUAL, inner[0]), f"{name} imports {other}"
 
 
-def test_virtual_time_and_the_command_line_stand_apart() -> None:
+def test_no_package_imports_what_is_private_to_another() -> None:
     for name, path in modules().items():
         for other in imported(name, path):
-            if name.startswith("_virtual."):
-                assert other in ("_core.backends.__init__", "_core.clock") or other.startswith("_virtual."), (
-                    f"{name} imports {other}"
-                )
-            if LEVELS[name] < LEVELS["_cli.entries"]:
-                assert not other.startswith("_cli"), f"{name} imports {other}"
-            if LEVELS[name] <= CORE:
-                assert LEVELS[other] <= CORE, f"{name} imports {other}"
+            if package_of(name) != package_of(other):
+                allowed = OUTSIDE[package_of(name)]
+                places = {other.removesuffix(".__init__"), package_of(other)}
+                assert places & allowed, f"{name} imports {other}"
+
+
+def test_there_is_no_cycle() -> None:
+    graph = {name: imported(name, path) for name, path in modules().items()}
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join([*way, name])
+        if name not in done:
+            for other in graph[name]:
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_no_module_of_a_private_package_has_an_underscore() -> None:
+    for name in modules():
+        assert all(part == "__init__" or not part.startswith("_") for part in name.split(".")[1:]), name
 
 
 @pytest.mark.parametrize("forbidden", ["trio", "asyncio", "pytest", "rich", "hypothesis", "importlib.metadata"])

@@ -50,7 +50,7 @@ _ENTRIES = (
     Entry("anysched", "anysched (coroutines)", "asyncio", "anysched", "_anysched", "Coroutines"),
     Entry("anysched-functions", "anysched (functions)", "asyncio", "anysched", "_anysched", "Functions"),
     Entry("loop", "loop by hand", "asyncio", "asyncio", "_loop", "Loop"),
-    Entry("seed", "pydis-core (the seed)", "asyncio", "pydis_core", "_seed", "Seed"),
+    Entry("seed", "pydis-core", "asyncio", "pydis_core", "_seed", "Seed"),
     Entry("aiojobs", "aiojobs", "asyncio", "aiojobs", "_aiojobs", "Aiojobs"),
     Entry("apscheduler", "APScheduler 3", "asyncio", "apscheduler", "_apscheduler", "Apscheduler", most=5_000),
     Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup", most=25_000),

@@ -1,4 +1,4 @@
-"""`anysched`, given coroutine objects, as the seed is; and given functions."""
+"""`anysched`, given coroutine objects, as pydis_core is; and given functions."""
 
 from __future__ import annotations
 

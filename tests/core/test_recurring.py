@@ -32,7 +32,7 @@ from recurrence import (
     by_generator,
     recur,
 )
-from support import errors, is_closed, nothing, records, settle, value
+from support import errors, is_closed, nothing, records, settle, timeline_of, value
 
 pytestmark = pytest.mark.anyio
 
@@ -282,7 +282,7 @@ async def test_a_blocked_event_loop(
     runs = Runs()
     recur(way, scheduler, "id", runs, missed=missed)
     await virtual_clock.advance(15)
-    virtual_clock._timeline._jump(35.0)
+    timeline_of(virtual_clock).jump(35.0)
     await virtual_clock.settle()
     await virtual_clock.advance(10)
     assert runs.starts == starts

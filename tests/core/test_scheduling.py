@@ -1,4 +1,4 @@
-"""The seed's calls, to the letter, and bad input to them."""
+"""The calls of pydis_core, with its signatures, and bad input to them."""
 
 import inspect
 import logging

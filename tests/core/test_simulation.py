@@ -33,7 +33,7 @@ from hypothesis import HealthCheck, given, settings
 
 from anysched import DuplicateTaskError, ScheduledTask, Scheduler
 from anysched.testing import VirtualClock
-from support import is_closed
+from support import is_closed, timeline_of
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -374,7 +374,7 @@ class Play:
                 await clock.settle()
             case "hold up":
                 # Time passes, and no task can run, as if one computed for so long.
-                clock._timeline._jump(clock.monotonic() + step.delta / SECOND)
+                timeline_of(clock).jump(clock.monotonic() + step.delta / SECOND)
                 self.note("held up")
                 await clock.settle()
 

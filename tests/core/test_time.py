@@ -18,7 +18,7 @@ from anysched._core import dispatcher as dispatcher_module
 from anysched._core.clock import wake_time
 from anysched.testing import VirtualClock
 from anysched.testing import virtual_anyio_backend as anyio_backend  # noqa: F401
-from support import Gate, forever, is_closed, nothing, outcome, settle, value
+from support import Gate, forever, is_closed, nothing, outcome, settle, timeline_of, value
 
 pytestmark = pytest.mark.anyio
 
@@ -163,7 +163,7 @@ class Recorder:
 
 def block(clock: VirtualClock, seconds: float) -> None:
     """Let time pass while no task can run, as if the caller computed for so long."""
-    clock._timeline._jump(clock.monotonic() + seconds)
+    timeline_of(clock).jump(clock.monotonic() + seconds)
 
 
 async def test_tasks_start_in_due_order_each_in_its_moment(scheduler: Scheduler) -> None:

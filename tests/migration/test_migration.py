@@ -1,4 +1,4 @@
-"""The tables of the page on `pydis_core`, as far as they speak of `anysched`; ``tests/integrations`` looks at the seed itself."""
+"""The tables of the page on `pydis_core`, as far as they speak of `anysched`; ``tests/integrations`` looks at it."""
 
 from __future__ import annotations
 

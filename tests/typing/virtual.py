@@ -36,6 +36,6 @@ async def use(clock: VirtualClock) -> None:
 
 
 def fail(error: NeverIdleError) -> None:
-    assert_type(error.turns, int)
+    assert_type(error.iterations, int)
     assert_type(error.tasks, tuple[str, ...])
     assert anyio_backend is not None

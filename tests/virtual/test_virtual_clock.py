@@ -363,7 +363,7 @@ def test_whoever_waits_for_a_loop_that_is_never_idle_gets_an_error(backend, meth
             with pytest.raises(NeverIdleError, match=r"virtual time cannot move.*'the spinner'.*busy_limit") as caught:
                 await getattr(clock, method)(*args)
             assert caught.value.tasks == ("the spinner",)
-            assert 1000 < caught.value.turns < 1100
+            assert 1000 < caught.value.iterations < 1100
             group.cancel_scope.cancel()
         await clock.advance(1)
 
@@ -443,19 +443,19 @@ def test_real_work_may_have_many_turns_with_a_higher_limit_or_a_hold(backend):
         run(clock, backend, main)
 
 
-@pytest.mark.parametrize("turns", [90, 95, 100, 105, 110])
-def test_who_is_busy_for_a_while_is_not_to_blame_later(backend, turns):
-    """On trio they are watched for some turns after the limit, in which the loop may become idle."""
+@pytest.mark.parametrize("iterations", [90, 95, 100, 105, 110])
+def test_who_is_busy_for_a_while_is_not_to_blame_later(backend, iterations):
+    """On trio they are watched for some iterations after the limit, in which the loop may become idle."""
     clock = VirtualClock(busy_limit=100)
 
     async def main():
         for _ in range(10):
             with suppress(NeverIdleError):
-                for _ in range(turns):
+                for _ in range(iterations):
                     await checkpoint()
                 await anyio.sleep(60)
 
-    if backend == "asyncio" and turns >= 100:
+    if backend == "asyncio" and iterations >= 100:
         with pytest.raises(NeverIdleError):
             run(clock, backend, main)
     else:

@@ -11,6 +11,7 @@ from anyio import to_thread
 
 from anysched import Scheduler
 from anysched.testing import VirtualClock
+from support import timeline_of
 
 pytestmark = pytest.mark.anyio
 
@@ -182,8 +183,8 @@ async def test_there_is_no_polling_when_steps_are_announced(anyio_backend_name, 
 async def test_the_clock_is_not_called_by_schedulers_that_are_closed(virtual_clock):
     async with Scheduler("test"):
         await virtual_clock.settle()
-        assert len(virtual_clock._timeline._subscribers) == 1
-    assert virtual_clock._timeline._subscribers == []
+        assert timeline_of(virtual_clock).subscriber_count == 1
+    assert timeline_of(virtual_clock).subscriber_count == 0
     virtual_clock.step_wall(5)
 
 

@@ -1,4 +1,4 @@
-"""The scheduler: the table of IDs, what happens when two tasks want one, the log, and the life of it all."""
+"""The public face of a scheduler: its methods, what they check, and its lifecycle."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Scheduler:
 
     @property
     def state(self) -> SchedulerState:
-        """Where the scheduler is in its life: ``"new"``, ``"running"``, ``"closing"`` or ``"closed"``."""
+        """The state of the scheduler, one of ``"new"``, ``"running"``, ``"closing"`` and ``"closed"``."""
         return self._registry.state
 
     def now(self) -> datetime:

@@ -64,7 +64,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         except RuntimeError:
             self.close()
             raise
-        self._sharpen()
+        self._update_clock_resolution()
 
     def time(self) -> float:
         """Return the virtual monotonic time, in seconds."""
@@ -73,7 +73,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]  # typed as loosely as it is called
         self, executor: Any, func: Any, *args: Any
     ) -> asyncio.Future[Any]:
-        """Run a function in a thread, and take note of it: time stands still meanwhile."""
+        """Run a function in a thread, and count it: time stands still until it ends."""
         future = super().run_in_executor(executor, func, *args)
         self._executor_jobs += 1
         future.add_done_callback(self._end_job)
@@ -91,8 +91,8 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         self._executor_jobs -= 1
 
     def _busy(self) -> None:
-        if self._timeline.busy(self._threads):
-            error = self._timeline.blame(self._runnable())
+        if self._timeline.note_busy_iteration(self._threads):
+            error = self._timeline.report_never_idle(self._runnable())
             if error is not None:
                 # From here it ends the run of the event loop. asyncio offers no way to raise it in the task that is to
                 # blame.
@@ -100,7 +100,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
     def _idle(self) -> float:
         seconds = self._timeline.idle(self._deadline(), self._threads())
-        self._sharpen()
+        self._update_clock_resolution()
         return seconds
 
     def _threads(self) -> int:
@@ -124,7 +124,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         scheduled: list[asyncio.TimerHandle] = vars(self)["_scheduled"]
         return scheduled[0].when() if scheduled else math.inf
 
-    def _sharpen(self) -> None:
+    def _update_clock_resolution(self) -> None:
         """Make exactly those timers due that are: not to a nanosecond, as the event loop assumes.
 
         Past 2**24 s, 194 days, two neighbouring floats are more than a nanosecond apart. Adding one to the time would

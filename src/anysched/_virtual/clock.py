@@ -56,7 +56,7 @@ class VirtualClock:
             by default: steps of the clock are announced. Pass 30 to have them poll, as they do in real time.
         thread_timeout: For how long, in real seconds, worker threads may hold time while nothing else happens. A thread
             that itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
-        busy_limit: How many turns in a row the event loop may take without becoming idle, before `NeverIdleError` is
+        busy_limit: How many iterations in a row the event loop may take without becoming idle, before `NeverIdleError` is
             raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one. If not,
             on asyncio it ends the run, and on trio it is raised in the task that keeps yielding.
 
@@ -142,10 +142,10 @@ class VirtualClock:
                 raise ValueError(_NOT_VIRTUAL)
             return name, {**_only(options, "loop_factory"), "loop_factory": self._loop_factory()}
         if name == "trio":
-            from .trio import TrioTime
+            from .trio import TrioVirtualClock
 
             instruments = options.pop("instruments", ())
-            time = TrioTime(self._timeline)
+            time = TrioVirtualClock(self._timeline)
             bind_clock(time.clock, self)
             return name, {**_only(options, "clock"), "clock": time.clock, "instruments": [time, *instruments]}
         raise ValueError(_NOT_VIRTUAL if name == "uvloop" else f'the backend must be "asyncio" or "trio", not {name!r}')

@@ -28,8 +28,8 @@ def travel_along(timeline: Timeline) -> Generator[None]:
             shown_ns = now_ns
 
         follow()
-        timeline.followers.append(follow)
+        timeline.listeners.append(follow)
         try:
             yield
         finally:
-            timeline.followers.remove(follow)
+            timeline.listeners.remove(follow)

@@ -22,19 +22,19 @@ class NeverIdleError(RuntimeError):
     """Raised when virtual time is to move, but cannot, because some task keeps yielding and the event loop is never idle.
 
     Attributes:
-        turns: How many turns of the event loop were waited for.
+        iterations: How many iterations of the event loop were waited for.
         tasks: The names of the tasks that could run all the time, as far as they are known.
     """
 
-    def __init__(self, turns: int, tasks: tuple[str, ...]) -> None:
-        super().__init__(turns, tasks)
-        self.turns = turns
+    def __init__(self, iterations: int, tasks: tuple[str, ...]) -> None:
+        super().__init__(iterations, tasks)
+        self.iterations = iterations
         self.tasks = tasks
 
     def __str__(self) -> str:
         who = ", ".join(map(repr, self.tasks)) or "unknown"
         return (
-            f"virtual time cannot move: in {self.turns} turns the event loop was never idle. Some task seems to yield in a "
+            f"virtual time cannot move: in {self.iterations} iterations the event loop was never idle. Some task seems to yield in a "
             f"loop, as in `while not done: await anyio.sleep(0)` (running: {who}). Let it wait for an event, or sleep for "
             "a time; if it waits for real I/O, do this inside `with clock.hold():`; if it really has so much to do, pass a "
             "higher busy_limit to VirtualClock"
@@ -68,7 +68,7 @@ class Timeline:
         autojump: Whether time jumps to the next deadline by itself when there is nothing to do.
         recheck_interval: How long the wall clock may go unread, in seconds.
         thread_timeout: For how many real seconds, in which nothing else happens, worker threads may hold time.
-        busy_limit: How many turns the event loop may take without being idle.
+        busy_limit: How many iterations the event loop may take without being idle.
 
     Attributes:
         holds: For each present hold, the native task that asked for it, or `None`.
@@ -84,7 +84,7 @@ class Timeline:
         self.busy_limit = busy_limit
         self.holds: list[object] = []
         # Called when the wall clock shows another time.
-        self.followers: list[Callable[[], object]] = []
+        self.listeners: list[Callable[[], object]] = []
         self._is_running: Callable[[], bool] = lambda: False
         self._reset()
 
@@ -92,19 +92,19 @@ class Timeline:
         self._now = 0.0
         self._offset_ns = 0
         # When steps of the wall clock are to be announced that were not announced at once.
-        self._late: list[float] = []
+        self._delayed_steps: list[float] = []
         self._subscribers: list[Callable[[], object]] = []
         self._waiters: list[Waiter] = []
-        self._turns = 0
+        self._iterations = 0
         # Since when, in real seconds, nothing happens but that worker threads run; how many of them were given up.
         self._threads_since: float | None = None
-        self._given_up = 0
+        self._abandoned_threads = 0
 
     def begin(self, is_running: Callable[[], bool]) -> None:
         """Start time anew, for a run of an event loop.
 
         Args:
-            is_running: Tells whether this event loop is still running.
+            is_running: Returns whether this event loop is still running.
 
         Raises:
             RuntimeError: if the former one is still running.
@@ -141,7 +141,7 @@ class Timeline:
         elif self.recheck_interval == math.inf:
             # Nobody reads the clock at intervals, so that nobody would ever find out. Where schedulers do re-check,
             # they find out after this long at the latest.
-            insort(self._late, self._now + RECHECK_INTERVAL)
+            insort(self._delayed_steps, self._now + RECHECK_INTERVAL)
 
     def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
         """Have ``stepped`` called at each announced step of the wall clock; return what ends this."""
@@ -153,19 +153,25 @@ class Timeline:
 
         return unsubscribe
 
+    @property
+    def subscriber_count(self) -> int:
+        """How many are told of each announced step of the wall clock."""
+        return len(self._subscribers)
+
     def _announce(self) -> None:
         for stepped in list(self._subscribers):
             stepped()
 
     def _follow(self) -> None:
-        for follower in self.followers:
-            follower()
+        for listener in self.listeners:
+            listener()
 
-    def _jump(self, moment: float) -> None:
+    def jump(self, moment: float) -> None:
+        """Move time to a moment at once, whatever is due on the way."""
         self._now = moment
         self._follow()
-        if self._late and self._late[0] <= moment:
-            self._late = [late for late in self._late if late > moment]
+        if self._delayed_steps and self._delayed_steps[0] <= moment:
+            self._delayed_steps = [late for late in self._delayed_steps if late > moment]
             self._announce()
 
     # Waiting for it
@@ -179,7 +185,7 @@ class Timeline:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
 
-    def _ripe(self) -> list[Waiter]:
+    def _due_waiters(self) -> list[Waiter]:
         return [waiter for waiter in self._waiters if waiter.target <= self._now]
 
     def _wake(self, waiters: Iterable[Waiter]) -> None:
@@ -199,61 +205,61 @@ class Timeline:
         Returns:
             For how many real seconds to wait for I/O at most. Zero: time has moved, or a task has become runnable.
         """
-        self._turns = 0
-        patience = self._patience(threads)
-        if patience > 0:
-            return patience
-        ripe = self._ripe()
-        if ripe:
-            self._wake(ripe)
+        self._iterations = 0
+        grace = self._thread_grace(threads)
+        if grace > 0:
+            return grace
+        due = self._due_waiters()
+        if due:
+            self._wake(due)
             return 0.0
         if self.holds:
             return math.inf
         target = min((waiter.target for waiter in self._waiters), default=math.inf)
         if target == math.inf and (deadline == math.inf or not self.autojump):
             return math.inf
-        stop = min(deadline, *self._late) if self._late else deadline
+        stop = min(deadline, *self._delayed_steps) if self._delayed_steps else deadline
         # What is due within a microsecond of the target is due at it: a sum of delays is not always the sum that one
         # would write down.
-        self._jump(stop if stop < target + TOLERANCE else target)
+        self.jump(stop if stop < target + TOLERANCE else target)
         return 0.0
 
-    def _patience(self, threads: int) -> float:
+    def _thread_grace(self, threads: int) -> float:
         """Return for how many real seconds the worker threads still hold time."""
-        if threads > self._given_up:
+        if threads > self._abandoned_threads:
             now = time.perf_counter()
             if self._threads_since is None:
                 self._threads_since = now
-            patience = self._threads_since + self.thread_timeout - now
-            if patience > 0:
-                return patience
-            self._given_up = threads
+            grace = self._threads_since + self.thread_timeout - now
+            if grace > 0:
+                return grace
+            self._abandoned_threads = threads
         self._threads_since = None
         return 0.0
 
-    def stirred(self) -> None:
-        """Take note that the wait for I/O has ended before its time: something happened."""
+    def io_happened(self) -> None:
+        """Called when the wait for I/O has ended before its time."""
         self._threads_since = None
 
-    def busy(self, threads: Callable[[], int]) -> bool:
-        """Take note of a turn in which something could run; tell whether there were too many in a row.
+    def note_busy_iteration(self, threads: Callable[[], int]) -> bool:
+        """Count an iteration in which something could run; return whether there were too many in a row.
 
         Args:
             threads: Returns how many worker threads are at work for the event loop.
         """
-        self.stirred()
-        if self._given_up:
-            self._given_up = min(self._given_up, threads())  # who comes after them is not given up
-        self._turns += 1
-        too_many = self._turns > self.busy_limit
+        self.io_happened()
+        if self._abandoned_threads:
+            self._abandoned_threads = min(self._abandoned_threads, threads())  # who comes after them is not given up
+        self._iterations += 1
+        too_many = self._iterations > self.busy_limit
         # Real I/O and threads take real time, and may be polled for. They are looked for on the way, too: one that
         # ended just now has been polled for until now.
-        if (too_many or self._turns % (self.busy_limit // 8 + 1) == 0) and (self.holds or threads()):
-            self._turns = 0
+        if (too_many or self._iterations % (self.busy_limit // 8 + 1) == 0) and (self.holds or threads()):
+            self._iterations = 0
             return False
         return too_many
 
-    def blame(self, tasks: tuple[str, ...]) -> NeverIdleError | None:
+    def report_never_idle(self, tasks: tuple[str, ...]) -> NeverIdleError | None:
         """Tell whoever waits for time to move that the event loop is never idle.
 
         Args:
@@ -262,9 +268,9 @@ class Timeline:
         Returns:
             An error for the event loop to raise, if nobody waits who could raise it.
         """
-        turns, self._turns = self._turns, 0
+        iterations, self._iterations = self._iterations, 0
         waiters = list(self._waiters)
         for waiter in waiters:
-            waiter.error = NeverIdleError(turns, tasks)
+            waiter.error = NeverIdleError(iterations, tasks)
         self._wake(waiters)
-        return None if waiters else NeverIdleError(turns, tasks)
+        return None if waiters else NeverIdleError(iterations, tasks)

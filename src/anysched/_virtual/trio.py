@@ -11,17 +11,17 @@ from trio.testing import MockClock, active_thread_count
 
 from .timeline import Timeline
 
-__all__ = ["TrioTime"]
+__all__ = ["TrioVirtualClock"]
 
 FOREVER = 1e9
 """Real seconds. trio waits for a day at most, and looks again."""
 
-WATCHED_TURNS = 20
-"""For how many turns to watch who runs, to find out who is to blame."""
+WATCHED_ITERATIONS = 20
+"""For how many iterations to watch who runs, to find out who is to blame."""
 
 
 @final
-class TrioTime(Instrument):
+class TrioVirtualClock(Instrument):
     """Makes a run of trio live by virtual time.
 
     trio tells its `MockClock`, and no other clock, when it is idle: when no task can run, no I/O is ready, and nobody
@@ -58,7 +58,7 @@ class TrioTime(Instrument):
         self.clock.autojump_threshold = 0
 
     def _sleep_time(self, deadline: float) -> float:
-        """Take note of the next deadline; trio asks when no task can run, but has not looked for I/O yet."""
+        """Record the next deadline; trio asks when no task can run, but has not looked for I/O yet."""
         self._deadline = deadline
         self._idle = deadline > self._timeline.monotonic()
         return FOREVER if self._idle else 0.0
@@ -77,13 +77,13 @@ class TrioTime(Instrument):
     # The instrument
 
     def before_io_wait(self, timeout: float) -> None:
-        """Count the turns in which some task can run."""
+        """Count the iterations in which some task can run."""
         if self._waited:  # and `_jump` was not called: some I/O was ready
             self._waited = False
-            self._timeline.stirred()
+            self._timeline.io_happened()
         if self._idle:
             self._idle = False
-        elif self._timeline.busy(active_thread_count):
+        elif self._timeline.note_busy_iteration(active_thread_count):
             if self._watcher is None:
                 self._watcher = Watcher()
                 add_instrument(self._watcher)
@@ -96,18 +96,18 @@ class TrioTime(Instrument):
             self._waited = True
 
     def after_run(self) -> None:
-        """Take note that the clock is free for another run."""
+        """Called when the run has ended: the clock is free for another one."""
         self._running = False
 
     def _watch(self, watcher: Watcher) -> None:
-        watcher.turns += 1
-        if watcher.turns > WATCHED_TURNS:
+        watcher.iterations += 1
+        if watcher.iterations > WATCHED_ITERATIONS:
             self._watcher = None
             remove_instrument(watcher)
-            culprits = watcher.culprits()
-            error = self._timeline.blame(tuple(task.name for task in culprits))
+            busiest_tasks = watcher.busiest_tasks()
+            error = self._timeline.report_never_idle(tuple(task.name for task in busiest_tasks))
             if error is not None:
-                add_instrument(Thrower(culprits[0], error))
+                add_instrument(RaiseInTask(busiest_tasks[0], error))
 
 
 @final
@@ -115,25 +115,25 @@ class Watcher(Instrument):
     """Counts how often each task runs.
 
     Attributes:
-        turns: For how many turns it has watched.
+        iterations: For how many iterations it has watched.
     """
 
     def __init__(self) -> None:
-        self.turns = 0
+        self.iterations = 0
         self._steps: Counter[Task] = Counter()
 
     def before_task_step(self, task: Task) -> None:
         """Count a step."""
         self._steps[task] += 1
 
-    def culprits(self) -> list[Task]:
+    def busiest_tasks(self) -> list[Task]:
         """Return the tasks that ran most often."""
         most = max(self._steps.values())
         return [task for task, steps in self._steps.items() if steps == most]
 
 
 @final
-class Thrower(Instrument):
+class RaiseInTask(Instrument):
     """Raises an exception in a task, at its next step.
 
     To raise it in trio's own loop would be an internal error of trio, and hang a test runner that hosts trio as a

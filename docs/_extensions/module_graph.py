@@ -1,6 +1,6 @@
-"""The directive ``rooms``: draws the modules of the package and their imports, as they are in the source.
+"""The directive ``module-graph``: draws the modules of the package and their imports, as they are in the source.
 
-An import that follows from others is not drawn. The packages of the package are one room each.
+An import that follows from others is not drawn. The modules of the core are drawn one by one, other packages as one box.
 """
 
 from __future__ import annotations
@@ -19,22 +19,33 @@ from timeline import figure
 SOURCE = Path(__file__).parents[2] / "src" / "anysched"
 WIDTH, HEIGHT, BOX, GAP = 560, 62, 28, 8
 
-TITLE = "The rooms: an arrow leads from a module to one that it imports; those that follow from others are left out"
+TITLE = "The modules: an arrow leads from a module to one that it imports; those that follow from others are left out"
 
 
-def room(module: str) -> str:
-    """Return the room in which a module is: itself, or the package of the package."""
-    return module.partition(".")[0]
+def box(module: str) -> str:
+    """Return the box in which a module is drawn: its own, or that of its package."""
+    first, *rest = module.split(".")
+    return f"{first}.{rest[0]}" if first == "_core" and rest and rest[0] != "__init__" else first
+
+
+def label(name: str) -> str:
+    """Return what is written on a box."""
+    return name.removeprefix("_core.")
+
+
+def is_module(name: str) -> bool:
+    """Return whether the package has a module or package of this name at its top."""
+    return (SOURCE / f"{name}.py").exists() or (SOURCE / name).is_dir()
 
 
 def imports() -> tuple[dict[str, set[str]], dict[str, str]]:
-    """Return which rooms each room imports, and what each says about itself in its first line."""
+    """Return which boxes each box imports, and what each says about itself in its first line."""
     edges: dict[str, set[str]] = {}
     about: dict[str, str] = {}
     for path in sorted(SOURCE.rglob("*.py")):
         module = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
         tree = ast.parse(path.read_text("utf-8"))
-        here = room(module)
+        here = box(module)
         if module in (here, f"{here}.__init__"):
             about[here] = (ast.get_docstring(tree) or "").partition("\n")[0]
         found = edges.setdefault(here, set())
@@ -42,7 +53,10 @@ def imports() -> tuple[dict[str, set[str]], dict[str, str]]:
             if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("anysched")):
                 base = ["anysched", *module.split(".")][: -node.level] if node.level else []
                 target = ".".join([*base, *([node.module] if node.module else [])]).split(".")[1:]
-                found |= {room(target[0])} if target else {room(alias.name) for alias in node.names}
+                if target:
+                    found.add(box(".".join(target)))
+                else:  # what is not a module is a public name
+                    found |= {box(alias.name) if is_module(alias.name) else "__init__" for alias in node.names}
         found.discard(here)
     return edges, about
 
@@ -60,7 +74,7 @@ def reduce(edges: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def levels(edges: dict[str, set[str]]) -> dict[str, int]:
-    """Return how high each room stands: as the chain of imports below it asks, but what imports nothing stands near."""
+    """Return how high each box is: as the chain of imports below it asks, but what imports nothing stands near."""
 
     def depth(name: str) -> int:
         return max((1 + depth(other) for other in edges[name]), default=0)
@@ -110,9 +124,9 @@ def draw(edges: dict[str, set[str]]) -> str:
     boxes: list[str] = []
     for number, row in enumerate(reversed(rows)):
         y = 6 + number * HEIGHT
-        wide = {name: 6 if ">" in name else len(name) * 7 + 18 for name in row}
+        wide = {name: 6 if ">" in name else len(label(name)) * 7 + 18 for name in row}
         space = (WIDTH - sum(wide.values())) / (len(row) + 1)
-        assert space >= GAP, f"too many rooms in one row: {row}"
+        assert space >= GAP, f"too many boxes in one row: {row}"
         x = space
         for name in row:
             middle = x + wide[name] / 2
@@ -120,8 +134,8 @@ def draw(edges: dict[str, set[str]]) -> str:
             if ">" not in name:
                 kind = "public" if name.startswith("__") or not name.startswith("_") else "private"
                 boxes.append(
-                    f'<rect class="room {kind}" x="{x:.1f}" y="{y}" width="{wide[name]:.1f}" height="{BOX}" rx="5"/>'
-                    f'<text class="code" x="{middle:.1f}" y="{y + 18}" text-anchor="middle">{escape(name)}</text>'
+                    f'<rect class="module {kind}" x="{x:.1f}" y="{y}" width="{wide[name]:.1f}" height="{BOX}" rx="5"/>'
+                    f'<text class="code" x="{middle:.1f}" y="{y + 18}" text-anchor="middle">{escape(label(name))}</text>'
                 )
             x += wide[name] + space
     lines = []
@@ -152,8 +166,8 @@ def as_html(text: str) -> str:
     return re.sub(r"`+([^`]+)`+", r"<code>\1</code>", escape(text))
 
 
-class Rooms(SphinxDirective):
-    """The directive: the drawing, and what each room says about itself."""
+class ModuleGraph(SphinxDirective):
+    """The directive: the drawing, and what each module says about itself."""
 
     def run(self) -> list[nodes.Node]:
         """Draw it."""
@@ -167,10 +181,10 @@ class Rooms(SphinxDirective):
             for name in row
             if ">" not in name
         )
-        return [figure(draw(reduce(edges)), TITLE), nodes.raw("", f'<dl class="rooms">{listing}</dl>', format="html")]
+        return [figure(draw(reduce(edges)), TITLE), nodes.raw("", f'<dl class="modules">{listing}</dl>', format="html")]
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Add the directive."""
-    app.add_directive("rooms", Rooms)
+    app.add_directive("module-graph", ModuleGraph)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
