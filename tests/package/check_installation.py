@@ -8,17 +8,18 @@ from importlib.metadata import distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
-LIMIT = 0.030
-"""How long the import may take beyond anyio's, in seconds."""
+LIMIT = 1.3
+"""How long the import may take, as a multiple of what the imports of asyncio and anyio take in the same process."""
 TRIES = 15
 
 IMPORT = """
 import time
-import anyio
 
-start = time.perf_counter()
+start = time.process_time()
+import asyncio, anyio
+middle = time.process_time()
 import anysched
-print(time.perf_counter() - start)
+print((time.process_time() - middle) / (middle - start))
 """
 
 PROGRAM = """
@@ -76,8 +77,8 @@ def check_use() -> None:
 def check_import_time() -> None:
     """Check how long the import takes: the best of many, since other work on the machine can only make it slower."""
     best = min(float(python("-c", IMPORT)) for _ in range(TRIES))
-    print(f"import anysched takes {best * 1000:.1f} ms beyond anyio's own")
-    assert best < LIMIT, f"{best} s"
+    print(f"import anysched takes {best:.2f} times as long as asyncio and anyio, on which it stands")
+    assert best < LIMIT, best
 
 
 if __name__ == "__main__":
