@@ -46,8 +46,8 @@ class RecurringOwner(Owner, Protocol):
         """End a task."""
         ...
 
-    def unqueue(self, task: ScheduledTask[Any], /) -> None:
-        """Remove a task that has not started from whichever queue it is in."""
+    def free_slot(self, task: ScheduledTask[Any], /) -> None:
+        """Give the slot of a task, if it has one, to the next that waits for one."""
         ...
 
     def log_skipped(self, task: ScheduledTask[Any], count: int, /) -> None:
@@ -100,14 +100,15 @@ class RecurringTask(ScheduledTask[None]):
         return self._run_count
 
     def _prepare(self) -> bool:
-        """Continue the search for the next due time, if that is what the task waited for."""
+        """Return whether the task can start. If not, it searches for its next due time, or has missed this one."""
         # By identity: a task that was rescheduled in the meantime has another due time, and starts.
         registry = self._registry
         searching = self._when is self._search_due
         if registry.is_closing or not (searching or self._is_too_late()):
             return True
         if not searching:
-            self._skip_run()
+            self._trigger.skipped += 1
+            registry.free_slot(self)  # it may have waited for one, and got it too late
         found = self._find_next(TIMES_PER_ITERATION)
         if self._dispatch_index:  # else `times` has cancelled or rescheduled the task
             self._advance(found, None)
@@ -122,12 +123,6 @@ class RecurringTask(ScheduledTask[None]):
         if isinstance(when, float):
             return now - when > skip_after - TOLERANCE
         return (now_ns - when) / 1e9 > skip_after - TOLERANCE
-
-    def _skip_run(self) -> None:
-        """Leave out a run that is due."""
-        self._trigger.skipped += 1
-        self._registry.unqueue(self)  # it may have been given a slot
-        self._set_dispatch_index(1)  # still due, until the next due time is found
 
     def _start(self) -> Coroutine[Any, Any, None]:
         """Count a run, and return the coroutine to await."""

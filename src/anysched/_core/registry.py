@@ -196,7 +196,7 @@ class TaskRegistry:
         task._set_not_due()
         if self._blocked.get(task.task_id) is task:
             del self._blocked[task.task_id]
-        self._free_slot(task)
+        self.free_slot(task)
 
     def runs(self, task: ScheduledTask[Any]) -> bool:
         """Return whether a task is one of this scheduler's, holding its ID or running on without it."""
@@ -271,7 +271,7 @@ class TaskRegistry:
             successor = self._blocked.pop(task_id, None)
             if successor is not None:
                 self._queue_for_slot(successor)
-        self._free_slot(task)
+        self.free_slot(task)
 
     # Slots
 
@@ -283,7 +283,8 @@ class TaskRegistry:
             index = task._dispatch_index
             self._slot_queue.push(task, index, index)
 
-    def _free_slot(self, task: ScheduledTask[Any]) -> None:
+    def free_slot(self, task: ScheduledTask[Any]) -> None:
+        """Give the slot of a task, if it has one, to the next that waits for one."""
         if task in self._slots:
             self._slots.remove(task)
             self._slot_queue.prune_top(sys.maxsize)

@@ -555,7 +555,7 @@ class Scheduler:
                 "closing": "it takes no more tasks",
                 "closed": "it cannot be entered again: make a new one",
             }.get(registry.state)
-            raise RuntimeError(f"the scheduler {self._name!r} is not running ({self._registry.state}); {advice}")
+            raise RuntimeError(f"the scheduler {self._name!r} is not running ({registry.state}); {advice}")
         dispatcher.check_thread()
         return dispatcher
 

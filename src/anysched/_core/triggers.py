@@ -92,6 +92,7 @@ class _BaseTrigger:
         self._missed = missed
         self._jitter = jitter
         self._coalesce = True
+        self._skip = False
         self.skip_after = math.inf
         self.skipped = 0
         self._max_jitter = self._offset = 0.0
@@ -99,7 +100,8 @@ class _BaseTrigger:
     def _check(self) -> None:
         if self._missed not in get_args(MissedPolicy):
             raise ValueError(f'missed must be "latest", "all" or "skip", not {self._missed!r}')
-        if self._missed == "skip":
+        self._skip = self._missed == "skip"
+        if self._skip:
             self.skip_after = SKIP_AFTER
         self._coalesce = self._missed == "latest"
         self._max_jitter = float(seconds_from_delay(self._jitter, "jitter"))
@@ -150,7 +152,8 @@ class IntervalTrigger(_BaseTrigger):
         self._period = float(seconds_from_delay(self._distance, "period"))
         if self._period < MIN_PERIOD:
             raise ValueError(f"period must be at least 1 microsecond, not {self._distance!r}")
-        self.skip_after = min(self.skip_after, self._period) if self._missed == "skip" else math.inf
+        if self._skip:
+            self.skip_after = min(SKIP_AFTER, self._period)
         if self._max_jitter >= self._period:
             raise ValueError(f"jitter must be less than the period, {self._distance!r}, not {self._jitter!r}")
         first = self._period if self._first is None else self._first
@@ -158,7 +161,7 @@ class IntervalTrigger(_BaseTrigger):
             self._first_ns = ns_from_datetime(first)
             self._draw_jitter()
             due_ns = self._first_ns + self._offset_ns
-            return due_ns if due_ns > now_ns or self._missed == "skip" else now
+            return due_ns if due_ns > now_ns or self._skip else now
         self._origin = now + max(float(seconds_from_delay(first, "first")), 0.0)
         self._draw_jitter()
         return self._origin + self._offset
@@ -172,7 +175,7 @@ class IntervalTrigger(_BaseTrigger):
     def next_due(self, now: float, now_ns: int, steps: int) -> float:
         """Return the next due time: if one has been missed, now, and else that of the next index."""
         self._fix_origin(now, now_ns)
-        if self._missed == "skip":
+        if self._skip:
             # The first one that is not too late. It may be past: `_prepare` looks again when it can start.
             index = max(self._index + 1, self._latest_index(now - self.skip_after) + 1)
             self.skipped += index - self._index - 1
@@ -313,4 +316,4 @@ class IterableTrigger(_BaseTrigger):
 
     def _due(self, now: float, now_ns: int) -> float:
         due_ns = self._time + self._offset_ns
-        return due_ns if due_ns > now_ns or self._missed == "skip" else now
+        return due_ns if due_ns > now_ns or self._skip else now
