@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, final
 
 import anyio
 
-from anysched._core.backends import current_backend
+from anysched._core.backends.current import current_backend
 from anysched._core.clock import bind_clock, bound_clock, datetime_from_ns, ns_from_datetime, seconds_from_delay
 
 from .timeline import Timeline, Waiter
