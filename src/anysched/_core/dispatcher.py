@@ -12,9 +12,11 @@ from typing import Any, Protocol, Self, cast
 import anyio
 from anyio.lowlevel import checkpoint
 
+from anysched.abc import Clock
+
 from .backends import Backend, Starter, current_backend
 from .backends.starter import starter_for
-from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
+from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, wake_time
 from .coroutines import LazyCoroutine
 from .failures import sole_exception
 from .run import RunOwner, TaskRun
