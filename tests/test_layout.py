@@ -26,8 +26,9 @@ VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init_
 # What each package, or module at the top, may import outside of itself.
 OUTSIDE = {
     "__init__": {"_core"},
-    "_core": set(),
-    "_virtual": {"_core.backends", "_core.backends.current", "_core.clock"},
+    "abc": set(),
+    "_core": {"abc"},
+    "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
     "testing": {"_virtual", "pytest_plugin"},
     "pytest_plugin": {"_virtual"},
     "_cli": {"__init__"},

@@ -11,10 +11,12 @@ from typing import Any, Protocol, cast
 import anyio
 from anyio.lowlevel import checkpoint
 
+from anysched.abc import Clock
+
 from .backends import Backend, Starter
 from .backends.current import current_backend
 from .backends.starter import starter_for
-from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
+from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, wake_time
 from .coroutines import LazyCoroutine
 from .run import RunOwner, TaskRun
 from .task import ScheduledTask

@@ -18,7 +18,9 @@ import anyio
 from anyio.abc import TaskStatus
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
-from .clock import Clock, SystemClock, datetime_from_ns, due_after, due_at, seconds_from_delay
+from anysched.abc import Clock
+
+from .clock import SystemClock, datetime_from_ns, due_after, due_at, seconds_from_delay
 from .coroutines import Target, check_target, close_unstarted, is_coroutine
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
