@@ -15,13 +15,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from anysched._cli import table
-from anysched._cli.closing import complain
-from anysched._cli.json_lines import JsonReport
-from anysched._cli.plain import PlainReport
-from anysched._cli.report import Event, event_lines, shown_command, shown_id, shown_time
-from anysched._cli.showing import report_to
-from anysched._cli.table import TableReport
+from anysched._cli.reports import table
+from anysched._cli.reports.events import Event, event_lines, format_command, format_id, format_time
+from anysched._cli.reports.json_lines import JsonReport
+from anysched._cli.reports.plain import PlainReport
+from anysched._cli.reports.report import for_stream
+from anysched._cli.reports.table import TableReport
+from anysched._cli.shutdown import print_error
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -51,16 +51,16 @@ class Terminal(io.StringIO):
     ],
 )
 def test_an_id_is_shown_on_one_line_and_unambiguously(task_id: int | str, shown: str) -> None:
-    assert shown_id(task_id) == shown
+    assert format_id(task_id) == shown
 
 
 def test_a_command_is_shown_as_in_a_shell_on_one_line() -> None:
-    assert shown_command(("echo", "a b", "c\nd", "\x1b[2J")) == r"echo 'a b' 'c\nd' '\x1b[2J'"
+    assert format_command(("echo", "a b", "c\nd", "\x1b[2J")) == r"echo 'a b' 'c\nd' '\x1b[2J'"
 
 
 def test_a_time_has_its_date_unless_that_is_today() -> None:
-    assert shown_time(NOW, NOW) == "12:00:00.000Z"
-    assert shown_time(NOW + timedelta(days=1), NOW) == "2030-01-02T12:00:00.000Z"
+    assert format_time(NOW, NOW) == "12:00:00.000Z"
+    assert format_time(NOW + timedelta(days=1), NOW) == "2030-01-02T12:00:00.000Z"
 
 
 def test_an_event_in_lines() -> None:
@@ -76,15 +76,15 @@ def test_an_event_in_lines() -> None:
 
 def test_plain_lines_without_a_terminal_or_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    assert isinstance(report_to(Terminal()), TableReport)
-    assert isinstance(report_to(io.StringIO()), PlainReport)
+    assert isinstance(for_stream(Terminal()), TableReport)
+    assert isinstance(for_stream(io.StringIO()), PlainReport)
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(report_to(Terminal()), PlainReport)
+    assert isinstance(for_stream(Terminal()), PlainReport)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delitem(sys.modules, "anysched._cli.table")
+    monkeypatch.delitem(sys.modules, "anysched._cli.reports.table")
     for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
         monkeypatch.setitem(sys.modules, name, None)
-    assert isinstance(report_to(Terminal()), PlainReport)
+    assert isinstance(for_stream(Terminal()), PlainReport)
 
 
 def test_a_stream_without_an_encoding() -> None:
@@ -115,7 +115,7 @@ def test_output_alone(terminal: Terminal) -> None:
 def test_a_report_for_machines() -> None:
     stream = io.StringIO()
     with JsonReport(stream) as report:
-        report.show(Event(1, "a", "pending", "ls", NOW, facts={"line": 1}))
+        report.show(Event(1, "a", "pending", "ls", NOW, fields={"line": 1}))
         report.show(Event(1, "a", "finished", "ls", None, "well", ("x",), NOW, {"line": 1}))
         report.note("n\xf6te \ud800")
     entries = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -145,7 +145,7 @@ def test_a_message_that_nobody_hears(monkeypatch: pytest.MonkeyPatch) -> None:
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stderr", Broken())
-    complain("hello")
+    print_error("hello")
 
 
 def shown(stream: Terminal) -> str:
@@ -237,10 +237,10 @@ def test_the_table_is_drawn_when_there_is_something_to_show_and_as_time_goes_on(
     monkeypatch.setattr(table, "INTERVAL", 0.001)
     drawn: list[int] = []
 
-    async def animate() -> None:
+    async def refresh() -> None:
         with TableReport(terminal) as report:
             async with anyio.create_task_group() as group:
-                group.start_soon(report.animate)
+                group.start_soon(report.refresh)
                 for draws in (2, 3):
                     while terminal.getvalue().count("Command") < draws:
                         await anyio.sleep(0.001)
@@ -250,7 +250,7 @@ def test_the_table_is_drawn_when_there_is_something_to_show_and_as_time_goes_on(
                 drawn.append(terminal.getvalue().count("Command"))
                 group.cancel_scope.cancel()
 
-    anyio.run(animate, backend=backend)
+    anyio.run(refresh, backend=backend)
     assert drawn[0] >= 4
 
 

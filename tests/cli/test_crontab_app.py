@@ -18,9 +18,10 @@ import pytest
 import time_machine
 
 from anysched.__main__ import main
-from anysched._cli.crontab import account, zones
-from anysched._cli.crontab.account import is_current_user, job_environment
+from anysched._cli.crontab import environment as environment_module
+from anysched._cli.crontab import zones
 from anysched._cli.crontab.arguments import CrontabArguments, parse_crontab_arguments
+from anysched._cli.crontab.environment import is_current_user, job_environment
 
 Crontab = Callable[..., "tuple[int, str, str]"]
 
@@ -155,7 +156,7 @@ def test_a_system_crontab_is_refused_unless_it_is_for_the_current_user(crontab: 
     assert crontab(f"@daily {ME} a", "--test", "--system")[0] == 0
     status, _, err = crontab("@daily no-such-user-here a", "--test", "--system")
     assert status == 1
-    assert "line 1 is wrong: it is to run as 'no-such-user-here', and this process is run by somebody else" in err
+    assert "line 1 is wrong: it must run as 'no-such-user-here', and this process runs as another user" in err
     status, out, _ = crontab(f"@daily {ME} a\n@daily no-such-user-here b", "--test", "--system", "--lenient")
     assert (status, out) == (0, "FILE: 1 command, and nothing is run\n")
 
@@ -252,7 +253,7 @@ def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(uid: int) -> object:
         raise KeyError(uid)
 
-    monkeypatch.setattr(account.pwd, "getpwuid", missing)
+    monkeypatch.setattr(environment_module.pwd, "getpwuid", missing)
     monkeypatch.setenv("LOGNAME", "inherited")
     monkeypatch.delenv("HOME")
     environment = job_environment([("A", "1")])

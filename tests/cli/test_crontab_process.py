@@ -182,7 +182,7 @@ def test_a_file_that_is_wrong_when_it_is_read_again_changes_nothing(start: Start
         run.read_until(f"# SIGHUP: cannot read {run.path}: No such file or directory; the old schedule stays")
         os.mkfifo(run.path)
         run.process.send_signal(signal.SIGHUP)
-        run.read_until("it is no regular file, which alone can be read again; the old schedule stays")
+        run.read_until("only a regular file can be read again; the old schedule stays")
         run.path.unlink()
         run.rewrite("0 0 1 1 * same\n")
         run.read_until("read again: 0 new, 1 unchanged, 0 removed")
@@ -294,7 +294,7 @@ def test_the_standard_input_cannot_be_read_again(tmp_path: Path) -> None:
             run = Running(process, tmp_path, tmp_path)
             run.read_until("line-1 | a")
             process.send_signal(signal.SIGHUP)
-            run.read_until("# SIGHUP: cannot read the standard input: it is no regular file")
+            run.read_until("# SIGHUP: cannot read the standard input: only a regular file")
             process.send_signal(signal.SIGTERM)
 
 

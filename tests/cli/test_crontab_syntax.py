@@ -138,7 +138,7 @@ def test_the_percent_sign(text: str, command: str, stdin: str) -> None:
 def test_a_system_crontab_has_a_column_for_the_user() -> None:
     crontab = parse("0 1 * * * me do it\n@daily\tme\tdo it", {"me"})
     assert [line.command for line in crontab.lines] == ["do it", "do it"]
-    assert problem("@daily you do it", {"me"}) == "it is to run as 'you', and this process is run by somebody else"
+    assert problem("@daily you do it", {"me"}) == "it must run as 'you', and this process runs as another user"
     assert problem("@daily me", {"me"}) == "it has no command"
     assert problem("0 1 * * * ", {"me"}) == "neither a user nor a command"
 

@@ -137,14 +137,14 @@ def test_a_zone_that_cannot_be_found_is_utc_and_a_note(monkeypatch: pytest.Monke
     monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
     zone, note = local_zone()
     assert zone is UTC
-    assert "(TZ=CET-1CEST,M3.5.0,M10.5.0/3 names none that can be read): times are in UTC; --zone NAME" in note
+    assert "(TZ=CET-1CEST,M3.5.0,M10.5.0/3 names no readable zone): times are in UTC; --zone NAME" in note
     monkeypatch.delenv("TZ")
     monkeypatch.setattr(zones, "LOCALTIME", str(tmp_path / "localtime"))
     assert local_zone()[0] is UTC
     (tmp_path / "localtime").write_bytes(b"no zone")
     zone, note = local_zone()
     assert zone is UTC
-    assert f"({tmp_path}/localtime names none" in note
+    assert f"({tmp_path}/localtime names no readable" in note
 
 
 # The print of what is to come

@@ -1,4 +1,4 @@
-"""Reporting on a terminal: a live table of the tasks, and above it the lines that have been reported."""
+"""Reporting on a terminal: a live table of the tasks, and above it the lines reported so far."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .report import Event, State, event_lines, note_line, output_lines, shown_command, shown_id, shown_time
+from .events import Event, State, event_lines, format_command, format_id, format_time, note_line, output_lines
 
 __all__ = ["TableReport"]
 
 INTERVAL = 0.1
-"""How often to look whether there is something to show, in seconds."""
+"""The seconds between two checks for new lines."""
 
-QUIET_TURNS = 10
-"""After how many looks without an event the table is drawn again, because time goes on."""
+QUIET_INTERVALS = 10
+"""The table is redrawn after this many checks without an event, to update the times in it."""
 
 STYLES: dict[State, str] = {
     "pending": "cyan",
@@ -39,7 +39,7 @@ STYLES: dict[State, str] = {
 }
 
 ALIVE: dict[State, int] = {"cancelling": 0, "running": 1, "pending": 2}
-"""The states of tasks that have not ended, and their order in the table."""
+"""The states of tasks that have not ended, in the order of the table."""
 
 ENDED_ROWS = 10
 FRAME_ROWS = 6
@@ -50,8 +50,8 @@ FRAME_ROWS = 6
 class TableReport:
     """Reports in a live table.
 
-    Events are collected, and shown when the table is drawn next: drawing it for each of a thousand lines would hold up
-    the schedule.
+    Events are collected until the next refresh: drawing the table for each of a thousand events would delay the
+    schedule.
 
     Args:
         stream: The terminal.
@@ -59,8 +59,8 @@ class TableReport:
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
-        # rich would draw from a thread of its own, in the middle of a change. The standard error passes through it
-        # only if it would be written across the table.
+        # No auto_refresh: rich would draw from its own thread, in the middle of a change. The standard error is
+        # redirected only if it is a terminal, where it would be written across the table.
         self._live = Live(
             console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=sys.stderr.isatty()
         )
@@ -81,31 +81,31 @@ class TableReport:
             self._live.stop()
 
     def show(self, event: Event) -> None:
-        """Take note of what happened to a task."""
+        """Add an event."""
         *output, line = event_lines(event)
         self._lines += (*map(Text.from_ansi, output), Text(line, style=STYLES[event.state]))
         was_alive = self._alive.pop(event.key, None)
         if event.state in ALIVE:
             self._alive[event.key] = event
-        elif was_alive:  # what was cancelled at the end is told again as unfinished
+        elif was_alive:  # a task that was cancelled at the end is reported again, as unfinished
             self._ended.append(event)
             self._totals[event.state] += 1
         if event.next_due:
             self._alive[event.key] = replace(event, state="pending", due=event.next_due, next_due=None)
 
     def pass_on(self, event: Event) -> None:
-        """Take note of what a command wrote."""
+        """Add the output in an event."""
         self._lines += map(Text.from_ansi, output_lines(event))
 
     def note(self, text: str) -> None:
-        """Take note of what concerns no single task."""
+        """Add a note that is not about a single task."""
         self._lines.append(Text(note_line(text), style="bold"))
 
-    async def animate(self) -> None:
-        """Draw the table again and again, until cancelled."""
+    async def refresh(self) -> None:
+        """Redraw the table when needed, until cancelled."""
         quiet = 0
         while True:
-            if self._lines or quiet == QUIET_TURNS:
+            if self._lines or quiet == QUIET_INTERVALS:
                 self._draw()
                 quiet = 0
             quiet += 1
@@ -113,7 +113,7 @@ class TableReport:
 
     def _draw(self) -> None:
         lines, self._lines = self._lines, []
-        with suppress(OSError):  # the terminal has gone; SIGHUP tells the schedule
+        with suppress(OSError):  # the terminal has closed; SIGHUP ends the schedule
             if lines:
                 self._console.print(Group(*lines), soft_wrap=True)
             self._live.update(self._table(), refresh=True)
@@ -128,20 +128,20 @@ class TableReport:
         table.add_column("ID", no_wrap=True, max_width=20)
         table.add_column("State", no_wrap=True)
         table.add_column("Due", no_wrap=True)
-        table.add_column("Command", no_wrap=True, ratio=1)  # the one to shrink where there is no room
+        table.add_column("Command", no_wrap=True, ratio=1)  # the column that shrinks on a narrow terminal
         for event in (*ended, *alive):
             table.add_row(
-                Text(shown_id(event.task_id)),
+                Text(format_id(event.task_id)),
                 Text(event.state, style=STYLES[event.state]),
-                _shown_due(event, now),
-                Text(shown_command(event.command)),
+                _format_due(event, now),
+                Text(format_command(event.command)),
             )
         return table
 
 
-def _shown_due(event: Event, now: datetime) -> str:
+def _format_due(event: Event, now: datetime) -> str:
     if event.due is None:
         return ""
     left = (event.due - now).total_seconds()
     wait = f" (in {ceil(left)} s)" if event.state == "pending" and left > 0 else ""
-    return shown_time(event.due, now) + wait
+    return format_time(event.due, now) + wait

@@ -1,18 +1,18 @@
-"""Choosing how a schedule is reported."""
+"""Choosing the report for a stream."""
 
 from __future__ import annotations
 
 import os
 from typing import TextIO
 
+from .events import Report
 from .plain import PlainReport
-from .report import Report
 
-__all__ = ["report_to"]
+__all__ = ["for_stream"]
 
 
-def report_to(stream: TextIO) -> Report:
-    """Return a table for a terminal, if it can show one and rich is there, else plain lines."""
+def for_stream(stream: TextIO) -> Report:
+    """Return a live table if the stream is a capable terminal and rich is installed, else plain lines."""
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         try:
             from .table import TableReport

@@ -1,4 +1,4 @@
-"""Reporting in lines, for a pipe or a file."""
+"""Reporting in plain lines, for a pipe or a file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Self, TextIO, final
 
 import anyio
 
-from .report import Event, event_lines, note_line, output_lines
+from .events import Event, event_lines, note_line, output_lines
 
-__all__ = ["LineReport", "PlainReport", "give_up", "write_lines"]
+__all__ = ["LineReport", "PlainReport", "redirect_to_devnull", "write_lines"]
 
 
 class LineReport:
-    """Writes lines out at once.
+    """Writes lines and flushes them at once.
 
     Args:
         stream: Where to write.
@@ -34,18 +34,18 @@ class LineReport:
         try:
             self._stream.flush()
         except OSError:  # the disk is still full
-            give_up(self._stream)
+            redirect_to_devnull(self._stream)
 
-    async def animate(self) -> None:
-        """Do nothing until cancelled: what was written is written."""
+    async def refresh(self) -> None:
+        """Do nothing until cancelled: lines that were written need no refresh."""
         await anyio.sleep_forever()
 
     def _write(self, lines: list[str]) -> None:
         try:
             write_lines(self._stream, lines)
-        except BrokenPipeError:  # the reader has gone; SIGPIPE tells the schedule
-            give_up(self._stream)
-        except OSError:  # a full disk, a terminal that has gone: the commands matter more than the report
+        except BrokenPipeError:  # the reader has closed it; SIGPIPE ends the schedule
+            redirect_to_devnull(self._stream)
+        except OSError:  # a full disk, a terminal that has closed: the commands matter more than the report
             pass
 
 
@@ -58,20 +58,20 @@ class PlainReport(LineReport):
     """
 
     def show(self, event: Event) -> None:
-        """Write what happened to a task."""
+        """Write an event."""
         self._write(event_lines(event))
 
     def pass_on(self, event: Event) -> None:
-        """Write what a command wrote."""
+        """Write the output in an event."""
         self._write(output_lines(event))
 
     def note(self, text: str) -> None:
-        """Write what concerns no single task."""
+        """Write a note that is not about a single task."""
         self._write([note_line(text)])
 
 
 def write_lines(stream: TextIO, lines: list[str]) -> None:
-    """Write lines out at once; what the encoding of the stream cannot express is escaped.
+    """Write and flush lines; characters that the encoding of the stream lacks are escaped.
 
     Raises:
         OSError: if they cannot be written.
@@ -81,10 +81,10 @@ def write_lines(stream: TextIO, lines: list[str]) -> None:
     stream.flush()
 
 
-def give_up(stream: TextIO) -> None:
-    """Let a stream that cannot be written end nowhere.
+def redirect_to_devnull(stream: TextIO) -> None:
+    """Redirect a stream that cannot be written to the null device.
 
-    The interpreter would stumble, when it ends, over what is still in the buffer.
+    Otherwise the interpreter fails at exit when it flushes the buffer.
     """
     with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,4 +1,4 @@
-"""What there is to tell while a schedule runs, in which words, and to whom."""
+"""The events of a running schedule, the interface of a report, and the formats that the reports share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias
 
-from .entries import TaskId
+from anysched._cli.entries import TaskId
 
 __all__ = [
     "Command",
@@ -18,33 +18,33 @@ __all__ = [
     "Report",
     "State",
     "event_lines",
+    "format_command",
+    "format_id",
+    "format_time",
     "note_line",
     "output_lines",
-    "shown_command",
-    "shown_id",
-    "shown_time",
 ]
 
 Command: TypeAlias = tuple[str, ...] | str
-"""A program and its arguments, or a line for a shell."""
+"""A program with its arguments, or a command line for a shell."""
 
 State: TypeAlias = Literal["pending", "running", "cancelling", "finished", "failed", "cancelled", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a task.
+    """A change of a task's state, or output of its command.
 
     Attributes:
-        key: Tells apart two tasks with one ID: the number of the line that scheduled it, or the like.
+        key: Distinguishes two tasks with one ID, such as by the number of the line that scheduled each.
         task_id: The ID.
-        state: The state that it has now.
+        state: Its state now.
         command: The command.
-        due: When it is due (aware UTC); `None` once it has started.
-        detail: More about it, in words.
-        output: The lines that the command wrote, unless they were passed on before.
-        next_due: When it is due again (aware UTC), if it recurs and a run of it has ended.
-        facts: More about it, for machines.
+        due: The due time (aware UTC); `None` once it has started.
+        detail: Details for people.
+        output: Lines that the command wrote, unless they were passed on before.
+        next_due: The next due time (aware UTC), if it recurs and a run has ended.
+        fields: Details for machines.
     """
 
     key: int
@@ -55,11 +55,11 @@ class Event:
     detail: str = ""
     output: tuple[str, ...] = ()
     next_due: datetime | None = None
-    facts: Mapping[str, object] = field(default_factory=dict[str, object])
+    fields: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
 class Report(Protocol):
-    """Tells the user what happens. Entered before the first event, left after the last one."""
+    """Reports events to the user. Entered before the first event, left after the last one."""
 
     def __enter__(self) -> Self: ...
 
@@ -68,26 +68,26 @@ class Report(Protocol):
     ) -> None: ...
 
     def show(self, event: Event, /) -> None:
-        """Tell what happened to a task."""
+        """Report an event."""
         ...
 
     def pass_on(self, event: Event, /) -> None:
-        """Pass on the output in an event, and nothing else: nothing happened to the task."""
+        """Report the output in an event; its state has not changed."""
         ...
 
     def note(self, text: str, /) -> None:
-        """Tell what concerns no single task."""
+        """Report a note that is not about a single task."""
         ...
 
-    async def animate(self) -> None:
-        """Keep what is on show up to date, until cancelled."""
+    async def refresh(self) -> None:
+        """Keep the display up to date until cancelled."""
         ...
 
 
-def shown_id(task_id: TaskId) -> str:
-    """Return an ID as it is shown: as it is if that is one plain word, else in JSON.
+def format_id(task_id: TaskId) -> str:
+    """Return an ID for display: unchanged if it is one plain word, else in JSON.
 
-    The string "1" is shown in JSON, since it is another ID than the number 1.
+    The string "1" is shown in JSON, since it is not the same ID as the number 1.
     """
     plain = str(task_id)
     if isinstance(task_id, int):
@@ -96,45 +96,45 @@ def shown_id(task_id: TaskId) -> str:
     return plain if word and plain and not plain.lstrip("-").isdecimal() else json.dumps(plain)
 
 
-def shown_command(command: Command) -> str:
-    """Return a command as one would type it in a shell, on one line whatever is in it."""
+def format_command(command: Command) -> str:
+    """Return a command as it would be typed in a shell, always on one line."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in (command if isinstance(command, str) else shlex.join(command))
     )
 
 
-def shown_time(moment: datetime, now: datetime) -> str:
-    """Return a moment (UTC), with its date if that is not today's."""
+def format_time(moment: datetime, now: datetime) -> str:
+    """Return a time (UTC), with its date unless that is today."""
     text = moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
     return text.partition("T")[2] if moment.date() == now.date() else text
 
 
 def event_lines(event: Event) -> list[str]:
-    """Return the lines that tell of an event: first the output, each line marked with a bar, then what happened."""
+    """Return the lines for an event: first the output, each line marked with a bar, then the state."""
     now = datetime.now(UTC)
     return [*output_lines(event), f"{_head(event, now)}{event.state:<10}  {_detail(event, now)}".rstrip()]
 
 
 def output_lines(event: Event) -> list[str]:
-    """Return the lines that pass on the output in an event."""
+    """Return the lines for the output in an event."""
     head = _head(event, datetime.now(UTC))
     return [f"{head}| {line}" for line in event.output]
 
 
 def note_line(text: str) -> str:
-    """Return the line that tells what concerns no single task."""
+    """Return the line for a note."""
     now = datetime.now(UTC)
-    return f"{shown_time(now, now)}  # {text}"
+    return f"{format_time(now, now)}  # {text}"
 
 
 def _head(event: Event, now: datetime) -> str:
-    return f"{shown_time(now, now)}  {shown_id(event.task_id):<10}  "
+    return f"{format_time(now, now)}  {format_id(event.task_id):<10}  "
 
 
 def _detail(event: Event, now: datetime) -> str:
-    due = f"due {shown_time(event.due, now)}" if event.due else ""
-    again = f"due again {shown_time(event.next_due, now)}" if event.next_due else ""
-    command = shown_command(event.command) if event.state in ("pending", "unfinished") else ""
+    due = f"due {format_time(event.due, now)}" if event.due else ""
+    again = f"due again {format_time(event.next_due, now)}" if event.next_due else ""
+    command = format_command(event.command) if event.state in ("pending", "unfinished") else ""
     words = ", ".join(part for part in (event.detail, due, again) if part)
     return ": ".join(part for part in (words, command) if part)

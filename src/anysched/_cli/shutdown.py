@@ -1,4 +1,4 @@
-"""The end of a schedule: by which signals, with what grace, and what there is to say of it."""
+"""Ending a schedule: the signals that end it, the grace for running commands, and the exit status."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from typing import Final, Protocol, TypeVar
 
 from anysched import Scheduler
 
-from .report import Event, Report, State
+from .reports.events import Event, Report, State
 
 __all__ = [
+    "EXIT_FAILURE",
     "EXIT_INTERRUPTED",
     "EXIT_SIGNAL",
-    "EXIT_TROUBLE",
-    "EXIT_UNREADABLE",
+    "EXIT_USAGE",
+    "cancel_on_second_signal",
     "close",
-    "complain",
     "ending_signals",
-    "hurry",
+    "print_error",
     "summary",
 ]
 
-EXIT_TROUBLE: Final = 1
-EXIT_UNREADABLE: Final = 2
+EXIT_FAILURE: Final = 1
+EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 EXIT_SIGNAL: Final = 128
 
 
-class Scheduled(Protocol):
+class Command(Protocol):
     """A command in a schedule."""
 
     @property
     def due(self) -> datetime | None:
-        """When it is due, or was when it was dropped; `None` once it has started."""
+        """The due time, also after the command was dropped; `None` once it has started."""
         ...
 
     def event(self, state: State, detail: str = "", /) -> Event:
-        """Return an event that tells of it."""
+        """Return an event about the command."""
         ...
 
 
-S = TypeVar("S", bound=Scheduled)
+S = TypeVar("S", bound=Command)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Write an error message."""
-    with suppress(OSError):  # nobody listens
+    with suppress(OSError):  # the standard error cannot be written
         print(f"anysched: {text}", file=sys.stderr, flush=True)
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that end any schedule. SIGPIPE comes when nobody reads the report any more."""
-    return signal.SIGINT, signal.SIGTERM, signal.SIGPIPE  # the last one is not there on Windows
+    """Return the signals that end any schedule. SIGPIPE means that the reader of the report has closed it."""
+    return signal.SIGINT, signal.SIGTERM, signal.SIGPIPE  # SIGPIPE does not exist on Windows
 
 
 async def close(
@@ -68,7 +68,7 @@ async def close(
         jobs: The commands whose tasks hold an ID, by ID.
         number: The signal that ends the schedule.
         grace: How long running commands may take, in seconds.
-        report: Who is told.
+        report: Where to report.
 
     Returns:
         The commands that did not finish.
@@ -79,10 +79,10 @@ async def close(
     return [jobs[task.task_id] for task in await scheduler.close(grace)]
 
 
-async def hurry(signals: AsyncIterator[signal.Signals], scheduler: Scheduler) -> None:
-    """Cancel what still runs whenever another signal says that the user is in a hurry.
+async def cancel_on_second_signal(signals: AsyncIterator[signal.Signals], scheduler: Scheduler) -> None:
+    """Cancel all running commands at each further SIGINT or SIGTERM.
 
-    The others are no sign of that: a terminal that closes may send SIGHUP twice.
+    SIGHUP does not count: a terminal that closes may send it twice.
     """
     async for number in signals:
         if number in (signal.SIGINT, signal.SIGTERM):
@@ -91,11 +91,11 @@ async def hurry(signals: AsyncIterator[signal.Signals], scheduler: Scheduler) ->
 
 
 def summary(totals: Mapping[State, int], others: Iterable[str] = ()) -> str:
-    """Return, in words, what has come of the commands.
+    """Return a one-line summary of the outcomes.
 
     Args:
-        totals: How many have come to which state.
-        others: What else there is to tell.
+        totals: The number of commands by their last state.
+        others: Further parts of the summary.
     """
     counts = [f"{count} {state}" for state, count in totals.items() if count > 0]
     return f"done: {', '.join([*counts, *others]) or 'nothing to do'}"

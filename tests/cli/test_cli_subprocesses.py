@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysched._cli import jobs
-from anysched._cli.jobs import Ending, Stream, run_command
+from anysched._cli import subprocesses
+from anysched._cli.subprocesses import CommandResult, LineBuffer, run_command
 
 
 def test_cancelled_while_it_is_being_started_it_is_terminated(backend: str, gone: Callable[[int], bool]) -> None:
     started: list[int] = []
-    ended: list[Ending] = []
+    ended: list[CommandResult] = []
 
     async def run() -> None:
         with anyio.CancelScope() as scope:
@@ -34,7 +34,7 @@ def test_cancelled_while_it_is_being_started_it_is_terminated(backend: str, gone
 
 def test_a_command_is_terminated_when_nobody_can_be_told(backend: str, gone: Callable[[int], bool]) -> None:
     pids: list[int] = []
-    ended: list[Ending] = []
+    ended: list[CommandResult] = []
 
     def started(pid: int) -> None:
         pids.append(pid)
@@ -48,7 +48,7 @@ def test_a_command_is_terminated_when_nobody_can_be_told(backend: str, gone: Cal
 
 def passed_on(chunks: list[bytes]) -> list[list[str]]:
     calls: list[list[str]] = []
-    stream = Stream(lambda lines: calls.append(list(lines)))
+    stream = LineBuffer(lambda lines: calls.append(list(lines)))
     for chunk in chunks:
         stream.add(chunk)
     assert stream.lines() == ()
@@ -64,7 +64,7 @@ def test_lines_are_passed_on_when_they_are_complete() -> None:
 
 
 def test_a_line_without_an_end_is_passed_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "LINE_LIMIT", 3)
+    monkeypatch.setattr(subprocesses, "LINE_LIMIT", 3)
     assert passed_on([b"ab", b"c", b"defgh", b"i\n"]) == [["abc", "def"], ["ghi"]]
 
 
@@ -77,7 +77,7 @@ def test_wherever_the_chunks_end_the_lines_are_the_same(data: bytes, cuts: list[
 
 def test_what_is_read_from_the_standard_input_and_where(backend: str, tmp_path: Path) -> None:
     lines: list[str] = []
-    ended: list[Ending] = []
+    ended: list[CommandResult] = []
 
     async def run() -> None:
         await run_command(
@@ -87,11 +87,11 @@ def test_what_is_read_from_the_standard_input_and_where(backend: str, tmp_path: 
 
     anyio.run(run, backend=backend)
     assert [line.strip() for line in lines] == [str(tmp_path), "b", "200000"]
-    assert [(ending.state, ending.output, ending.facts["exit_status"]) for ending in ended] == [("finished", (), 0)]
+    assert [(ending.state, ending.output, ending.fields["exit_status"]) for ending in ended] == [("finished", (), 0)]
 
 
 def test_a_command_that_does_not_read_its_input_ends_all_the_same(backend: str) -> None:
-    ended: list[Ending] = []
+    ended: list[CommandResult] = []
 
     async def run() -> None:
         await run_command(("true",), lambda pid: None, ended.append, stdin=b"x" * 200_000)

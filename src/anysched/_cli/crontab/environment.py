@@ -1,4 +1,4 @@
-"""Who runs the commands, and in which environment."""
+"""The user and the environment variables of the commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHELL = "/bin/sh"
 
 
 def is_current_user(name: str) -> bool:
-    """Tell whether a name is that of the user who runs this process."""
+    """Return whether a name is that of the user who runs this process."""
     try:
         return pwd.getpwnam(name).pw_uid == os.geteuid()
     except KeyError:
@@ -20,18 +20,18 @@ def is_current_user(name: str) -> bool:
 
 
 def job_environment(assignments: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the environment of a command: that of this process, and what the crontab assigns.
+    """Return the environment of a command: that of this process with the assignments of the crontab.
 
-    As with cron, the shell is `/bin/sh` unless the crontab says otherwise, and ``LOGNAME`` is not for it to choose.
-    ``HOME`` is where the command runs.
+    As with cron, ``SHELL`` is `/bin/sh` unless the crontab assigns it, and ``LOGNAME`` cannot be assigned.
+    ``HOME`` is the working directory.
 
     Args:
-        assignments: What the crontab assigns.
+        assignments: The names and values that the crontab assigns.
     """
     inherited = {**os.environ, "SHELL": SHELL}
     try:
         user = pwd.getpwuid(os.geteuid())
-    except KeyError:  # in a container, any number will do
+    except KeyError:  # common in a container
         return {"HOME": "/", **inherited, **dict(assignments)}
     name = user.pw_name
     return {"HOME": user.pw_dir, **inherited, "USER": name, **dict(assignments), "LOGNAME": name}

@@ -1,4 +1,4 @@
-"""Running a command as a subprocess, and what comes of it."""
+"""Running a command as a subprocess: its output, its result, its termination."""
 
 from __future__ import annotations
 
@@ -16,69 +16,69 @@ from typing import IO, Literal, Protocol, TypeAlias
 import anyio
 from anyio.abc import Process
 
-__all__ = ["Ending", "Printed", "run_command"]
+__all__ = ["CommandResult", "OnOutput", "run_command"]
 
-Printed: TypeAlias = Callable[[tuple[str, ...]], object]
-"""Takes lines that a command wrote."""
+OnOutput: TypeAlias = Callable[[tuple[str, ...]], object]
+"""Called with lines that a command wrote."""
 
-TERMINATION_TIME = 2.0
-"""How long a command that was asked to end may take, in seconds, before it is killed."""
+TERMINATE_TIMEOUT = 2.0
+"""The seconds between SIGTERM and SIGKILL."""
 
-LAST_WORDS_TIME = 0.5
-"""How long to wait for the output of a killed command: what left its process group may hold it open for ever."""
+DRAIN_TIMEOUT = 0.5
+"""The seconds to wait for the rest of the output of a killed command: a process outside of its group may hold it open."""
 
 OUTPUT_LIMIT = 1_000_000
-"""How much of the output is kept, in bytes: the end of it. A command may run for weeks."""
+"""The bytes of output that are kept, counted from its end: a command may run for weeks."""
 
 LINE_LIMIT = 65_536
-"""How many characters of a line that has no end are held before they are passed on."""
+"""The characters of a line without an end that are held before they are passed on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """What came of a command.
+class CommandResult:
+    """The result of a command.
 
     Attributes:
         state: ``"finished"`` with exit status 0, ``"failed"`` with another or if it could not be started, or
             ``"cancelled"``.
-        detail: How it ended, in words.
-        output: The lines that it wrote to its standard output and standard error, unless they were passed on before.
-        facts: What `detail` says, for machines: ``exit_status`` or ``signal``, and ``duration`` in seconds.
+        detail: A description of how it ended.
+        output: The lines of its standard output and standard error, unless they were passed on before.
+        fields: `detail` in machine-readable form: ``exit_status`` or ``signal``, and ``duration`` in seconds.
     """
 
     state: Literal["finished", "failed", "cancelled"]
     detail: str
     output: tuple[str, ...] = ()
-    facts: Mapping[str, object] = field(default_factory=dict[str, object])
+    fields: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
 class Output(Protocol):
-    """Where the output of a command goes."""
+    """Receives the output of a command."""
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         ...
 
     def lines(self) -> tuple[str, ...]:
-        """Return, at the end, the lines that have not been passed on."""
+        """Return the lines that have not been passed on; called once, at the end."""
         ...
 
 
-class Tail:
-    """The end of an output, kept until all of it is there."""
+class TailBuffer:
+    """Keeps the end of an output until the output is complete."""
 
     def __init__(self) -> None:
         self._kept = bytearray()
         self._lost = 0
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         self._kept += chunk
-        if len(self._kept) > 2 * OUTPUT_LIMIT:  # not at once, lest every chunk moves all of it
+        if len(self._kept) > 2 * OUTPUT_LIMIT:  # rarely, so that not every chunk moves the whole buffer
             self._cut()
 
     def lines(self) -> tuple[str, ...]:
-        """Return the lines; the first tells how much there was before them, if it was too much."""
+        """Return the lines; if the start of the output was discarded, the first line says how much."""
         if len(self._kept) > OUTPUT_LIMIT:
             self._cut()
         lines = tuple(self._kept.decode(errors="backslashreplace").splitlines())
@@ -90,26 +90,26 @@ class Tail:
         self._lost += excess
 
 
-class Stream:
-    """An output that is passed on as it comes, line by line.
+class LineBuffer:
+    """Passes an output on as it comes, line by line.
 
     Args:
         printed: Called with the lines of each chunk.
     """
 
-    def __init__(self, printed: Printed) -> None:
+    def __init__(self, printed: OnOutput) -> None:
         self._printed = printed
-        # Neither a character nor the two of a line end are torn apart where chunks meet.
+        # A character, or a CRLF, may be split between two chunks.
         decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
         self._rest = ""
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes, and pass on the lines that are complete with them."""
+        """Add the next bytes and pass on the lines that they complete."""
         self._take(self._decoder.decode(chunk))
 
     def lines(self) -> tuple[str, ...]:
-        """Pass on what is left; nothing is."""
+        """Pass on the last line, if it had no end, and return no lines."""
         self._take(self._decoder.decode(b"", final=True))
         self._pass_on([self._rest] if self._rest else [])
         self._rest = ""
@@ -123,40 +123,40 @@ class Stream:
         self._pass_on(lines)
 
     def _pass_on(self, lines: list[str]) -> None:
-        if lines:  # each of them on one line, also where a form feed or the like is in it
+        if lines:  # a form feed or the like also ends a line
             self._printed(tuple(part for line in lines for part in line.splitlines() or [""]))
 
 
 async def run_command(
     command: tuple[str, ...],
     started: Callable[[int], None],
-    ended: Callable[[Ending], None],
+    ended: Callable[[CommandResult], None],
     *,
-    printed: Printed | None = None,
+    printed: OnOutput | None = None,
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,
     directory: str | None = None,
 ) -> None:
-    """Run a command to its end, which is when its process has ended and its output is closed.
+    """Run a command until its process has ended and its output is closed.
 
-    It has a session of its own: a Ctrl-C at the terminal does not reach it. When this is cancelled, all processes of
-    the command are asked to terminate, and killed if they do not.
+    It runs in its own session, so Ctrl-C at the terminal does not reach it. On cancellation, all processes of the
+    command's group receive SIGTERM and, if they do not end, SIGKILL.
 
     Args:
         command: The program and its arguments.
         started: Called with the process ID once it runs.
-        ended: Called once, at the end, also if the command could not be started or was cancelled.
-        printed: Called with the lines of the output as they come; without it they are in the ending.
-        stdin: What it reads from its standard input.
-        environment: Its environment; `None` for that of this process.
-        directory: Where it runs; `None` for where this process does.
+        ended: Called once, also if the command could not be started or was cancelled.
+        printed: Called with the lines of the output as they come; if `None`, they are in the result.
+        stdin: The bytes of its standard input.
+        environment: Its environment variables; `None` for those of this process.
+        directory: Its working directory; `None` for that of this process.
     """
     begin = anyio.current_time()
-    output: Output = Tail() if printed is None else Stream(printed)
-    # Cancelled halfway through its start, there would be a process that nobody knows.
+    output: Output = TailBuffer() if printed is None else LineBuffer(printed)
+    # A cancellation halfway through the start would leave a process that is not recorded anywhere.
     with anyio.CancelScope(shield=True) as scope:
         try:
-            # From a file, which takes all at once: a pipe would have to be fed, by a task that ends with the process.
+            # A file takes all of it at once; a pipe would need a task that feeds it and ends with the process.
             with _file_of(stdin) as source:
                 process = await anyio.open_process(
                     command,
@@ -168,7 +168,7 @@ async def run_command(
                     start_new_session=True,
                 )
         except (OSError, ValueError) as error:  # ValueError: a NUL, or characters that no file name can have
-            ended(Ending("failed", f"cannot be started: {_reason(error)}"))
+            ended(CommandResult("failed", f"cannot be started: {_reason(error)}"))
             return
         state: Literal["finished", "failed", "cancelled"] = "cancelled"
         try:
@@ -184,12 +184,12 @@ async def run_command(
             status = process.returncode
             assert status is not None
             duration = anyio.current_time() - begin
-            facts = {**_facts(status), "duration": round(duration, 3)}
-            ended(Ending(state, f"{_describe(status)} after {duration:.2f} s", output.lines(), facts))
+            fields = {**_fields(status), "duration": round(duration, 3)}
+            ended(CommandResult(state, f"{_describe(status)} after {duration:.2f} s", output.lines(), fields))
 
 
 def _file_of(data: bytes) -> IO[bytes] | nullcontext[None]:
-    """Return an open file without a name that holds the data; nothing if there is none."""
+    """Return an open, unnamed file with the data, or a null context if there is none."""
     if not data:
         return nullcontext()
     file = TemporaryFile()  # noqa: SIM115  # the caller closes it
@@ -206,19 +206,19 @@ async def _drain(process: Process, output: Output) -> None:
 
 
 async def _stop(process: Process, output: Output) -> None:
-    """End all processes of a command: a shell does not pass on the signal that ends it."""
+    """End all processes of a command: a shell does not forward the signal that ends it."""
     _signal_group(process, signal.SIGTERM)
-    with anyio.move_on_after(TERMINATION_TIME):
+    with anyio.move_on_after(TERMINATE_TIMEOUT):
         await _drain(process, output)
         await process.wait()
         return
     _signal_group(process, signal.SIGKILL)
-    with anyio.move_on_after(LAST_WORDS_TIME):
+    with anyio.move_on_after(DRAIN_TIMEOUT):
         await _drain(process, output)
 
 
 def _signal_group(process: Process, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # nobody is left, or nobody but zombies or other users
+    with suppress(ProcessLookupError, PermissionError):  # no process is left, or only zombies or those of other users
         os.killpg(process.pid, number)
 
 
@@ -226,7 +226,7 @@ def _describe(status: int) -> str:
     return f"exit status {status}" if status >= 0 else f"ended by {_signal_name(-status)}"
 
 
-def _facts(status: int) -> dict[str, object]:
+def _fields(status: int) -> dict[str, object]:
     return {"exit_status": status} if status >= 0 else {"signal": _signal_name(-status)}
 
 
