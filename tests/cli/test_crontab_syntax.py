@@ -155,8 +155,11 @@ def test_a_system_crontab_has_a_column_for_the_user() -> None:
         ("* * * * fri-mon do", "bad day-of-week in '* * * * fri-mon'"),
         ("0 0 31 2 * do", "bad day-of-month in '0 0 31 2 *'"),
         (f"* * {'5' * 5000} * * do", "a number is too long in '* * 55"),
-        ("@Daily do", "unknown name @Daily: the names are @reboot, @yearly, @annually, "),
-        ("@every 5m do", "unknown name @every: "),
+        ("@Daily do", "unknown name '@Daily': the names are @yearly, @annually, "),
+        (
+            "@every 5m do",
+            "unknown name '@every': the names are @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly, @reboot",
+        ),
         ("A='b", "the quote ' is not closed"),
         ("A=\"b'", 'the quote " is not closed'),
         ("A='b' c", "something follows the value in quotes: ' c'"),

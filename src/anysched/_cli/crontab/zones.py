@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, tzinfo
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 __all__ = ["local_zone", "named_zone"]
 
@@ -22,14 +22,9 @@ def named_zone(name: str) -> tzinfo:
     Raises:
         ValueError: if there is no such zone.
     """
-    if name in ("UTC", "Etc/UTC"):
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a directory, or a name that is too long
-        raise ValueError(
-            f"unknown time zone {name!r} (if there is one of this name, the package tzdata is missing)"
-        ) from None
+    from anysched.cron import Cron  # needs cronsim; without it, the arguments are refused with a message
+
+    return Cron("@daily", name).timezone
 
 
 def local_zone() -> tuple[tzinfo, str]:
