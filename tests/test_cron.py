@@ -160,6 +160,17 @@ def test_the_two_nights_of_half_past_two() -> None:
     ]  # fmt: skip
 
 
+def test_asked_at_the_first_occurrence_of_an_hour_the_second_one_is_still_to_come() -> None:
+    often = Cron("*/30 2 * * *", "Europe/Paris")
+    assert first(often, datetime(2025, 10, 26, 2, 45, tzinfo=PARIS), 2) == [
+        "2025-10-26T02:00+01:00",
+        "2025-10-26T02:30+01:00",
+    ]
+    assert first(often, datetime(2025, 10, 26, 2, 10, tzinfo=PARIS, fold=1), 1) == ["2025-10-26T02:30+01:00"]
+    once = Cron("30 2 * * *", "Europe/Paris")
+    assert first(once, datetime(2025, 10, 26, 2, 10, tzinfo=PARIS, fold=1), 1) == ["2025-10-27T02:30+01:00"]
+
+
 def test_clocks_that_change_by_half_an_hour_or_in_the_middle_of_an_hour() -> None:
     """cronsim itself misses noon, and an hour."""
     noon = Cron("0 */12 * * *", "Australia/Lord_Howe")

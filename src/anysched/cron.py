@@ -124,7 +124,7 @@ class Cron:
         before, after = _offsets(local.replace(tzinfo=None), self.timezone)
         wall = local.replace(tzinfo=None, fold=0)
         # At the first occurrence of a repeated time, second occurrences of earlier ones are still to come.
-        return wall - (before - after) if before > after and local.fold == 0 else wall
+        return wall - max(before - after, timedelta(0))
 
     def _occurrences(self, wall: datetime) -> tuple[datetime, ...]:
         """Return when a wall time is due, in UTC: never, once or twice."""
