@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ._cli.app import run
-from ._cli.arguments import parse_arguments
+from ._cli.streams import leave_streams, reserve_descriptors
 
 __all__ = ["main"]
 
@@ -20,16 +19,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status for the process.
     """
+    reserve_descriptors()
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments[:1] == ["crontab"]:
-        # Neither of the two ways needs the packages of the other.
-        from ._cli.crontab.arguments import parse_crontab_arguments
+    try:
+        if arguments[:1] == ["crontab"]:
+            # Neither of the two ways needs the packages of the other.
+            from ._cli.crontab.arguments import parse_crontab_arguments
 
-        options = parse_crontab_arguments(arguments[1:])
-        from ._cli.crontab.app import run_crontab
+            options = parse_crontab_arguments(arguments[1:])
+            from ._cli.crontab.app import run_crontab
 
-        return run_crontab(options)
-    return run(parse_arguments(arguments))
+            return run_crontab(options)
+        from ._cli.arguments import parse_arguments
+
+        parsed = parse_arguments(arguments)
+        from ._cli.app import run
+
+        return run(parsed)
+    finally:
+        leave_streams()
 
 
 if __name__ == "__main__":

@@ -11,19 +11,22 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
 
 from anysched._cli.reports import table
-from anysched._cli.reports.events import Event, event_lines, format_command, format_id, format_time
+from anysched._cli.reports.events import Event, event_lines
+from anysched._cli.reports.formats import TimeFormat, format_command, format_duration, format_id
 from anysched._cli.reports.json_lines import JsonReport
 from anysched._cli.reports.plain import PlainReport
 from anysched._cli.reports.report import for_stream
 from anysched._cli.reports.table import TableReport
-from anysched._cli.shutdown import print_error
+from anysched._cli.streams import print_error
 
-NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+NOW = datetime(2020, 1, 1, 12, tzinfo=UTC)
+SHOWN_NOW = "2020-01-01T12:00:00.000+00:00"
 
 
 class Terminal(io.StringIO):
@@ -58,20 +61,37 @@ def test_a_command_is_shown_as_in_a_shell_on_one_line() -> None:
     assert format_command(("echo", "a b", "c\nd", "\x1b[2J")) == r"echo 'a b' 'c\nd' '\x1b[2J'"
 
 
-def test_a_time_has_its_date_unless_that_is_today() -> None:
-    assert format_time(NOW, NOW) == "12:00:00.000Z"
-    assert format_time(NOW + timedelta(days=1), NOW) == "2030-01-02T12:00:00.000Z"
+def test_on_a_terminal_a_time_has_its_date_unless_that_is_today() -> None:
+    brief = TimeFormat(ZoneInfo("Europe/Paris"), is_brief=True)
+    assert brief(NOW, NOW) == "13:00:00"
+    assert brief(NOW + timedelta(days=1), NOW) == "2020-01-02 13:00:00"
+
+
+def test_where_it_is_not_a_terminal_it_also_has_its_offset() -> None:
+    assert TimeFormat()(NOW, NOW) == "2020-01-01T12:00:00.000+00:00"
+    assert TimeFormat(ZoneInfo("Asia/Kolkata"))(NOW, NOW) == "2020-01-01T17:30:00.000+05:30"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"), (0.2, "1 s"), (59.5, "1 min"), (60, "1 min"), (61, "1 min 1 s"), (3599, "59 min 59 s"),
+        (51_082, "14 h 11 min"), (86_400, "1 d"), (86_400 + 60, "1 d"), (400 * 86_400, "400 d"),
+    ],
+)  # fmt: skip
+def test_a_duration_in_its_two_largest_units(seconds: float, shown: str) -> None:
+    assert format_duration(seconds) == shown
 
 
 def test_an_event_in_lines() -> None:
     event = Event(1, "a", "unfinished", ("ls",), NOW, "pending", ("x", ""))
-    lines = [line[15:] for line in event_lines(event)]
+    lines = [line[31:] for line in event_lines(event, TimeFormat())]
     assert lines == [
         "a           | x",
         "a           | ",
-        "a           unfinished  pending, due 2030-01-01T12:00:00.000Z: ls",
+        f"a           unfinished  pending, due {SHOWN_NOW}: ls",
     ]
-    assert event_lines(Event(1, "a", "running", ("ls",)))[0].endswith("a           running")
+    assert event_lines(Event(1, "a", "running", ("ls",)), TimeFormat())[0].endswith("a           running")
 
 
 def test_plain_lines_without_a_terminal_or_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +116,15 @@ def test_a_stream_without_an_encoding() -> None:
 
 def test_what_recurs_is_due_again() -> None:
     event = Event(1, "a", "finished", "ls *", None, "exit status 0", next_due=NOW)
-    assert event_lines(event)[0].endswith("a           finished    exit status 0, due again 2030-01-01T12:00:00.000Z")
-    assert event_lines(Event(1, "a", "pending", "ls *\x1b", NOW))[0].endswith(r"due 2030-01-01T12:00:00.000Z: ls *\x1b")
+    (line,) = event_lines(event, TimeFormat())
+    assert line.endswith(f"a           finished    exit status 0, due again {SHOWN_NOW}")
+    (line,) = event_lines(Event(1, "a", "pending", "ls *\x1b", NOW), TimeFormat())
+    assert line.endswith(rf"due {SHOWN_NOW}: ls *\x1b")
+
+
+def test_what_is_still_to_come_is_also_shown_as_a_duration() -> None:
+    (line,) = event_lines(Event(1, "a", "pending", "ls", datetime.now(UTC) + timedelta(hours=30)), TimeFormat())
+    assert line.endswith(" (in 1 d 6 h): ls")
 
 
 def test_output_alone(terminal: Terminal) -> None:
@@ -105,7 +132,7 @@ def test_output_alone(terminal: Terminal) -> None:
     stream = io.StringIO()
     with PlainReport(stream) as plain:
         plain.pass_on(event)
-    assert [line[15:] for line in stream.getvalue().splitlines()] == ["a           | x", "a           | \x1b[31my"]
+    assert [line[31:] for line in stream.getvalue().splitlines()] == ["a           | x", "a           | \x1b[31my"]
     with TableReport(terminal) as report:
         report.pass_on(event)
     assert "a           | x" in terminal.getvalue()
@@ -117,26 +144,34 @@ def test_a_report_for_machines() -> None:
     with JsonReport(stream) as report:
         report.show(Event(1, "a", "pending", "ls", NOW, fields={"line": 1}))
         report.show(Event(1, "a", "finished", "ls", None, "well", ("x",), NOW, {"line": 1}))
-        report.note("n\xf6te \ud800")
+        report.note("n\xf6te \ud800", level="warning")
     entries = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert all(datetime.fromisoformat(entry.pop("time")) for entry in entries)
     assert entries == [
-        {"job": "a", "state": "pending", "detail": "", "due": "2030-01-01T12:00:00.000Z", "line": 1},
-        {"job": "a", "output": "x", "line": 1},
-        {"job": "a", "state": "finished", "detail": "well", "next_due": "2030-01-01T12:00:00.000Z", "line": 1},
-        {"note": "n\xf6te \ud800"},
+        {"level": "info", "job": "a", "state": "pending", "detail": "", "due": "2020-01-01T12:00:00.000Z", "line": 1},
+        {"level": "info", "job": "a", "output": "x", "line": 1},
+        {
+            "level": "info",
+            "job": "a",
+            "state": "finished",
+            "detail": "well",
+            "next_due": "2020-01-01T12:00:00.000Z",
+            "line": 1,
+        },
+        {"level": "warning", "note": "n\xf6te \\ud800"},
     ]
     assert stream.getvalue().isascii()
 
 
-def test_what_cannot_be_written_is_let_go(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
     """A full disk: neither the schedule nor the end of the interpreter stumbles over it."""
     with Path("/dev/full").open("w") as full:
         with PlainReport(full) as report:
             report.note("lost")
-            full.write("more")  # is still in the buffer at the end
-        full.write("gone")
+            report.note("lost")
         full.flush()
+    expected = "anysched: 2 lines of the report could not be written: No space left on device\n"
+    assert capfd.readouterr().err == expected
 
 
 def test_a_message_that_nobody_hears(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +210,8 @@ def test_the_table_shows_ids_states_and_due_times(terminal: Terminal) -> None:
     assert [row[0] for row in rows] == ["c", "7", "[bold]a"]
     assert "failed" in rows[0][1]
     assert "pending" in rows[1][1]
-    assert rows[1][2] == "2002-08-16T12:00:00.000Z"
-    assert rows[2][2].endswith("(in 108000 s)")
+    assert rows[1][2] == "1992-08-15 12:00:00"
+    assert rows[2][2].endswith("(in 1 d 6 h)")
     assert rows[2][3] == "echo '[red]x'"
     assert "2 pending, 1 failed" in text
     lines = terminal.getvalue()
@@ -195,7 +230,7 @@ def test_what_recurs_stays_in_the_table(terminal: Terminal) -> None:
     text = shown(terminal)
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
     assert len(rows) == 4
-    assert rows[3][2].endswith("(in 108000 s)")
+    assert rows[3][2].endswith("(in 1 d 6 h)")
     assert rows[3][3] == "ls *"
     assert "1 pending, 3 finished" in text
 
@@ -259,8 +294,7 @@ def test_a_terminal_that_has_gone_does_not_stop_the_schedule(terminal: Terminal)
         def flush(self) -> None:
             raise OSError(5, "Input/output error")
 
-    with TableReport(terminal) as report:
-        report._console.file = Gone()
+    with TableReport(Gone()) as report:
         report.note("hello")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cli_results import Result, plain_lines
 
-from anysched._cli import demo, subprocesses
+from anysched._cli import buffers, demo, subprocesses
 from anysched._cli.app import run
 from anysched._cli.arguments import Arguments
 
@@ -29,7 +29,7 @@ def test_output_and_exit_status_are_reported_when_a_command_ends(cli: Cli) -> No
     assert result.status == 0
     pending, running, *output, finished, done = result.lines
     assert pending.startswith("a pending due ")
-    assert pending.endswith("Z: sh -c 'echo one; echo two >&2; printf three'")
+    assert pending.endswith("+00:00: sh -c 'echo one; echo two >&2; printf three'")
     assert running.startswith("a running pid ")
     assert output == ["a | one", "a | two", "a | three"]
     assert finished.startswith("a finished exit status 0 after 0.")
@@ -233,7 +233,7 @@ def test_a_process_that_left_the_group_cannot_hold_up_the_end(
 
 
 def test_a_long_output_is_cut_at_its_beginning(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocesses, "OUTPUT_LIMIT", 10)
+    monkeypatch.setattr(buffers, "OUTPUT_LIMIT", 10)
     result = cli(
         {"id": "a", "run": ["sh", "-c", "echo 0123456; sleep 0.05; echo 789; sleep 0.05; echo; echo abcdef; echo XYZ"]}
     )
@@ -242,7 +242,7 @@ def test_a_long_output_is_cut_at_its_beginning(cli: Cli, monkeypatch: pytest.Mon
 
 
 def test_output_just_over_the_limit_is_cut_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocesses, "OUTPUT_LIMIT", 10)
+    monkeypatch.setattr(buffers, "OUTPUT_LIMIT", 10)
     result = cli({"id": "a", "run": ["printf", "0123456789ab"]})
     assert "a | 23456789ab" in result.lines
 

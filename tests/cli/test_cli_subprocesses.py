@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysched._cli import subprocesses
-from anysched._cli.subprocesses import CommandResult, LineBuffer, run_command
+from anysched._cli import buffers
+from anysched._cli.buffers import LineBuffer
+from anysched._cli.subprocesses import CommandResult, run_command
 
 
 def test_cancelled_while_it_is_being_started_it_is_terminated(backend: str, gone: Callable[[int], bool]) -> None:
@@ -48,7 +53,7 @@ def test_a_command_is_terminated_when_nobody_can_be_told(backend: str, gone: Cal
 
 def passed_on(chunks: list[bytes]) -> list[list[str]]:
     calls: list[list[str]] = []
-    stream = LineBuffer(lambda lines: calls.append(list(lines)))
+    stream = LineBuffer(lambda lines, stream: calls.append(list(lines)), "stdout")
     for chunk in chunks:
         stream.add(chunk)
     assert stream.lines() == ()
@@ -64,8 +69,8 @@ def test_lines_are_passed_on_when_they_are_complete() -> None:
 
 
 def test_a_line_without_an_end_is_passed_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocesses, "LINE_LIMIT", 3)
-    assert passed_on([b"ab", b"c", b"defgh", b"i\n"]) == [["abc", "def"], ["ghi"]]
+    monkeypatch.setattr(buffers, "LINE_LIMIT", 3)
+    assert passed_on([b"ab", b"c", b"defgh", b"i\n"]) == [["abc ...", "def ..."], ["ghi"]]
 
 
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))
@@ -81,7 +86,7 @@ def test_what_is_read_from_the_standard_input_and_where(backend: str, tmp_path: 
 
     async def run() -> None:
         await run_command(
-            ("sh", "-c", 'pwd; echo "$A"; wc -c'), lambda pid: None, ended.append, printed=lines.extend,
+            ("sh", "-c", 'pwd; echo "$A"; wc -c'), lambda pid: None, ended.append, printed=lambda new, stream: lines.extend(new),
             stdin=b"x" * 200_000, environment={"A": "b", "PATH": os.environ["PATH"]}, directory=str(tmp_path),
         )  # fmt: skip
 
@@ -98,3 +103,120 @@ def test_a_command_that_does_not_read_its_input_ends_all_the_same(backend: str) 
 
     anyio.run(run, backend=backend)
     assert [ending.state for ending in ended] == ["finished"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BlockingIOError(11, "Resource temporarily unavailable"), "[Errno 11] Resource temporarily unavailable"),
+        (RuntimeError("can't start new thread"), "can't start new thread"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_whatever_prevents_the_start_is_the_reason_of_a_failure(
+    error: Exception, reason: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[CommandResult] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+
+    async def run() -> None:
+        await run_command(("true",), lambda pid: None, ended.append)
+
+    anyio.run(run, backend=backend)
+    assert [(result.state, result.detail) for result in ended] == [("failed", f"cannot be started: {reason}")]
+
+
+def test_no_thread_is_needed(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With asyncio's processes, a command was started and then not known of where no thread was to be had."""
+    ended: list[CommandResult] = []
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> None:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        await run_command(("sh", "-c", "echo a; exit 3"), lambda pid: None, ended.append)
+
+    anyio.run(run, backend=backend)
+    assert [(result.state, result.output, result.fields["exit_status"]) for result in ended] == [("failed", ("a",), 3)]
+
+
+def test_without_descriptors_for_processes_their_end_is_polled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[CommandResult] = []
+
+    def refuse(pid: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+
+    async def run() -> None:
+        await run_command(("sh", "-c", "exec >&- 2>&-; sleep 0.1"), lambda pid: None, ended.append)
+
+    anyio.run(run, backend=backend)
+    assert [result.state for result in ended] == ["finished"]
+
+
+def test_where_descriptors_cannot_be_waited_for_they_are_polled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[CommandResult] = []
+
+    async def refuse(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(anyio, "wait_readable", refuse)
+
+    async def run() -> None:
+        await run_command(("sh", "-c", "echo a; sleep 0.1; echo b"), lambda pid: None, ended.append)
+
+    anyio.run(run, backend=backend)
+    assert [(result.state, result.output) for result in ended] == [("finished", ("a", "b"))]
+
+
+def test_a_daemon_that_holds_the_output_open_does_not_hold_up_the_command(backend: str, tmp_path: Path) -> None:
+    lines: list[str] = []
+    ended: list[CommandResult] = []
+    command = f"(setsid sh -c 'echo $$ > {tmp_path}/pid; while sleep 0.01; do echo more; done' &) ; echo done"
+
+    async def run() -> None:
+        await run_command(
+            ("sh", "-c", command), lambda pid: None, ended.append, printed=lambda new, stream: lines.extend(new)
+        )
+
+    begin = time.monotonic()
+    anyio.run(run, backend=backend)
+    assert time.monotonic() - begin < 10
+    assert ended[0].state == "finished"
+    assert ended[0].detail.endswith(" s, its output is held open by another process and no longer read")
+    assert "done" in lines
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_a_daemon_that_writes_without_end_does_not_either(backend: str, tmp_path: Path) -> None:
+    ended: list[CommandResult] = []
+    command = f"(setsid sh -c 'echo $$ > {tmp_path}/pid; exec yes' &); until [ -s {tmp_path}/pid ]; do sleep 0.01; done"
+
+    async def run() -> None:
+        await run_command(("sh", "-c", command), lambda pid: None, ended.append)
+
+    anyio.run(run, backend=backend)
+    assert ended[0].state == "finished"
+    with suppress(ProcessLookupError):  # SIGPIPE has ended it
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_the_standard_error_can_be_kept_apart(backend: str) -> None:
+    printed: list[tuple[str, tuple[str, ...]]] = []
+    ended: list[CommandResult] = []
+
+    async def run() -> None:
+        await run_command(
+            ("sh", "-c", "echo one; echo two >&2"), lambda pid: None, ended.append, separate=True,
+            printed=lambda lines, stream: printed.append((stream, lines)),
+        )  # fmt: skip
+
+    anyio.run(run, backend=backend)
+    assert sorted(printed) == [("stderr", ("two",)), ("stdout", ("one",))]
+    assert [result.state for result in ended] == ["finished"]

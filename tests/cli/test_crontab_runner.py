@@ -42,10 +42,12 @@ class Stage:
     def show(self, event: Event) -> None:
         self.events.append(event)
 
+    separates_streams = False
+
     def pass_on(self, event: Event) -> None:
         self.output.append((str(event.task_id), event.output))
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, level: str = "info") -> None:
         self.notes.append(text)
 
     async def play(
@@ -54,7 +56,7 @@ class Stage:
         started: Callable[[int], None],
         ended: Callable[[CommandResult], None],
         *,
-        printed: Callable[[tuple[str, ...]], object],
+        printed: Callable[[tuple[str, ...], str], object],
         **others: object,
     ) -> None:
         self.calls.append({"command": command, **others})
@@ -64,7 +66,7 @@ class Stage:
         state: Any = "cancelled"
         try:
             await anyio.sleep(float(minutes) * MINUTE)
-            printed((word,))
+            printed((word,), "stdout")
             state = "finished"
         finally:
             ended(CommandResult(state, "played", fields={"exit_status": 0}))
@@ -292,7 +294,7 @@ async def test_the_end_waits_for_what_runs_and_lists_what_it_stops(stage: Stage)
         await minutes(stage, 1)
         stage.clock.autojump = True
         await runner.close(signal.SIGTERM, 5 * MINUTE)
-    assert stage.notes == ["SIGTERM: 1 pending dropped, 3 running may take 300 s more"]
+    assert stage.notes == ["SIGTERM: 1 pending dropped, 3 running may take 5 min more"]
     assert stage.now() == "01 00:06"
     unfinished = [event for event in stage.events if event.state == "unfinished"]
     assert sorted((event.task_id, event.detail, event.command) for event in unfinished) == [

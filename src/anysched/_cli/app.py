@@ -10,11 +10,11 @@ import anyio
 
 from .arguments import Arguments
 from .demo import feed_sample
-from .reports.plain import PlainReport
 from .reports.report import for_stream
 from .session import Session
-from .shutdown import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, print_error
+from .shutdown import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
 from .source import Source, open_input, read_lines
+from .streams import print_error
 
 __all__ = ["run"]
 
@@ -46,9 +46,8 @@ def _run_demo(arguments: Arguments) -> int:
     status = _run_session(feed_sample, arguments)
     if status != EXIT_FAILURE:
         return status
-    PlainReport(sys.stdout).note(
-        "demo: one command was meant to fail; the exit status is 0, of a schedule it would be 1"
-    )
+    with for_stream(sys.stdout, live=False) as report:
+        report.note("demo: one command was meant to fail; the exit status is 0, of a schedule it would be 1")
     return 0
 
 

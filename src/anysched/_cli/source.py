@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -31,7 +33,8 @@ def open_input(path: str) -> int:
         OSError: if it cannot be opened.
     """
     if path == "-":
-        os.fstat(STANDARD_INPUT)  # raises if it is closed
+        if sys.stdin is None:  # it was closed when the process started
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return STANDARD_INPUT
     # Without O_NONBLOCK, opening a named pipe blocks until it has a writer.
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

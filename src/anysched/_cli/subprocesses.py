@@ -1,37 +1,43 @@
-"""Running a command as a subprocess: its output, its result, its termination."""
+"""Running a command as a subprocess: its output, its result, its termination.
+
+The processes are those of `subprocess`, and not of the event loop: with asyncio's, a process whose watching thread cannot
+be started is lost while it runs. Here a start either fails and leaves nothing, or gives a process that is known until it
+has ended. Both backends wait for its end and for its output by file descriptors.
+"""
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from subprocess import DEVNULL, PIPE, STDOUT
 from tempfile import TemporaryFile
-from typing import IO, Literal, Protocol, TypeAlias
+from typing import IO, Final, Literal, Protocol, TypeAlias
 
 import anyio
-from anyio.abc import Process
+from anyio.lowlevel import checkpoint
 
-__all__ = ["CommandResult", "OnOutput", "run_command"]
+from .buffers import LineBuffer, OnOutput, StreamName, TailBuffer
 
-OnOutput: TypeAlias = Callable[[tuple[str, ...]], object]
-"""Called with lines that a command wrote."""
+__all__ = ["CommandResult", "poll_process", "run_command"]
 
 TERMINATE_TIMEOUT = 2.0
 """The seconds between SIGTERM and SIGKILL."""
 
 DRAIN_TIMEOUT = 0.5
-"""The seconds to wait for the rest of the output of a killed command: a process outside of its group may hold it open."""
+"""The seconds to wait for the rest of the output of a process that has ended: another one may hold it open."""
 
-OUTPUT_LIMIT = 1_000_000
-"""The bytes of output that are kept, counted from its end: a command may run for weeks."""
+POLL_INTERVAL: Final = 0.05
+"""The seconds between two looks at a process whose end cannot be waited for."""
 
-LINE_LIMIT = 65_536
-"""The characters of a line without an end that are held before they are passed on."""
+CHUNK: Final = 65_536
+
+MAX_CHUNKS: Final = 16
+"""How many chunks to read at most when the process has ended: as much as a pipe can hold."""
+
+ResultState: TypeAlias = Literal["finished", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,13 @@ class CommandResult:
         fields: `detail` in machine-readable form: ``exit_status`` or ``signal``, and ``duration`` in seconds.
     """
 
-    state: Literal["finished", "failed", "cancelled"]
+    state: ResultState
     detail: str
     output: tuple[str, ...] = ()
     fields: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-class Output(Protocol):
+class Buffer(Protocol):
     """Receives the output of a command."""
 
     def add(self, chunk: bytes) -> None:
@@ -64,67 +70,21 @@ class Output(Protocol):
         ...
 
 
-class TailBuffer:
-    """Keeps the end of an output until the output is complete."""
-
-    def __init__(self) -> None:
-        self._kept = bytearray()
-        self._lost = 0
-
-    def add(self, chunk: bytes) -> None:
-        """Add the next bytes."""
-        self._kept += chunk
-        if len(self._kept) > 2 * OUTPUT_LIMIT:  # rarely, so that not every chunk moves the whole buffer
-            self._cut()
-
-    def lines(self) -> tuple[str, ...]:
-        """Return the lines; if the start of the output was discarded, the first line says how much."""
-        if len(self._kept) > OUTPUT_LIMIT:
-            self._cut()
-        lines = tuple(self._kept.decode(errors="backslashreplace").splitlines())
-        return (f"... ({self._lost} bytes before this were left out)", *lines) if self._lost else lines
-
-    def _cut(self) -> None:
-        excess = len(self._kept) - OUTPUT_LIMIT
-        del self._kept[:excess]
-        self._lost += excess
+# The processes that have not been waited for, by their IDs.
+_processes: dict[int, subprocess.Popen[bytes]] = {}
 
 
-class LineBuffer:
-    """Passes an output on as it comes, line by line.
+def poll_process(pid: int) -> bool:
+    """Take the exit status of a process that has ended, if it is one of a command.
 
-    Args:
-        printed: Called with the lines of each chunk.
+    Returns:
+        Whether it was: only other processes may be waited for elsewhere.
     """
-
-    def __init__(self, printed: OnOutput) -> None:
-        self._printed = printed
-        # A character, or a CRLF, may be split between two chunks.
-        decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
-        self._rest = ""
-
-    def add(self, chunk: bytes) -> None:
-        """Add the next bytes and pass on the lines that they complete."""
-        self._take(self._decoder.decode(chunk))
-
-    def lines(self) -> tuple[str, ...]:
-        """Pass on the last line, if it had no end, and return no lines."""
-        self._take(self._decoder.decode(b"", final=True))
-        self._pass_on([self._rest] if self._rest else [])
-        self._rest = ""
-        return ()
-
-    def _take(self, text: str) -> None:
-        *lines, self._rest = (self._rest + text).split("\n")
-        while len(self._rest) > LINE_LIMIT:
-            lines.append(self._rest[:LINE_LIMIT])
-            self._rest = self._rest[LINE_LIMIT:]
-        self._pass_on(lines)
-
-    def _pass_on(self, lines: list[str]) -> None:
-        if lines:  # a form feed or the like also ends a line
-            self._printed(tuple(part for line in lines for part in line.splitlines() or [""]))
+    process = _processes.get(pid)
+    if process is None or process.returncode is not None:  # in the latter case, another process has its ID now
+        return False
+    process.poll()
+    return True
 
 
 async def run_command(
@@ -133,91 +93,174 @@ async def run_command(
     ended: Callable[[CommandResult], None],
     *,
     printed: OnOutput | None = None,
+    separate: bool = False,
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,
     directory: str | None = None,
 ) -> None:
-    """Run a command until its process has ended and its output is closed.
+    """Run a command until its process has ended.
 
     It runs in its own session, so Ctrl-C at the terminal does not reach it. On cancellation, all processes of the
     command's group receive SIGTERM and, if they do not end, SIGKILL.
+
+    If other processes hold its output open when its own has ended, such as a daemon that it has started, the rest of the
+    output is waited for a short time only.
 
     Args:
         command: The program and its arguments.
         started: Called with the process ID once it runs.
         ended: Called once, also if the command could not be started or was cancelled.
         printed: Called with the lines of the output as they come; if `None`, they are in the result.
+        separate: Whether to keep the standard error apart from the standard output, at the price of the order of lines
+            in the one among those in the other.
         stdin: The bytes of its standard input.
         environment: Its environment variables; `None` for those of this process.
         directory: Its working directory; `None` for that of this process.
     """
     begin = anyio.current_time()
-    output: Output = TailBuffer() if printed is None else LineBuffer(printed)
-    # A cancellation halfway through the start would leave a process that is not recorded anywhere.
-    with anyio.CancelScope(shield=True) as scope:
-        try:
-            # A file takes all of it at once; a pipe would need a task that feeds it and ends with the process.
-            with _file_of(stdin) as source:
-                process = await anyio.open_process(
-                    command,
-                    stdin=DEVNULL if source is None else source,
-                    stdout=PIPE,
-                    stderr=STDOUT,
-                    env=environment,
-                    cwd=directory,
-                    start_new_session=True,
-                )
-        except (OSError, ValueError) as error:  # ValueError: a NUL, or characters that no file name can have
-            ended(CommandResult("failed", f"cannot be started: {_reason(error)}"))
-            return
-        state: Literal["finished", "failed", "cancelled"] = "cancelled"
-        try:
-            started(process.pid)
-            scope.shield = False
-            await _drain(process, output)
-            state = "failed" if await process.wait() else "finished"
-        finally:
-            scope.shield = True
-            if state == "cancelled":
-                await _stop(process, output)
-            await process.aclose()
-            status = process.returncode
-            assert status is not None
-            duration = anyio.current_time() - begin
-            fields = {**_fields(status), "duration": round(duration, 3)}
-            ended(CommandResult(state, f"{_describe(status)} after {duration:.2f} s", output.lines(), fields))
+    try:
+        process = _start(command, stdin, environment, directory, separate)
+    except Exception as error:
+        # A missing program, no process or descriptor to be had, a NUL in an argument, no memory, ...
+        ended(CommandResult("failed", f"cannot be started: {_reason(error)}"))
+        await checkpoint()
+        return
+    pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
+    names: tuple[StreamName, ...] = ("stdout", "stderr")
+    outputs = {pipe.fileno(): _buffer(printed, name) for pipe, name in zip(pipes, names, strict=False)}
+    was_stopped = False
+    try:
+        started(process.pid)
+        await _wait(process, outputs)
+    finally:
+        if process.poll() is None:
+            was_stopped = True
+            with anyio.CancelScope(shield=True):
+                await _stop(process, outputs)
+        _forget(process)
+        ends = [_read(descriptor, buffer, MAX_CHUNKS) for descriptor, buffer in outputs.items()]
+        for pipe in pipes:
+            pipe.close()
+        status = process.returncode
+        state: ResultState = "cancelled" if was_stopped else "failed" if status else "finished"
+        duration = anyio.current_time() - begin
+        detail = f"{_describe(status)} after {duration:.2f} s"
+        if not all(ends):
+            detail += ", its output is held open by another process and no longer read"
+        lines = tuple(line for buffer in outputs.values() for line in buffer.lines())
+        ended(CommandResult(state, detail, lines, {**_fields(status), "duration": round(duration, 3)}))
 
 
-def _file_of(data: bytes) -> IO[bytes] | nullcontext[None]:
-    """Return an open, unnamed file with the data, or a null context if there is none."""
-    if not data:
-        return nullcontext()
-    file = TemporaryFile()  # noqa: SIM115  # the caller closes it
-    file.write(data)
-    file.seek(0)
-    return file
+def _start(
+    command: tuple[str, ...],
+    stdin: bytes,
+    environment: Mapping[str, str] | None,
+    directory: str | None,
+    separate: bool,
+) -> subprocess.Popen[bytes]:
+    """Start a process; if this raises, there is none."""
+    with ExitStack() as stack:
+        # A file takes all of the input at once; a pipe would need a task that feeds it and ends with the process.
+        source: int | IO[bytes] = subprocess.DEVNULL
+        if stdin:
+            source = stack.enter_context(TemporaryFile())
+            source.write(stdin)
+            source.seek(0)
+        process = subprocess.Popen(  # noqa: S603  # to run commands is what the program is for
+            command,
+            bufsize=0,
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if separate else subprocess.STDOUT,
+            env=environment,
+            cwd=directory,
+            start_new_session=True,
+        )
+    _processes[process.pid] = process
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            os.set_blocking(pipe.fileno(), False)
+    return process
 
 
-async def _drain(process: Process, output: Output) -> None:
-    assert process.stdout is not None
-    with suppress(anyio.EndOfStream):
-        while True:
-            output.add(await process.stdout.receive())
+def _buffer(printed: OnOutput | None, stream: StreamName) -> Buffer:
+    return TailBuffer() if printed is None else LineBuffer(printed, stream)
 
 
-async def _stop(process: Process, output: Output) -> None:
+async def _wait(process: subprocess.Popen[bytes], outputs: Mapping[int, Buffer]) -> bool:
+    """Wait until a process has ended, and a short time for the rest of its output; return whether that has ended."""
+    is_complete = False
+
+    async def drain() -> None:
+        nonlocal is_complete
+        async with anyio.create_task_group() as drains:
+            for descriptor, buffer in outputs.items():
+                drains.start_soon(_drain, descriptor, buffer)
+        is_complete = True
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(drain)
+        await _wait_exit(process)
+        group.cancel_scope.deadline = anyio.current_time() + DRAIN_TIMEOUT
+    return is_complete
+
+
+async def _drain(descriptor: int, buffer: Buffer) -> None:
+    """Read an output until its end."""
+    await _wait_readable(descriptor)
+    while not _read(descriptor, buffer, 1):
+        await _wait_readable(descriptor)
+
+
+def _read(descriptor: int, buffer: Buffer, chunks: int) -> bool:
+    """Read what is there of an output, up to a number of chunks; return whether the output has ended."""
+    with suppress(BlockingIOError):
+        for _ in range(chunks):
+            chunk = os.read(descriptor, CHUNK)
+            if not chunk:
+                return True
+            buffer.add(chunk)
+    return False
+
+
+async def _wait_exit(process: subprocess.Popen[bytes]) -> None:
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # another system than Linux, an old one, a sandbox, no descriptor to be had
+        while process.poll() is None:  # noqa: ASYNC110
+            await anyio.sleep(POLL_INTERVAL)
+        return
+    try:
+        while process.poll() is None:
+            await _wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _wait_readable(descriptor: int) -> None:
+    try:
+        await anyio.wait_readable(descriptor)
+    except OSError:  # the limits of epoll are reached
+        await anyio.sleep(POLL_INTERVAL)
+
+
+def _forget(process: subprocess.Popen[bytes]) -> None:
+    if _processes.get(process.pid) is process:  # else its ID is already that of another one
+        del _processes[process.pid]
+
+
+async def _stop(process: subprocess.Popen[bytes], outputs: Mapping[int, Buffer]) -> None:
     """End all processes of a command: a shell does not forward the signal that ends it."""
     _signal_group(process, signal.SIGTERM)
     with anyio.move_on_after(TERMINATE_TIMEOUT):
-        await _drain(process, output)
-        await process.wait()
-        return
+        if await _wait(process, outputs):
+            return
+    # The process, or others of its group that hold the output open.
     _signal_group(process, signal.SIGKILL)
-    with anyio.move_on_after(DRAIN_TIMEOUT):
-        await _drain(process, output)
+    await _wait(process, outputs)
 
 
-def _signal_group(process: Process, number: signal.Signals) -> None:
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):  # no process is left, or only zombies or those of other users
         os.killpg(process.pid, number)
 
@@ -238,4 +281,6 @@ def _signal_name(number: int) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return str(error) or type(error).__name__

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
 from signal import SIGPIPE
+from typing import Final
 
 import anyio
 
 from anysched._cli.reports.json_lines import JsonReport
-from anysched._cli.reports.plain import redirect_to_devnull, write_lines
 from anysched._cli.reports.report import for_stream
-from anysched._cli.shutdown import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_SIGNAL, EXIT_USAGE, print_error
+from anysched._cli.shutdown import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_SIGNAL, EXIT_USAGE
+from anysched._cli.streams import print_error, write_line
 
 from .arguments import CrontabArguments
 from .environment import is_current_user
@@ -23,6 +24,9 @@ from .syntax import CronLine
 from .zones import local_zone
 
 __all__ = ["run_crontab"]
+
+FIRST: Final = datetime.min.replace(tzinfo=UTC)
+LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def run_crontab(arguments: CrontabArguments) -> int:
@@ -40,7 +44,7 @@ def run_crontab(arguments: CrontabArguments) -> int:
         may_run_as = is_current_user if arguments.system else None
         file = CrontabFile(arguments.file, zone, may_run_as, arguments.lenient)
         try:
-            lines = file.load()
+            lines = file.load(print_error)
         except OSError as error:
             print_error(f"cannot read {file.name}: {error.strerror}")
             return EXIT_USAGE
@@ -51,7 +55,7 @@ def run_crontab(arguments: CrontabArguments) -> int:
             return _print([f"{file.name}: {len(lines)} command{'s' * (len(lines) != 1)}, and nothing is run"])
         if arguments.until is not None:
             return _print(_preview(lines, zone, arguments.until, arguments))
-        report = JsonReport(sys.stdout) if arguments.log_format == "json" else for_stream(sys.stdout)
+        report = JsonReport(sys.stdout) if arguments.log_format == "json" else for_stream(sys.stdout, zone)
         return anyio.run(CrontabSession(file, lines, report, arguments.grace).run, backend=arguments.backend)
     except KeyboardInterrupt:  # outside of the session, which receives signals itself
         return EXIT_INTERRUPTED
@@ -61,14 +65,24 @@ def _preview(lines: Iterable[CronLine], zone: tzinfo, until: datetime, arguments
     if until.utcoffset() is None:
         until = until.replace(tzinfo=zone)
     format_run = json_run if arguments.log_format == "json" else text_run
-    return map(format_run, preview(lines, datetime.now(UTC), until.astimezone(UTC)))
+    return map(format_run, preview(lines, datetime.now(UTC), _as_utc(until)))
+
+
+def _as_utc(time: datetime) -> datetime:
+    """Return a time in UTC, or the nearest one that there is: at its ends, the calendar depends on the zone."""
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        return FIRST if time.year == FIRST.year else LAST
 
 
 def _print(lines: Iterable[str]) -> int:
     try:
         for line in lines:
-            write_lines(sys.stdout, [line])
+            write_line(sys.stdout, line)
     except BrokenPipeError:  # the reader has closed it
-        redirect_to_devnull(sys.stdout)
         return EXIT_SIGNAL + SIGPIPE
+    except OSError as error:
+        print_error(f"cannot write to the standard output: {error.strerror}")
+        return EXIT_FAILURE
     return 0

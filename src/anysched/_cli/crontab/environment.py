@@ -6,7 +6,7 @@ import os
 import pwd
 from collections.abc import Iterable
 
-__all__ = ["is_current_user", "job_environment"]
+__all__ = ["is_current_user", "job_environment", "working_directory"]
 
 SHELL = "/bin/sh"
 
@@ -35,3 +35,16 @@ def job_environment(assignments: Iterable[tuple[str, str]]) -> dict[str, str]:
         return {"HOME": "/", **inherited, **dict(assignments)}
     name = user.pw_name
     return {"HOME": user.pw_dir, **inherited, "USER": name, **dict(assignments), "LOGNAME": name}
+
+
+def working_directory(home: str) -> tuple[str, str]:
+    """Return the working directory of a command, and why it is not HOME, if it is not.
+
+    As with cron, a command whose HOME cannot be entered runs in the root directory.
+    """
+    try:
+        os.stat(os.path.join(home, "."))  # noqa: PTH116, PTH118  # pathlib would drop the dot
+    except (OSError, ValueError) as error:  # ValueError: a NUL
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return "/", f"HOME cannot be entered: {reason}: {home}; it runs in /"
+    return home, ""

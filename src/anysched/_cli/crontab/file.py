@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
 from datetime import tzinfo
 from pathlib import Path
 from typing import final
-
-from anysched._cli.shutdown import print_error
 
 from .syntax import CronLine, parse_crontab
 
@@ -47,24 +47,30 @@ class CrontabFile:
         self._lenient = lenient
         self.name = "the standard input" if path == "-" else path
 
-    def load(self) -> tuple[CronLine, ...]:
+    def load(self, error: Callable[[str], None]) -> tuple[CronLine, ...]:
         """Read the file, report its malformed lines, and return the lines with commands.
+
+        Args:
+            error: Called with a message about each malformed line.
 
         Raises:
             OSError: if it cannot be read.
             RefusedError: if lines are malformed, unless `lenient`.
         """
-        data = sys.stdin.buffer.read() if self._path == "-" else Path(self._path).read_bytes()
+        data = _read_stdin() if self._path == "-" else Path(self._path).read_bytes()
         crontab = parse_crontab(data, self._zone, self._may_run_as)
         for problem in crontab.problems:
             skipped = ", skipped" if self._lenient else ""
-            print_error(f"{self.name}: line {problem.number} is wrong{skipped}: {problem.reason}")
+            error(f"{self.name}: line {problem.number} is wrong{skipped}: {problem.reason}")
         if crontab.problems and not self._lenient:
             raise RefusedError(self.name, len(crontab.problems))
         return crontab.lines
 
-    def reload(self) -> tuple[CronLine, ...]:
+    def reload(self, error: Callable[[str], None]) -> tuple[CronLine, ...]:
         """Read the file again. It must be a regular file: reading a pipe would block the schedule.
+
+        Args:
+            error: Called with a message about each malformed line.
 
         Raises:
             OSError: if it cannot be read, or is not a regular file.
@@ -72,7 +78,13 @@ class CrontabFile:
         """
         if self._path == "-" or (Path(self._path).exists() and not Path(self._path).is_file()):
             raise OSError(0, "only a regular file can be read again")
-        return self.load()
+        return self.load(error)
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return sys.stdin.buffer.read()
 
 
 def _lines(count: int) -> str:

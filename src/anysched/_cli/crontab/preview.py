@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import takewhile
 
-from anysched._cli.reports.events import format_command
-from anysched._cli.reports.json_lines import json_time
+from anysched._cli.reports.formats import format_command
+from anysched._cli.reports.json_lines import json_line, json_time
 
 from .syntax import CronLine
 from .times import REBOOT, run_times
@@ -49,7 +48,7 @@ def json_run(run: Run) -> str:
     time, line = run
     when = None if time is None else json_time(time)
     fields = {"time": when, "job": line.name, "line": line.number, "schedule": line.schedule, "command": line.command}
-    return json.dumps(fields)
+    return json_line(fields)
 
 
 def _runs(line: CronLine, after: datetime, until: datetime) -> Iterator[tuple[datetime, datetime, CronLine]]:

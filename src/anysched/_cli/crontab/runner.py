@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from itertools import count
 from typing import final
 
 from anysched import ScheduledTask, Scheduler
-from anysched._cli.reports.events import Event, Report, State, format_command
+from anysched._cli.buffers import StreamName
+from anysched._cli.reports.events import Event, Report, State
+from anysched._cli.reports.formats import format_command
 from anysched._cli.shutdown import close, summary
 from anysched._cli.subprocesses import CommandResult, run_command
 
-from .environment import job_environment
+from .environment import job_environment, working_directory
 from .syntax import CronLine
 from .times import REBOOT, run_times
 
-__all__ = ["Runner"]
+__all__ = ["CronJob", "Runner"]
 
 
 @final
@@ -28,18 +30,24 @@ class CronJob:
     """A line that runs again and again.
 
     Args:
-        key: Its task ID, unique among all lines, also those of an earlier version of the file.
+        key: Its number, unique among all lines, also those of an earlier version of the file.
         line: The line.
+        predecessor: A job of an earlier version of the file that still runs the same command; this one waits for its
+            end.
 
     Attributes:
+        task_id: The ID of its task, which is that of its predecessor, if it has one.
+        since: When its command started (aware UTC), while it runs.
         removed: Whether the line was removed from the file while the job was running.
         pid: The process ID, while it runs.
         covered_until: Due times up to this one are covered by a run.
     """
 
-    def __init__(self, key: int, line: CronLine) -> None:
+    def __init__(self, key: int, line: CronLine, predecessor: CronJob | None = None) -> None:
         self.key = key
         self.line = line
+        self.task_id: int = key if predecessor is None else predecessor.task_id
+        self.since: datetime | None = None
         self.removed = False
         self.pid: int | None = None
         self.covered_until: datetime | None = None
@@ -49,6 +57,11 @@ class CronJob:
         """Set the handle of the task."""
         self._task = task
         self.covered_until = task.due
+
+    @property
+    def task(self) -> ScheduledTask[None] | None:
+        """The task; `None` if the line is not due in this schedule."""
+        return self._task
 
     @property
     def name(self) -> str:
@@ -81,9 +94,10 @@ class CronJob:
         all_fields = {**self._fields(), "schedule": line.schedule, "command": line.command, **(fields or {})}
         return Event(self.key, self.name, state, line.command, self.due, detail, next_due=next_due, fields=all_fields)
 
-    def output(self, lines: tuple[str, ...]) -> Event:
+    def output(self, lines: tuple[str, ...], stream: StreamName) -> Event:
         """Return an event with output."""
-        return Event(self.key, self.name, "running", self.line.command, output=lines, fields=self._fields())
+        fields = {**self._fields(), "stream": stream}
+        return Event(self.key, self.name, "running", self.line.command, output=lines, fields=fields)
 
     def _fields(self) -> dict[str, object]:
         return {"line": self.line.number} if self.pid is None else {"line": self.line.number, "pid": self.pid}
@@ -107,6 +121,16 @@ class Runner:
         self._totals: Counter[State] = Counter()
         self._closing = False
 
+    @property
+    def jobs(self) -> list[CronJob]:
+        """The jobs that run or are pending."""
+        return [job for job in self._jobs.values() if job.since or self._holds(job)]
+
+    @property
+    def tasks(self) -> dict[ScheduledTask[None], CronJob]:
+        """Their tasks."""
+        return {job.task: job for job in self.jobs if job.task is not None}
+
     def start(self, lines: Iterable[CronLine]) -> None:
         """Add the lines of the file at the start; ``@reboot`` lines run at once."""
         now = self._scheduler.now()
@@ -116,12 +140,16 @@ class Runner:
     def reload(self, lines: Iterable[CronLine]) -> str:
         """Replace the lines. Jobs whose line is unchanged are kept.
 
+        A command of a line that was removed or has changed runs to its end. If a new line has the same command, its job
+        waits for that end: a command does not run twice at once because something above it was changed.
+
         Returns:
             A summary of the changes.
         """
         known: dict[CronLine, deque[CronJob]] = {}
         for job in self._jobs.values():
-            known.setdefault(job.line, deque()).append(job)
+            if not job.removed or self._holds(job):  # else another job will run under its ID
+                known.setdefault(job.line, deque()).append(job)
         kept: list[tuple[CronJob, CronLine]] = []
         new: list[CronLine] = []
         for line in lines:
@@ -134,8 +162,12 @@ class Runner:
         for job, line in kept:
             self._keep(job, line)
         now = self._scheduler.now()
+        removed = [job for job in self._jobs.values() if job.removed]
         for line in new:
-            self._add(line, now, at_start=False)
+            same = next((job for job in removed if job.line.runs_same(line)), None)
+            if same is not None:
+                removed.remove(same)
+            self._add(line, now, at_start=False, predecessor=same)
         run_on = f" ({len(running)} of them running, to its end)" if running else ""
         return f"{len(new)} new, {len(kept)} unchanged, {len(gone)} removed{run_on}"
 
@@ -147,8 +179,7 @@ class Runner:
             grace: How long running commands may take, in seconds.
         """
         self._closing = True
-        held: dict[Hashable, CronJob] = {key: job for key, job in self._jobs.items() if key in self._scheduler}
-        for job in await close(self._scheduler, held, number, grace, self._report):
+        for job in await close(self._scheduler, self.tasks, number, grace, self._report):
             if job.due is None:  # a pending line of a crontab is not unfinished work
                 self._totals["unfinished"] += 1
                 self._totals["cancelled"] -= 1  # counted once is enough
@@ -158,72 +189,82 @@ class Runner:
         """Return a one-line summary of all runs."""
         return summary(self._totals)
 
-    def _add(self, line: CronLine, now: datetime, *, at_start: bool) -> None:
+    def _holds(self, job: CronJob) -> bool:
+        """Return whether the task of a job holds its ID: it runs, and may run again, or is pending."""
+        return job.task is not None and self._scheduler.tasks.get(job.task_id) is job.task
+
+    def _add(self, line: CronLine, now: datetime, *, at_start: bool, predecessor: CronJob | None = None) -> None:
         key = self._next_key()
-        job = self._jobs[key] = CronJob(key, line)
+        job = self._jobs[key] = CronJob(key, line, predecessor)
         if line.schedule != REBOOT:
-            task = self._scheduler.schedule_at_times(job.times(now), key, self._run, job)
+            task = self._scheduler.schedule_at_times(job.times(now), job.task_id, self._run, job, on_conflict="follow")
         elif at_start:
-            task = self._scheduler.schedule(key, self._run, job)
+            task = self._scheduler.schedule(job.task_id, self._run, job)
         else:
             return
         job.attach(task)
-        if key in self._scheduler:
-            self._report.show(job.event("pending"))
-        else:
-            self._report.note(f"{job.name} is never due: {format_command(line.schedule)}")
+        if not self._holds(job):
+            self._report.note(f"{job.name} is never due: {format_command(line.schedule)}", level="warning")
+            return
+        detail = "" if predecessor is None else f"after the end of {predecessor.name}"
+        self._report.show(job.event("pending", detail))
 
     def _keep(self, job: CronJob, line: CronLine) -> None:
         """Keep a job whose line is still in the file, or is in it again."""
         name = job.name
         job.line = line
         job.removed = False
-        if job.name != name and job.key in self._scheduler:
-            self._report.show(job.event("pending" if job.due else "running", f"{name} until now"))
+        if job.name != name and self._holds(job):
+            self._report.show(job.event("running" if job.since else "pending", f"{name} until now"))
 
     def _remove(self, job: CronJob) -> bool:
         """Remove a job whose line was removed; return whether it still runs to its end."""
-        if job.key in self._scheduler and job.due is None:
+        if job.since:
             name = job.name
             job.removed = True
             self._report.show(job.event("running", f"{name} until now, removed"))
             return True
         del self._jobs[job.key]
-        if job.key in self._scheduler:
-            self._scheduler.cancel(job.key)
+        if self._holds(job):
+            self._scheduler.cancel(job.task_id)
             self._report.show(job.event("cancelled", "removed"))
         return False
 
     async def _run(self, job: CronJob) -> None:
         # It does not raise: a failed command is not an error of this program.
-        now = self._scheduler.now()
+        job.since = now = self._scheduler.now()
         job.covered_until = now if job.covered_until is None else max(now, job.covered_until)
         environment = job_environment(job.line.environment)
+        directory, problem = working_directory(environment["HOME"])
+        if problem:
+            self._report.note(f"{job.name}: {problem}", level="warning")
         try:
             await run_command(
                 (environment["SHELL"], "-c", job.line.command),
                 started=partial(self._started, job),
                 ended=partial(self._ended, job),
                 printed=partial(self._printed, job),
+                separate=self._report.separates_streams,
                 stdin=os.fsencode(job.line.stdin),
                 environment=environment,
-                directory=environment["HOME"],
+                directory=directory,
             )
         finally:
-            job.pid = None
+            job.since = job.pid = None
             if job.removed:
                 del self._jobs[job.key]
-                self._scheduler.cancel(job.key)  # from inside a run it ends with this run
+                if self._holds(job):
+                    self._scheduler.cancel(job.task_id)  # from inside a run it ends with this run
 
     def _started(self, job: CronJob, pid: int) -> None:
         job.pid = pid
         self._report.show(job.event("running", f"pid {pid}: {format_command(job.line.command)}"))
 
-    def _printed(self, job: CronJob, lines: tuple[str, ...]) -> None:
-        self._report.pass_on(job.output(lines))
+    def _printed(self, job: CronJob, lines: tuple[str, ...], stream: StreamName) -> None:
+        self._report.pass_on(job.output(lines, stream))
 
-    def _ended(self, job: CronJob, ending: CommandResult) -> None:
-        self._totals[ending.state] += 1
+    def _ended(self, job: CronJob, result: CommandResult) -> None:
+        self._totals[result.state] += 1
         again: datetime | None = None
         if not job.removed and not self._closing:
             assert job.covered_until is not None
@@ -231,4 +272,4 @@ class Runner:
             again = job.due_after(job.covered_until)
             again = again and max(again, self._scheduler.now())
             job.covered_until = again or job.covered_until
-        self._report.show(job.event(ending.state, ending.detail, next_due=again, fields=ending.fields))
+        self._report.show(job.event(result.state, result.detail, next_due=again, fields=result.fields))

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import final
 
 import anyio
 
 from anysched import Scheduler
+from anysched._cli.logs import logs_to
+from anysched._cli.orphans import reap_orphans
 from anysched._cli.reports.events import Report
-from anysched._cli.shutdown import EXIT_SIGNAL, cancel_on_second_signal, ending_signals
+from anysched._cli.shutdown import (
+    EXIT_SIGNAL,
+    STATE_SIGNALS,
+    Actions,
+    cancel_on_second_signal,
+    ending_signals,
+    first_ending_signal,
+    state_actions,
+)
 
 from .file import CrontabFile, RefusedError
 from .runner import Runner
@@ -41,7 +52,6 @@ class CrontabSession:
         self._grace = grace
         self._scheduler = Scheduler("cli")
         self._runner = Runner(self._scheduler, report)
-        self._signal: signal.Signals | None = None
         # `nohup` ignores SIGHUP for its command.
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._may_lose_terminal = not ignored and _has_terminal()
@@ -52,40 +62,41 @@ class CrontabSession:
         Returns:
             The exit status for the process.
         """
-        with anyio.open_signal_receiver(*ending_signals(), signal.SIGHUP) as signals, self._report:
+        number: signal.Signals | None = None
+        received = (*ending_signals(), *STATE_SIGNALS, signal.SIGHUP, signal.SIGUSR2)
+        with anyio.open_signal_receiver(*received) as signals, self._report, logs_to(self._report.error):
             async with self._scheduler, anyio.create_task_group() as helpers:
                 helpers.start_soon(self._report.refresh)
+                helpers.start_soon(reap_orphans)
                 self._runner.start(self._lines)
-                self._signal = await self._handle_signals(signals)
-                helpers.start_soon(cancel_on_second_signal, signals, self._scheduler)
-                await self._runner.close(self._signal, self._grace)
+                actions = state_actions(self._report, lambda: self._runner.jobs)
+                reloads: Actions = {signal.SIGHUP: self._hang_up, signal.SIGUSR2: partial(self._reload, "SIGUSR2")}
+                number = await first_ending_signal(signals, {**actions, **reloads})
+                helpers.start_soon(cancel_on_second_signal, signals, lambda: self._runner.tasks, actions)
+                await self._runner.close(number, self._grace)
                 helpers.cancel_scope.cancel()
             self._report.note(self._runner.summary())
-        assert self._signal is not None
-        return EXIT_SIGNAL + self._signal
+        assert number is not None
+        return EXIT_SIGNAL + number
 
-    async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> signal.Signals:
-        """Read the file again on each SIGHUP; return the signal that ends the schedule."""
-        number = await anext(signals)
-        while number is signal.SIGHUP:
-            # SIGHUP comes from a user who has changed the file, or from a terminal that closes.
-            if self._may_lose_terminal and not _has_terminal():
-                break
-            self._reload()
-            number = await anext(signals)
-        return number
+    def _hang_up(self) -> bool:
+        """Read the file again, or end if the terminal has closed, which also sends SIGHUP."""
+        if self._may_lose_terminal and not _has_terminal():
+            return True
+        return self._reload("SIGHUP")
 
-    def _reload(self) -> None:
+    def _reload(self, cause: str) -> bool:
         name = self._file.name
         try:
-            lines = self._file.reload()
+            lines = self._file.reload(self._report.error)
         except OSError as error:
-            self._report.note(f"SIGHUP: cannot read {name}: {error.strerror}; the old schedule stays")
+            self._report.note(f"{cause}: cannot read {name}: {error.strerror}; the old schedule stays", level="error")
         except RefusedError as error:
-            self._report.note(f"SIGHUP: {error}; the old schedule stays")
+            self._report.note(f"{cause}: {error}; the old schedule stays", level="error")
         else:
             changes = self._runner.reload(lines)
-            self._report.note(f"SIGHUP: {name} read again: {changes}")
+            self._report.note(f"{cause}: {name} read again: {changes}")
+        return False
 
 
 def _has_terminal() -> bool:

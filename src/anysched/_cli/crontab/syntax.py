@@ -50,6 +50,10 @@ class CronLine:
         """The name of its job."""
         return f"line-{self.number}"
 
+    def runs_same(self, other: CronLine) -> bool:
+        """Return whether another line has the same command, whenever and in whatever environment it runs."""
+        return (self.command, self.stdin) == (other.command, other.stdin)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -1,10 +1,8 @@
-"""The events of a running schedule, the interface of a report, and the formats that the reports share."""
+"""The events of a running schedule, the interface of a report, and the lines that the reports share."""
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -12,23 +10,13 @@ from typing import Literal, Protocol, Self, TypeAlias
 
 from anysched._cli.entries import TaskId
 
-__all__ = [
-    "Command",
-    "Event",
-    "Report",
-    "State",
-    "event_lines",
-    "format_command",
-    "format_id",
-    "format_time",
-    "note_line",
-    "output_lines",
-]
+from .formats import CommandLine, TimeFormat, format_command, format_duration, format_id
 
-Command: TypeAlias = tuple[str, ...] | str
-"""A program with its arguments, or a command line for a shell."""
+__all__ = ["Event", "Level", "Report", "State", "event_lines", "note_line", "output_lines", "state_lines"]
 
 State: TypeAlias = Literal["pending", "running", "cancelling", "finished", "failed", "cancelled", "unfinished"]
+
+Level: TypeAlias = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +38,7 @@ class Event:
     key: int
     task_id: TaskId
     state: State
-    command: Command
+    command: CommandLine
     due: datetime | None = None
     detail: str = ""
     output: tuple[str, ...] = ()
@@ -59,7 +47,15 @@ class Event:
 
 
 class Report(Protocol):
-    """Reports events to the user. Entered before the first event, left after the last one."""
+    """Reports events to the user. Entered before the first event, left after the last one.
+
+    No method waits until something has been written: a reader may never read.
+    """
+
+    @property
+    def separates_streams(self) -> bool:
+        """Whether it shows which lines a command wrote to its standard error."""
+        ...
 
     def __enter__(self) -> Self: ...
 
@@ -75,8 +71,28 @@ class Report(Protocol):
         """Report the output in an event; its state has not changed."""
         ...
 
-    def note(self, text: str, /) -> None:
+    def note(self, text: str, /, level: Level = "info") -> None:
         """Report a note that is not about a single task."""
+        ...
+
+    def error(self, text: str, /) -> None:
+        """Write to the standard error."""
+        ...
+
+    def show_state(self, commands: Iterable[tuple[Event, datetime | None]], /) -> None:
+        """Write to the standard error which commands run and which are pending.
+
+        Args:
+            commands: An event about each, and when it started if it runs.
+        """
+        ...
+
+    def suspend(self) -> None:
+        """Leave the terminal as it was, since the process is about to be stopped."""
+        ...
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
         ...
 
     async def refresh(self) -> None:
@@ -84,57 +100,56 @@ class Report(Protocol):
         ...
 
 
-def format_id(task_id: TaskId) -> str:
-    """Return an ID for display: unchanged if it is one plain word, else in JSON.
-
-    The string "1" is shown in JSON, since it is not the same ID as the number 1.
-    """
-    plain = str(task_id)
-    if isinstance(task_id, int):
-        return plain
-    word = plain.isprintable() and not any(character in ' "' for character in plain)
-    return plain if word and plain and not plain.lstrip("-").isdecimal() else json.dumps(plain)
-
-
-def format_command(command: Command) -> str:
-    """Return a command as it would be typed in a shell, always on one line."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in (command if isinstance(command, str) else shlex.join(command))
-    )
-
-
-def format_time(moment: datetime, now: datetime) -> str:
-    """Return a time (UTC), with its date unless that is today."""
-    text = moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-    return text.partition("T")[2] if moment.date() == now.date() else text
-
-
-def event_lines(event: Event) -> list[str]:
+def event_lines(event: Event, format_time: TimeFormat) -> list[str]:
     """Return the lines for an event: first the output, each line marked with a bar, then the state."""
     now = datetime.now(UTC)
-    return [*output_lines(event), f"{_head(event, now)}{event.state:<10}  {_detail(event, now)}".rstrip()]
+    line = f"{_head(event, format_time, now)}{event.state:<10}  {_detail(event, format_time, now)}".rstrip()
+    return [*output_lines(event, format_time), line]
 
 
-def output_lines(event: Event) -> list[str]:
+def output_lines(event: Event, format_time: TimeFormat) -> list[str]:
     """Return the lines for the output in an event."""
-    head = _head(event, datetime.now(UTC))
+    head = _head(event, format_time, datetime.now(UTC))
     return [f"{head}| {line}" for line in event.output]
 
 
-def note_line(text: str) -> str:
+def note_line(text: str, format_time: TimeFormat) -> str:
     """Return the line for a note."""
     now = datetime.now(UTC)
     return f"{format_time(now, now)}  # {text}"
 
 
-def _head(event: Event, now: datetime) -> str:
+def state_lines(commands: Iterable[tuple[Event, datetime | None]], format_time: TimeFormat) -> list[str]:
+    """Return the lines for the state of commands: first those that run, then the others in due order."""
+    now = datetime.now(UTC)
+    running: list[str] = []
+    pending: list[tuple[datetime, str]] = []
+    for event, since in commands:
+        command = format_command(event.command)
+        if since is not None:
+            duration = format_duration((now - since).total_seconds())
+            running.append(
+                f"  {format_id(event.task_id):<10}  running since {format_time(since, now)} ({duration}): {command}"
+            )
+        elif event.due is not None:
+            due = _format_due(event.due, format_time, now)
+            pending.append((event.due, f"  {format_id(event.task_id):<10}  due {due}: {command}"))
+    pending.sort(key=lambda entry: entry[0])
+    return [f"{len(running)} running, {len(pending)} pending", *running, *(line for _, line in pending)]
+
+
+def _head(event: Event, format_time: TimeFormat, now: datetime) -> str:
     return f"{format_time(now, now)}  {format_id(event.task_id):<10}  "
 
 
-def _detail(event: Event, now: datetime) -> str:
-    due = f"due {format_time(event.due, now)}" if event.due else ""
-    again = f"due again {format_time(event.next_due, now)}" if event.next_due else ""
+def _detail(event: Event, format_time: TimeFormat, now: datetime) -> str:
+    due = f"due {_format_due(event.due, format_time, now)}" if event.due else ""
+    again = f"due again {_format_due(event.next_due, format_time, now)}" if event.next_due else ""
     command = format_command(event.command) if event.state in ("pending", "unfinished") else ""
     words = ", ".join(part for part in (event.detail, due, again) if part)
     return ": ".join(part for part in (words, command) if part)
+
+
+def _format_due(due: datetime, format_time: TimeFormat, now: datetime) -> str:
+    left = (due - now).total_seconds()
+    return format_time(due, now) + (f" (in {format_duration(left)})" if left > 0 else "")

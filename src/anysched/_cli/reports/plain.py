@@ -1,29 +1,83 @@
-"""Reporting in plain lines, for a pipe or a file."""
+"""Reporting in lines, for a pipe or a file."""
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from pathlib import Path
+import sys
+from collections.abc import Iterable
+from datetime import datetime
 from types import TracebackType
-from typing import Self, TextIO, final
+from typing import Protocol, Self, TextIO, final
 
 import anyio
 
-from .events import Event, event_lines, note_line, output_lines
+from anysched._cli.streams import print_error
+from anysched._cli.writer import Writer
 
-__all__ = ["LineReport", "PlainReport", "redirect_to_devnull", "write_lines"]
+from .events import Event, Level, event_lines, note_line, output_lines, state_lines
+from .formats import TimeFormat, count_lines
+
+__all__ = ["CLOSE_TIMEOUT", "ErrorReport", "LineReport", "PlainReport", "report_lost_lines"]
+
+CLOSE_TIMEOUT = 2.0
+"""The seconds that the reader of the report has at the end."""
+
+ERROR_TIMEOUT = 0.5
+"""The seconds that the reader of the standard error has at the end."""
 
 
-class LineReport:
-    """Writes lines and flushes them at once.
+class ErrorReport:
+    """Writes to the standard error, in the background: what all reports have in common.
 
     Args:
-        stream: Where to write.
+        format_time: How times are shown.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, format_time: TimeFormat) -> None:
+        self._format_time = format_time
+        # The stream is missing if it was closed when the process started.
+        self._errors = sys.stderr and Writer(sys.stderr, lambda count: f"... {count_lines(count)} not shown\n")
+
+    def error(self, text: str) -> None:
+        """Write to the standard error."""
+        if self._errors:
+            self._errors.write(f"anysched: {text}\n", may_drop=True)
+
+    def show_state(self, commands: Iterable[tuple[Event, datetime | None]]) -> None:
+        """Write to the standard error which commands run and which are pending."""
+        self.error("\n".join(state_lines(commands, self._format_time)))
+
+    def _close_errors(self) -> None:
+        if self._errors:
+            self._errors.close(ERROR_TIMEOUT)
+
+
+class Closed(Protocol):
+    """A writer that has been closed."""
+
+    @property
+    def lost(self) -> int:
+        """The number of lines that were not written."""
+        ...
+
+    @property
+    def error(self) -> OSError | None:
+        """The reason."""
+        ...
+
+
+class LineReport(ErrorReport):
+    """Writes lines in the background.
+
+    Args:
+        stream: The stream.
+        format_time: How times are shown.
+    """
+
+    separates_streams = False
+
+    def __init__(self, stream: TextIO, format_time: TimeFormat = TimeFormat()) -> None:  # noqa: B008  # a value
+        super().__init__(format_time)
+        self._writer = Writer(stream, lambda count: self._note_text(f"... {count_lines(count)} not shown", "warning"))
 
     def __enter__(self) -> Self:
         return self
@@ -31,60 +85,53 @@ class LineReport:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            self._stream.flush()
-        except OSError:  # the disk is still full
-            redirect_to_devnull(self._stream)
+        self._writer.close(CLOSE_TIMEOUT)
+        self._close_errors()
+        report_lost_lines(self._writer)
+
+    def note(self, text: str, level: Level = "info") -> None:
+        """Write a note that is not about a single task."""
+        self._writer.write(self._note_text(text, level))
+
+    def suspend(self) -> None:
+        """Do nothing: the terminal, if there is one, is as it was."""
+
+    def resume(self) -> None:
+        """Do nothing."""
 
     async def refresh(self) -> None:
         """Do nothing until cancelled: lines that were written need no refresh."""
         await anyio.sleep_forever()
 
-    def _write(self, lines: list[str]) -> None:
-        try:
-            write_lines(self._stream, lines)
-        except BrokenPipeError:  # the reader has closed it; SIGPIPE ends the schedule
-            redirect_to_devnull(self._stream)
-        except OSError:  # a full disk, a terminal that has closed: the commands matter more than the report
-            pass
+    def _note_text(self, text: str, level: Level) -> str:
+        raise NotImplementedError
 
 
 @final
 class PlainReport(LineReport):
-    """Reports in lines that are easy to read and to search.
-
-    Args:
-        stream: Where to write.
-    """
+    """Reports in lines that are easy to read and to search."""
 
     def show(self, event: Event) -> None:
         """Write an event."""
-        self._write(event_lines(event))
+        *output, line = event_lines(event, self._format_time)
+        self._writer.write(_text(output), may_drop=True)
+        self._writer.write(_text([line]))
 
     def pass_on(self, event: Event) -> None:
         """Write the output in an event."""
-        self._write(output_lines(event))
+        self._writer.write(_text(output_lines(event, self._format_time)), may_drop=True)
 
-    def note(self, text: str) -> None:
-        """Write a note that is not about a single task."""
-        self._write([note_line(text)])
-
-
-def write_lines(stream: TextIO, lines: list[str]) -> None:
-    """Write and flush lines; characters that the encoding of the stream lacks are escaped.
-
-    Raises:
-        OSError: if they cannot be written.
-    """
-    encoding = stream.encoding or "utf-8"
-    stream.write("".join(line + "\n" for line in lines).encode(encoding, "backslashreplace").decode(encoding))
-    stream.flush()
+    def _note_text(self, text: str, level: Level) -> str:
+        return _text([note_line(text, self._format_time)])
 
 
-def redirect_to_devnull(stream: TextIO) -> None:
-    """Redirect a stream that cannot be written to the null device.
+def report_lost_lines(writer: Closed) -> None:
+    """Report to the standard error how many lines could not be written."""
+    if writer.lost:
+        assert writer.error is not None
+        reason = writer.error.strerror or str(writer.error)
+        print_error(f"{count_lines(writer.lost)} of the report could not be written: {reason}", timeout=ERROR_TIMEOUT)
 
-    Otherwise the interpreter fails at exit when it flushes the buffer.
-    """
-    with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(line + "\n" for line in lines)
