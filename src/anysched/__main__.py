@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ._cli.streams import leave_streams, reserve_descriptors
+from ._cli.streams import closed_streams, leave_streams, print_error, reserve_descriptors
 
 __all__ = ["main"]
+
+EXIT_USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     reserve_descriptors()
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
+        if "stdout" in closed_streams():
+            print_error("the standard output is closed; to see nothing, redirect it to /dev/null")
+            return EXIT_USAGE
         if arguments[:1] == ["crontab"]:
             # Neither of the two ways needs the packages of the other.
             from ._cli.crontab.arguments import parse_crontab_arguments
