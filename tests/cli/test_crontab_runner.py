@@ -284,6 +284,79 @@ async def test_a_line_that_is_there_again_after_its_job_has_ended_is_new(stage: 
     assert stage.starts == [("01 00:10", "x"), ("01 00:30", "x")]
 
 
+async def test_a_changed_assignment_does_not_start_a_command_beside_itself(stage: Stage) -> None:
+    async with running(stage, "*/10 * * * * 25 x") as runner:
+        await minutes(stage, 11)
+        assert (
+            runner.reload(lines("A=1\n*/10 * * * * 25 x"))
+            == "1 new, 0 unchanged, 1 removed (1 of them running, to its end)"
+        )
+        assert stage.last("line-2").detail == "after the end of old-line-1"
+        assert stage.last("line-2").due == datetime(2025, 1, 1, 0, 20, tzinfo=UTC)
+        await minutes(stage, 23)
+        assert stage.starts == [("01 00:10", "x")]
+        await minutes(stage, 26)
+        assert stage.states("old-line-1") == ["running", "finished"]
+    assert stage.starts == [("01 00:10", "x"), ("01 00:35", "x"), ("01 01:00", "x")]
+    assert ["A" in call["environment"] for call in stage.calls] == [False, True, True]
+
+
+async def test_however_often_the_file_is_read_again_a_command_waits_for_its_own_end(stage: Stage) -> None:
+    async with running(stage, "*/10 * * * * 25 x") as runner:
+        await minutes(stage, 11)
+        runner.reload(lines("A=1\n*/10 * * * * 25 x"))
+        runner.reload(lines("*/10 * * * * 25 x"))  # as at first; the first job will not run again
+        assert [stage.last(name).state for name in ("old-line-1", "line-2", "line-1")] == [
+            "running",
+            "cancelled",
+            "pending",
+        ]
+        runner.reload(lines("*/5 * * * * 25 x"))
+        runner.reload(())
+        runner.reload(lines("*/4 * * * * 25 x"))
+        await minutes(stage, 25)
+    assert stage.starts == [("01 00:10", "x"), ("01 00:35", "x")]
+
+
+async def test_each_of_two_equal_lines_waits_for_one_of_those_before(stage: Stage) -> None:
+    async with running(stage, "*/10 * * * * 25 x\n*/10 * * * * 25 x\n*/10 * * * * 25 y") as runner:
+        await minutes(stage, 11)
+        runner.reload(lines("A=1\n*/10 * * * * 25 x\n*/10 * * * * 25 x\n*/10 * * * * 25 x"))
+        details = [event.detail for event in stage.events if event.state == "pending"][-3:]
+        assert details == ["after the end of old-line-1", "after the end of old-line-2", ""]
+
+
+async def test_a_changed_line_whose_command_runs_from_the_start_waits_for_it(stage: Stage) -> None:
+    async with running(stage, "@reboot 15 x") as runner:
+        await minutes(stage, 1)
+        runner.reload(lines("*/10 * * * * 15 x"))
+        await minutes(stage, 18)
+    assert stage.starts == [("01 00:00", "x"), ("01 00:15", "x")]
+
+
+async def test_a_second_signal_and_the_end_also_find_what_is_waited_for(stage: Stage) -> None:
+    async with running(stage, "*/10 * * * * 60 x") as runner:
+        await minutes(stage, 11)
+        runner.reload(lines("A=1\n*/10 * * * * 60 x"))
+        assert {job.name for job in runner.tasks.values()} == {"old-line-1", "line-2"}
+        stage.clock.autojump = True
+        await runner.close(signal.SIGTERM, MINUTE)
+    assert stage.notes == ["SIGTERM: 1 pending dropped, 1 running may take 1 min more"]
+    assert stage.states("old-line-1") == ["running", "cancelled", "unfinished"]
+
+
+async def test_a_home_that_cannot_be_entered_is_told_and_the_command_runs_in_the_root(stage: Stage) -> None:
+    async with running(
+        stage, "HOME=/no/such/place\n@reboot 0 a\nHOME=/etc/passwd\n@reboot 0 b\nHOME=/tmp\n@reboot 0 c"
+    ):
+        await stage.clock.settle()
+    assert [call["directory"] for call in stage.calls] == ["/", "/", "/tmp"]
+    assert stage.notes == [
+        "line-2: HOME cannot be entered: No such file or directory: /no/such/place; it runs in /",
+        "line-4: HOME cannot be entered: Not a directory: /etc/passwd; it runs in /",
+    ]
+
+
 # The end
 
 
