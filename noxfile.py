@@ -134,7 +134,7 @@ def site(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Show the command line at work: a delay, a replacement, a cancellation and a failing command."""
     session.install("-e.[trio,cli]")
-    session.run("python", "-m", "anysched", "--demo", *session.posargs)
+    session.run("python", "-m", "anysched", "demo", *session.posargs)
 
 
 @nox.session

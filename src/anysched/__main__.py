@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from ._cli.arguments import parse_arguments
+from ._cli.crontab.arguments import CrontabArguments
 from ._cli.streams import closed_streams, leave_streams, print_error, reserve_descriptors
 
 __all__ = ["main"]
@@ -27,20 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "stdout" in closed_streams():
             print_error("the standard output is closed; to see nothing, redirect it to /dev/null")
             return EXIT_USAGE
-        if arguments[:1] == ["crontab"]:
-            # Neither of the two ways needs the packages of the other.
-            from ._cli.crontab.arguments import parse_crontab_arguments
-
-            options = parse_crontab_arguments(arguments[1:])
+        options = parse_arguments(arguments)
+        # Imported here: the modules need POSIX, and neither needs the packages of the other.
+        if isinstance(options, CrontabArguments):
             from ._cli.crontab.app import run_crontab
 
             return run_crontab(options)
-        from ._cli.arguments import parse_arguments
-
-        parsed = parse_arguments(arguments)
         from ._cli.app import run
 
-        return run(parsed)
+        return run(options)
     finally:
         leave_streams()
 

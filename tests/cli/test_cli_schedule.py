@@ -274,3 +274,9 @@ def test_an_interrupt_outside_of_the_session_gives_no_traceback(monkeypatch: pyt
     monkeypatch.setattr("anysched._cli.app.anyio.run", interrupt)
     result = cli({"id": "a", "run": ["true"]})
     assert (result.status, result.out, result.err) == (130, "", "")
+
+
+def test_a_line_that_is_too_long_is_malformed(cli: Cli) -> None:
+    result = cli(b'{"id": "a", "run": ["true"]}', b"x" * 1_100_000, {"id": "b", "run": ["true"]})
+    assert (result.status, result.err) == (1, "anysched: line 2 is malformed, skipped: longer than 1,048,576 bytes\n")
+    assert result.lines[-1] == "# done: 2 finished, 1 malformed line skipped"

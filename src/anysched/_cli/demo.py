@@ -22,7 +22,7 @@ SAMPLE: tuple[tuple[float, bytes], ...] = (
 """Each line with the seconds after which it is fed. The sample takes two seconds."""
 
 
-async def feed_sample(take: Callable[[bytes], None]) -> None:
+async def feed_sample(take: Callable[[bytes | None], None]) -> None:
     """Feed the lines of the sample, each at its time.
 
     Args:

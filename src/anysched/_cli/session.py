@@ -13,6 +13,7 @@ import anyio
 from anysched import ScheduledTask, Scheduler
 
 from .entries import MalformedLineError, RunEntry, TaskId, parse_line
+from .lines import LINE_LIMIT
 from .logs import logs_to
 from .orphans import reap_orphans
 from .reports.events import Event, Report, State
@@ -133,10 +134,12 @@ class Session:
             self._unreadable = True
             self._report.error(f"the schedule cannot be read after line {self._line}: {error.strerror}")
 
-    def _take(self, line: bytes) -> None:
-        """Handle one line."""
+    def _take(self, line: bytes | None) -> None:
+        """Handle one line; `None` is one that is too long."""
         self._line += 1
         try:
+            if line is None:
+                raise MalformedLineError(f"longer than {LINE_LIMIT:,} bytes")
             entry = parse_line(line)
         except MalformedLineError as error:
             self._malformed += 1

@@ -12,10 +12,12 @@ from typing import TypeAlias
 import anyio
 from anyio.lowlevel import checkpoint
 
+from .lines import LineSplitter
+
 __all__ = ["Source", "open_input", "read_lines"]
 
-Source: TypeAlias = Callable[[Callable[[bytes], None]], Awaitable[None]]
-"""Calls a function with each line until there are no more. Not an async iterator, which would need closing."""
+Source: TypeAlias = Callable[[Callable[[bytes | None], None]], Awaitable[None]]
+"""Calls a function with each line, or `None` for one that is too long, until there are no more. Not an async iterator, which would need closing."""
 
 CHUNK = 16_384
 """In bytes. The lines of one chunk are handled in one iteration of the event loop."""
@@ -40,7 +42,7 @@ def open_input(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-async def read_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
+async def read_lines(descriptor: int, take: Callable[[bytes | None], None]) -> None:
     """Read the lines of an open file until its end.
 
     It waits until the file is readable and only then reads. A worker thread that blocks in a read could not be
@@ -48,14 +50,14 @@ async def read_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
 
     Args:
         descriptor: The file descriptor.
-        take: Called with each line, without its end.
+        take: Called with each line, without its end; with `None` for one that is too long.
 
     Raises:
         OSError: if it cannot be read.
     """
     # epoll refuses what is always readable: regular files, and devices such as /dev/null.
     waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
-    rest = b""
+    splitter = LineSplitter()
     while True:
         if waits:
             try:
@@ -70,8 +72,7 @@ async def read_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
             continue
         if not chunk:
             break
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
+        for line in splitter.feed(chunk):
             take(line)
-    if rest:
-        take(rest)
+    for line in splitter.finish():
+        take(line)

@@ -21,6 +21,7 @@ from .file import CrontabFile, RefusedError
 from .preview import json_run, preview, text_run
 from .session import CrontabSession
 from .syntax import CronLine
+from .warnings import warnings
 from .zones import local_zone
 
 __all__ = ["run_crontab"]
@@ -52,6 +53,11 @@ def run_crontab(arguments: CrontabArguments) -> int:
             print_error(str(error))
             return EXIT_FAILURE
         if arguments.test:
+            suspicious = list(warnings(lines, has_user=arguments.system))
+            for warning in suspicious:
+                print_error(f"{file.name}: line {warning.number}: warning: {warning.reason}")
+            if suspicious and arguments.strict:
+                return EXIT_FAILURE
             return _print([f"{file.name}: {len(lines)} command{'s' * (len(lines) != 1)}, and nothing is run"])
         if arguments.until is not None:
             return _print(_preview(lines, zone, arguments.until, arguments))

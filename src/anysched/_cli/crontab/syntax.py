@@ -7,6 +7,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import tzinfo
+from itertools import chain
+
+from anysched._cli.lines import LINE_LIMIT, LineSplitter
 
 from .times import check_expression
 from .zones import named_zone
@@ -14,6 +17,8 @@ from .zones import named_zone
 __all__ = ["CronLine", "Crontab", "Problem", "parse_crontab"]
 
 ZONE = "CRON_TZ"
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 ASSIGNMENT = re.compile(
     r"""
@@ -23,6 +28,10 @@ ASSIGNMENT = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+
+
+COMMAND = re.compile(r"[/.~$]+[\w-]{2}|[A-Za-z_]{4}")
+"""What a command begins with, and no field does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +102,13 @@ def parse_crontab(data: bytes, zone: tzinfo, may_run_as: Callable[[str], bool] |
     parser = _Parser(zone, may_run_as)
     lines: list[CronLine] = []
     problems: list[Problem] = []
-    # Bytes that are not UTF-8 reach the command unchanged.
-    for number, text in enumerate(os.fsdecode(data).split("\n"), 1):
+    splitter = LineSplitter()
+    for number, data_of_line in enumerate(chain(splitter.feed(data), splitter.finish()), 1):
         try:
-            line = parser.parse(number, text)
+            if data_of_line is None:
+                raise ValueError(f"it is longer than {LINE_LIMIT:,} bytes")
+            # Bytes that are not UTF-8 reach the command unchanged.
+            line = parser.parse(number, os.fsdecode(data_of_line))
         except ValueError as error:
             problems.append(Problem(number, str(error)))
         else:
@@ -122,6 +134,8 @@ class _Parser:
             ValueError: if it is malformed.
         """
         text = text.lstrip(" \t")
+        if text.startswith("\ufeff"):  # invisible, and dropped at the start of the file
+            raise ValueError("it begins with a byte-order mark")
         if not text.strip() or text.startswith("#"):
             return None
         if text.endswith("\r"):
@@ -136,6 +150,8 @@ class _Parser:
         return self._entry(number, text)
 
     def _assign(self, name: str, value: str) -> None:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"not a name of a variable, which has letters, digits and underscores: {name[:80]!r}")
         if name == ZONE:
             self._zone = None
             self._zone = named_zone(value) if value else self._default_zone
@@ -147,7 +163,13 @@ class _Parser:
         schedule = " ".join(columns[:count])
         if len(columns) < count:
             raise ValueError(f"neither an assignment nor five fields and a command: {text[:80]!r}")
-        check_expression(schedule)
+        try:
+            check_expression(schedule)
+        except ValueError as error:
+            hint = ""
+            if count == 5 and COMMAND.match(columns[4]):
+                hint = f": only four fields come before the command {columns[4][:80]!r}"
+            raise ValueError(f"{error}{hint}") from None
         rest = columns[count:]
         if self._may_run_as is not None:
             if not rest:
