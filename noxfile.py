@@ -133,6 +133,7 @@ def site(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show the command line at work: a delay, a replacement, a cancellation and a failing command."""
+    session.log("installing anysched and what its command line uses, which may take a minute")
     session.install("-e.[trio,cli]")
     session.run("python", "-m", "anysched", "demo", *session.posargs)
 
