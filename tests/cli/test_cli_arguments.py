@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import math
 import os
@@ -120,3 +121,11 @@ def test_the_shell_completes(line: str, completions: set[str], tmp_path: Path) -
     }  # fmt: skip
     subprocess.run([sys.executable, "-m", "anysched"], env=environment, timeout=30, check=True)
     assert completions <= {word.strip() for word in found.read_text().split(" ")}
+
+
+def test_the_completion_is_that_of_argcomplete(monkeypatch: pytest.MonkeyPatch) -> None:
+    completed: list[argparse.ArgumentParser] = []
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    monkeypatch.setattr("argcomplete.autocomplete", completed.append)
+    parse_arguments(["demo"])
+    assert [parser.prog for parser in completed] == ["anysched"]

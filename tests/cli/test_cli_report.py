@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import pty
+import signal
 import subprocess
 import sys
+import termios
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
 
+from anysched._cli.logs import logs_to
 from anysched._cli.reports import table
-from anysched._cli.reports.events import Event, event_lines
+from anysched._cli.reports.events import Event, Report, event_lines, state_lines
 from anysched._cli.reports.formats import TimeFormat, format_command, format_duration, format_id
 from anysched._cli.reports.json_lines import JsonReport
 from anysched._cli.reports.plain import PlainReport
 from anysched._cli.reports.report import for_stream
 from anysched._cli.reports.table import TableReport
-from anysched._cli.streams import print_error
+from anysched._cli.reports.terminal import EchoControl
+from anysched._cli.shutdown import state_actions
+from anysched._cli.streams import leave_streams, print_error, write_line
+from anysched._cli.writer import Writer
 
 NOW = datetime(2020, 1, 1, 12, tzinfo=UTC)
 SHOWN_NOW = "2020-01-01T12:00:00.000+00:00"
@@ -341,3 +351,165 @@ def test_a_terminal_without_rich_shows_plain_lines(tmp_path: Path) -> None:
         assert "hello       | good day\r\n" in out
         assert "\x1b" not in out
         assert "┃" not in out
+
+
+# What is not read, cannot be written, or is too much
+
+
+def test_what_is_too_much_for_the_table_is_counted(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "MAX_OUTPUT_LINES", 3)
+    with TableReport(terminal) as report:
+        report.pass_on(Event(1, "a", "running", "ls", output=tuple("12")))
+        report.pass_on(Event(1, "a", "running", "ls", output=tuple("345")))
+        report.show(Event(1, "a", "finished", "ls"))
+    lines = terminal.getvalue()
+    assert all(f"| {number}" in lines for number in "123")
+    assert "| 4" not in lines
+    assert "# ... 2 lines not shown" in lines
+    assert "finished" in lines
+
+
+def test_before_it_is_stopped_the_terminal_is_as_it_was_and_afterwards_there_is_a_new_table(terminal: Terminal) -> None:
+    with TableReport(terminal) as report:
+        report.suspend()
+        assert terminal.getvalue().endswith("\x1b[?25h")
+        terminal.truncate(0)
+        report.resume()
+        assert terminal.getvalue().lstrip("\0").startswith("\x1b[?25l\r\x1b[J")
+    plain = PlainReport(io.StringIO())
+    plain.suspend()
+    plain.resume()
+
+
+def test_a_table_that_has_become_narrower_is_drawn_over_the_rows_that_were_wrapped(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINES", "40")
+    with TableReport(terminal) as report:
+        rows = report._rows
+        monkeypatch.setenv("COLUMNS", "50")
+        report._console._environ = dict(os.environ)
+        report._console._width = 50
+        terminal.truncate(0)
+        report._draw()
+        assert f"\x1b[{2 * rows}A\r\x1b[J" in terminal.getvalue()
+
+
+def test_an_error_is_shown_above_the_table_unless_the_standard_error_is_elsewhere(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TableReport(terminal) as report:
+        elsewhere = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", elsewhere)
+    with TableReport(terminal) as report:
+        report.error("elsewhere")
+    assert elsewhere.getvalue() == "anysched: elsewhere\n"
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with TableReport(terminal) as report:
+        report.error("one\ntwo")
+    assert "anysched: one" in terminal.getvalue()
+    assert "elsewhere" not in terminal.getvalue()
+
+
+def test_what_the_library_logs_is_reported() -> None:
+    told: list[str] = []
+    logger = logging.getLogger("anysched.cli")
+    with logs_to(told.append):
+        logger.warning("slow: %s", "x")
+        logger.info("not this")
+    logger.warning("nor this")
+    assert told == ["slow: x"]
+
+
+def test_a_terminal_in_the_background_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        monkeypatch.setattr(os, "tcgetpgrp", lambda descriptor: os.getpgrp() + 1)
+        echo = EchoControl(stream)
+        echo.disable()
+        assert termios.tcgetattr(ours)[3] & termios.ECHOCTL
+        monkeypatch.setattr(os, "tcgetpgrp", lambda descriptor: os.getpgrp())
+        echo.disable()
+        assert not termios.tcgetattr(ours)[3] & termios.ECHOCTL
+        echo.restore()
+        echo.restore()
+        assert termios.tcgetattr(ours)[3] & termios.ECHOCTL
+    os.close(ours)
+
+
+def test_streams_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    write_line(stream, "na\xefve")
+    monkeypatch.setattr(sys, "stderr", stream)
+    print_error("oh", timeout=0)
+    assert stream.getvalue() == "na\xefve\nanysched: oh\n"
+
+
+def test_a_line_is_written_wholly_to_a_stream_that_does_not_block() -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    read: list[bytes] = []
+
+    def read_all() -> None:
+        with os.fdopen(ours, "rb") as reader:
+            read.append(reader.read())
+
+    reader = threading.Thread(target=read_all)
+    reader.start()
+    with os.fdopen(theirs, "w") as stream:
+        write_line(stream, "x" * 1_000_000)
+    reader.join()
+    assert len(read[0]) == 1_000_001
+
+
+def test_an_error_message_does_not_wait_for_a_reader_for_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(theirs, b"x" * 4096)
+    with os.fdopen(theirs, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        print_error("not read", timeout=0.01)
+    os.close(ours)
+
+
+def test_at_exit_a_stream_that_cannot_be_written_is_redirected(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full").open("w")  # noqa: SIM115
+    full.write("lost")
+    monkeypatch.setattr(sys, "stdout", full)
+    monkeypatch.setattr(sys, "stderr", None)
+    leave_streams()
+    full.close()  # and raises nothing
+    leave_streams()
+
+
+def test_a_writer_that_hangs_at_the_end_counts_what_it_has_not_written() -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w") as stream:
+        writer = Writer(stream, str)
+        writer.write("0123456789\n" * 20_000)
+        writer.write("more\n")
+        writer.close(0.05)
+        assert 0 < writer.lost <= 20_001
+        assert str(writer.error) == "it is not read"
+        os.close(ours)
+
+
+def test_signals_that_leave_the_schedule_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    report = SimpleNamespace(suspend=lambda: done.append("suspend"), resume=lambda: done.append("resume"))
+    monkeypatch.setattr(signal, "raise_signal", lambda number: done.append(str(signal.getsignal(number))))
+    actions = state_actions(cast("Report", report), list)
+    handler = signal.getsignal(signal.SIGTSTP)
+    assert actions[signal.SIGTSTP]() is False
+    assert done == ["suspend", str(signal.SIG_DFL), "resume"]
+    assert signal.getsignal(signal.SIGTSTP) is handler
+
+
+def test_the_state_of_what_is_just_being_started() -> None:
+    running, starting = Event(1, "a", "running", "ls"), Event(2, "b", "pending", "ls")
+    lines = state_lines([(running, NOW), (starting, None), (Event(3, "c", "pending", "ls", NOW), None)], TimeFormat())
+    assert lines[0] == "2 running, 1 pending"
+    assert lines[2].startswith("  b           running since ")
+    assert lines[3] == f"  c           due {SHOWN_NOW}: ls"

@@ -227,6 +227,18 @@ def test_the_state_of_a_schedule(tmp_path: Path) -> None:
             process.communicate()
 
 
+def test_the_state_is_also_written_during_the_grace(start: Start) -> None:
+    for run in start("@reboot echo a; sleep 60\n", "--grace", "inf"):
+        run.read_until("line-1 | a")
+        run.process.send_signal(signal.SIGTERM)
+        run.read_until("# SIGTERM: 1 running may take any time")
+        run.process.send_signal(signal.SIGUSR1)
+        assert run.process.stderr is not None
+        assert run.process.stderr.readline() == "anysched: 1 running, 0 pending\n"
+        status, lines, _ = run.end()
+        assert (status, lines[-1]) == (143, "# done: 1 unfinished")
+
+
 def test_sigusr2_reads_the_file_again(start: Start) -> None:
     for run in start("0 0 1 1 * old\n"):
         run.read_until("line-1 pending")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysched._cli import buffers
+from anysched._cli import buffers, subprocesses
 from anysched._cli.buffers import LineBuffer
 from anysched._cli.subprocesses import CommandResult, run_command
 
@@ -220,3 +223,29 @@ def test_the_standard_error_can_be_kept_apart(backend: str) -> None:
     anyio.run(run, backend=backend)
     assert sorted(printed) == [("stderr", ("two",)), ("stdout", ("one",))]
     assert [result.state for result in ended] == ["finished"]
+
+
+def test_a_process_whose_id_is_given_to_another_one_is_forgotten_and_the_other_is_not(backend: str) -> None:
+    other = cast("subprocess.Popen[bytes]", SimpleNamespace(returncode=None))
+    pids: list[int] = []
+
+    def started(pid: int) -> None:
+        pids.append(pid)
+        subprocesses._processes[pid] = other
+
+    async def run() -> None:
+        await run_command(("true",), started, lambda result: None)
+
+    anyio.run(run, backend=backend)
+    assert subprocesses._processes == {pids[0]: other}
+    subprocesses._processes.clear()
+
+
+def test_only_the_process_of_a_command_that_has_not_been_waited_for_is_polled() -> None:
+    process = SimpleNamespace(returncode=None)
+    process.poll = lambda: setattr(process, "returncode", 0)
+    subprocesses._processes[7] = cast("subprocess.Popen[bytes]", process)
+    assert not subprocesses.poll_process(8)
+    assert subprocesses.poll_process(7)
+    assert not subprocesses.poll_process(7)
+    subprocesses._processes.clear()

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["closed_streams", "leave_streams", "print_error", "reserve_descriptors", "write_line"]
+__all__ = ["closed_streams", "descriptor_of", "leave_streams", "print_error", "reserve_descriptors", "write_line"]
 
 STDERR = 2
 
@@ -45,31 +45,25 @@ def print_error(text: str, timeout: float | None = None) -> None:
     stream: TextIO | None = sys.stderr
     if stream is None:  # closed; `print` would take the standard output
         return
-    line = f"anysched: {text}\n"
     with suppress(OSError):
-        try:
-            descriptor = stream.fileno()
-        except OSError:  # it has none
-            stream.write(line)
-            stream.flush()
-            return
-        # Not by the stream: what it cannot write it would try to write again at exit, and end with status 120.
-        stream.flush()
-        if select.select([], [descriptor], [], timeout)[1]:
-            os.write(descriptor, line.encode(stream.encoding, "backslashreplace"))
+        descriptor = descriptor_of(stream)
+        if timeout is None or descriptor is None or select.select([], [descriptor], [], timeout)[1]:
+            write_line(stream, f"anysched: {text}")
 
 
 def write_line(stream: TextIO, line: str) -> None:
     """Write a line at once and wholly, also where that takes its time; characters that the encoding lacks are escaped.
+
+    It is written to the descriptor of the stream: what the stream cannot write it would try to write again at exit, and
+    end with status 120.
 
     Raises:
         OSError: if it cannot be written.
     """
     encoding = stream.encoding or "utf-8"
     data = f"{line}\n".encode(encoding, "backslashreplace")
-    try:
-        descriptor = stream.fileno()
-    except OSError:  # it has none
+    descriptor = descriptor_of(stream)
+    if descriptor is None:
         stream.write(data.decode(encoding))
         stream.flush()
         return
@@ -78,6 +72,14 @@ def write_line(stream: TextIO, line: str) -> None:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:  # another process has made it non-blocking
             select.select([], [descriptor], [])
+
+
+def descriptor_of(stream: TextIO) -> int | None:
+    """Return the descriptor of a stream, if it has one."""
+    try:
+        return stream.fileno()
+    except (AttributeError, OSError):
+        return None
 
 
 def leave_streams() -> None:

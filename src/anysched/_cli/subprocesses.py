@@ -137,7 +137,8 @@ async def run_command(
             was_stopped = True
             with anyio.CancelScope(shield=True):
                 await _stop(process, outputs)
-        _forget(process)
+        if _processes.get(process.pid) is process:  # else its ID is already that of another one
+            del _processes[process.pid]
         ends = [_read(descriptor, buffer, MAX_CHUNKS) for descriptor, buffer in outputs.items()]
         for pipe in pipes:
             pipe.close()
@@ -242,11 +243,6 @@ async def _wait_readable(descriptor: int) -> None:
         await anyio.wait_readable(descriptor)
     except OSError:  # the limits of epoll are reached
         await anyio.sleep(POLL_INTERVAL)
-
-
-def _forget(process: subprocess.Popen[bytes]) -> None:
-    if _processes.get(process.pid) is process:  # else its ID is already that of another one
-        del _processes[process.pid]
 
 
 async def _stop(process: subprocess.Popen[bytes], outputs: Mapping[int, Buffer]) -> None:

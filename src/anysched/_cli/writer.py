@@ -5,7 +5,6 @@ A thread writes; where none can be had, or the stream has no descriptor, texts a
 
 from __future__ import annotations
 
-import io
 import os
 import select
 import threading
@@ -13,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, TextIO, final
+
+from .streams import descriptor_of
 
 __all__ = ["Writer"]
 
@@ -38,7 +39,7 @@ class Writer:
 
     def __init__(self, stream: TextIO, mark: Callable[[int], str]) -> None:
         self._stream = stream
-        self._descriptor = _descriptor(stream)
+        self._descriptor = descriptor_of(stream)
         self._encoding = stream.encoding or "utf-8"
         self._mark = mark
         self._queue: deque[bytes] = deque()
@@ -171,10 +172,3 @@ class Writer:
         except OSError as error:  # a full disk, a terminal that has closed
             self.error = error
             self.lost += bytes(self._unwritten).count(b"\n")
-
-
-def _descriptor(stream: TextIO) -> int | None:
-    try:
-        return stream.fileno()
-    except (AttributeError, io.UnsupportedOperation):
-        return None

@@ -126,14 +126,13 @@ def state_lines(commands: Iterable[tuple[Event, datetime | None]], format_time: 
     pending: list[tuple[datetime, str]] = []
     for event, since in commands:
         command = format_command(event.command)
-        if since is not None:
-            duration = format_duration((now - since).total_seconds())
-            running.append(
-                f"  {format_id(event.task_id):<10}  running since {format_time(since, now)} ({duration}): {command}"
-            )
-        elif event.due is not None:
-            due = _format_due(event.due, format_time, now)
-            pending.append((event.due, f"  {format_id(event.task_id):<10}  due {due}: {command}"))
+        name = format_id(event.task_id)
+        if since is not None or event.due is None:
+            begin = since or now  # it is just being started
+            when = f"{format_time(begin, now)} ({format_duration((now - begin).total_seconds())})"
+            running.append(f"  {name:<10}  running since {when}: {command}")
+        else:
+            pending.append((event.due, f"  {name:<10}  due {_format_due(event.due, format_time, now)}: {command}"))
     pending.sort(key=lambda entry: entry[0])
     return [f"{len(running)} running, {len(pending)} pending", *running, *(line for _, line in pending)]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import termios
 from contextlib import suppress
 from typing import TextIO, final
+
+from anysched._cli.streams import descriptor_of
 
 __all__ = ["EchoControl"]
 
@@ -22,10 +23,8 @@ class EchoControl:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        try:
-            self._descriptor = stream.fileno()
-        except (io.UnsupportedOperation, OSError):
-            self._descriptor = -1
+        descriptor = descriptor_of(stream)
+        self._descriptor = -1 if descriptor is None else descriptor
         self._was_on = False
 
     def disable(self) -> None:
