@@ -61,6 +61,13 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report")
 
 
+@nox.session
+def zones(session: nox.Session) -> None:
+    """Compare a year of cron expressions in all time zones with a reading minute by minute, which takes minutes."""
+    install(session, "test")
+    session.run("pytest", "--numprocesses=2", "tests/test_cron.py", "--all-zones", *session.posargs)
+
+
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]])
 def integrations(session: nox.Session) -> None:
     """Run the pages on frameworks and on other schedulers with these, on the oldest and on the newest Python."""
@@ -126,8 +133,9 @@ def site(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show the command line at work: a delay, a replacement, a cancellation and a failing command."""
+    session.log("installing anysched and what its command line uses, which may take a minute")
     session.install("-e.[trio,cli]")
-    session.run("python", "-m", "anysched", "--demo", *session.posargs)
+    session.run("python", "-m", "anysched", "demo", *session.posargs)
 
 
 @nox.session

@@ -31,7 +31,8 @@ OUTSIDE = {
     "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
     "testing": {"_virtual", "pytest_plugin"},
     "pytest_plugin": {"_virtual"},
-    "_cli": {"__init__"},
+    "cron": set(),
+    "_cli": {"__init__", "cron"},
     "__main__": {"_cli"},
 }
 
