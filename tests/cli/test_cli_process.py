@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from cli_results import plain_lines
+
+pytestmark = pytest.mark.slow
 
 Start = Callable[..., "list[subprocess.Popen[str]]"]
 

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from cli_results import plain_lines
 
+pytestmark = pytest.mark.slow
+
 MODULE = ("-m", "anysched")
 
 # A minute of the wall clock takes a second, so that what is due in a few minutes is run in a few seconds.
