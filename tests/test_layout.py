@@ -13,7 +13,7 @@ SOURCE = Path(anysched.__file__).parent
 
 # The levels of the core: a module imports only from strictly lower levels. A package stands for its modules.
 CORE = [
-    {"exceptions", "failures", "coroutines", "timer_queue"},
+    {"exceptions", "failures", "coroutines", "lazy", "timer_queue"},
     {"backends", "task"},
     {"clock", "run", "create_task"},
     {"triggers", "dispatcher"},
@@ -29,7 +29,7 @@ OUTSIDE = {
     "_core": set(),
     "_virtual": {"_core.backends", "_core.clock"},
     "testing": {"_virtual", "pytest_plugin"},
-    "pytest_plugin": {"_virtual"},
+    "pytest_plugin": {"_virtual", "_core.lazy"},
     "_cli": {"__init__"},
     "__main__": {"_cli"},
 }

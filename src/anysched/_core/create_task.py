@@ -15,9 +15,12 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 from .backends import current_backend
 from .coroutines import LazyCoroutine, check_target, close_unstarted, is_coroutine
 from .failures import is_fatal, split_failure
+from .lazy import LazyModule
 
 if TYPE_CHECKING:
     import asyncio
+else:
+    asyncio = LazyModule("asyncio")
 
 __all__ = ["create_task"]
 
@@ -104,8 +107,6 @@ def _create_asyncio_task(
     loop: asyncio.AbstractEventLoop | None,
     kwargs: dict[str, Any],
 ) -> asyncio.Task[T]:
-    import asyncio
-
     if loop is None:
         try:
             loop = asyncio.get_running_loop()
