@@ -1,6 +1,6 @@
 """The checks of the project. ``nox`` runs them all, ``nox -s quick`` those that a developer waits for.
 
-Sessions for Pythons that are not there are skipped. The tags are the halves in which ``.ci/run`` runs them.
+Sessions for Pythons that are not there are skipped.
 """
 
 import sys
@@ -12,11 +12,21 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
-nox.options.tags = ["first", "second"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 SITE = "build/site"
 PYTHONS = nox.project.python_versions(PROJECT)
+FORGE_FILES = [
+    ("citation-file-format", "CITATION.cff"),
+    ("dependabot", ".github/dependabot.yml"),
+    ("github-issue-config", ".github/ISSUE_TEMPLATE/config.yml"),
+    ("github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/idea.yml"),
+    ("github-workflows", ".github/workflows/ci.yml", ".github/workflows/release.yml"),
+    ("readthedocs", ".readthedocs.yaml"),
+]
+# On the oldest Python, `coverage` runs the tests.
+nox.options.sessions = ["lint", "typing", "docs", "package", "coverage", *(f"tests-{python}" for python in PYTHONS[1:])]
+nox.options.sessions += ["minimums", "contexts", "integrations"]
 PYTEST = ("pytest", "-q", "--numprocesses=2")
 
 
@@ -25,14 +35,14 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e.[trio,cli]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
-@nox.session(python=PYTHONS[1:], tags=["first"])
+@nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests. On the oldest Python, ``coverage`` does."""
+    """Run the tests."""
     install(session, "test")
     session.run(*PYTEST, *session.posargs)
 
 
-@nox.session(python=PYTHONS[0], tags=["second"])
+@nox.session(python=PYTHONS[0])
 def coverage(session: nox.Session) -> None:
     """Run the tests, those of the core once more with tasks started in anyio's own way; fail if a branch was not taken."""
     install(session, "test")
@@ -55,7 +65,7 @@ def quick(session: nox.Session) -> None:
     session.run(*PYTEST, "-m", "not slow", *session.posargs)
 
 
-@nox.session(python=PYTHONS[0], tags=["second"])
+@nox.session(python=PYTHONS[0])
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest versions of the dependencies that are allowed."""
     install(session, "test")
@@ -66,7 +76,7 @@ def minimums(session: nox.Session) -> None:
     session.run(*PYTEST, *session.posargs)
 
 
-@nox.session(python="3.14", tags=["second"])
+@nox.session(python="3.14")
 def contexts(session: nox.Session) -> None:
     """Run the tests of the core where threads inherit the context, as they do in a free-threaded Python."""
     install(session, "test")
@@ -74,14 +84,14 @@ def contexts(session: nox.Session) -> None:
     session.run(*PYTEST, "tests/core", *session.posargs, env=defaults)
 
 
-@nox.session(python=[PYTHONS[0], PYTHONS[-1]], tags=["second"])
+@nox.session(python=[PYTHONS[0], PYTHONS[-1]])
 def integrations(session: nox.Session) -> None:
     """Run the pages on frameworks and on other schedulers with these, on the oldest and on the newest Python."""
     install(session, "test", "integrations")
     session.run(*PYTEST, "tests/integrations", "tests/migration", *session.posargs)
 
 
-@nox.session(tags=["first"])
+@nox.session
 def typing(session: nox.Session) -> None:
     """Check the types, as mypy and as pyright see them, and that users get one for everything."""
     install(session, "types")
@@ -90,7 +100,7 @@ def typing(session: nox.Session) -> None:
     session.run("pyright", "--verifytypes", "anysched", "--ignoreexternal")
 
 
-@nox.session(tags=["first"])
+@nox.session
 def package(session: nox.Session) -> None:
     """Build the distributions as for the index, and use the wheel in an environment of its own, without trio."""
     session.install(*nox.project.dependency_groups(PROJECT, "package"))
@@ -108,12 +118,15 @@ def package(session: nox.Session) -> None:
     session.run(python, "tests/package/check_installation.py", external=True)
 
 
-@nox.session(tags=["first"])
+@nox.session
 def lint(session: nox.Session) -> None:
-    """Check the style."""
+    """Check the style, and the files for the forge."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("zizmor", "--offline", "--quiet", "--persona=pedantic", ".github")
+    for schema, *paths in FORGE_FILES:
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
 
 
 def build_site(session: nox.Session) -> None:
@@ -121,7 +134,7 @@ def build_site(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-d", "build/doctrees", "docs", SITE)
 
 
-@nox.session(tags=["first"])
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the site of the documentation."""
     install(session, "docs")

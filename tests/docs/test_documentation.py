@@ -60,6 +60,7 @@ def test_the_reference_has_every_public_name() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the command line needs POSIX")
 def test_the_output_of_the_demo_is_the_real_one() -> None:
     def shape(output: str) -> list[str]:
         # Times and process IDs differ, and what happens at the same time may change places.

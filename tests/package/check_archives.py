@@ -10,8 +10,10 @@ from email.parser import Parser
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TOP = ("src", "tests", "docs", "benchmarks")
-FILES = ("pyproject.toml", "noxfile.py", "README.md", "CHANGELOG.md", "LICENSE")
+TOP = ("src", "tests", "docs", "benchmarks", ".ci", ".github")
+FILES = (
+    "pyproject.toml", "noxfile.py", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", ".pre-commit-config.yaml", ".readthedocs.yaml",
+)  # fmt: skip
 LEFT_BEHIND = {"__pycache__", ".hypothesis"}
 
 
