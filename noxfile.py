@@ -84,9 +84,10 @@ def contexts(session: nox.Session) -> None:
     session.run(*PYTEST, "tests/core", *session.posargs, env=defaults)
 
 
-@nox.session(python=[PYTHONS[0], PYTHONS[-1]])
+# Of the newest Python, what these build on (pycares) has no wheel yet.
+@nox.session(python=[PYTHONS[0], PYTHONS[-2]])
 def integrations(session: nox.Session) -> None:
-    """Run the pages on frameworks and on other schedulers with these, on the oldest and on the newest Python."""
+    """Run the pages on frameworks and on other schedulers with these."""
     install(session, "test", "integrations")
     session.run(*PYTEST, "tests/integrations", "tests/migration", *session.posargs)
 
