@@ -94,11 +94,12 @@ def integrations(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types, as mypy and as pyright see them, and that users get one for everything."""
+    """Check the types with mypy and pyright, users' programs with ty and pyrefly as well, and that users get one for everything."""
     install(session, "types")
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "anysched", "--ignoreexternal")
+    session.run("python", "tests/typing/check_others.py")
 
 
 @nox.session
