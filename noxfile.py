@@ -122,13 +122,21 @@ def package(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check the style, and the files for the forge."""
+    """Check the style of code and prose, and the files for the forge."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("python", ".ci/prose.py")
     session.run("zizmor", "--offline", "--quiet", "--persona=pedantic", ".github")
     for schema, *paths in FORGE_FILES:
         session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
+
+
+@nox.session
+def prose(session: nox.Session) -> None:
+    """Show all that the prose style has to say, also what is not clean yet."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("python", ".ci/prose.py", "--all")
 
 
 def build_site(session: nox.Session) -> None:
