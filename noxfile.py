@@ -1,6 +1,6 @@
 """The checks of the project. ``nox`` runs them all, ``nox -s quick`` those that a developer waits for.
 
-Sessions for Pythons that are not there are skipped.
+Sessions for Pythons that are not there are skipped. The tags are the two halves that ``.ci/run`` runs at the same time.
 """
 
 import sys
@@ -12,6 +12,7 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
+nox.options.tags = ["first", "second"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 SITE = "build/site"
@@ -24,9 +25,6 @@ FORGE_FILES = [
     ("github-workflows", ".github/workflows/ci.yml", ".github/workflows/release.yml"),
     ("readthedocs", ".readthedocs.yaml"),
 ]
-# On the oldest Python, `coverage` runs the tests.
-nox.options.sessions = ["lint", "typing", "docs", "package", "coverage", *(f"tests-{python}" for python in PYTHONS[1:])]
-nox.options.sessions += ["minimums", "contexts", "integrations"]
 PYTEST = ("pytest", "-q", "--numprocesses=2")
 
 
@@ -35,14 +33,14 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e.[trio,cli]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS[1:], tags=["first"])
 def tests(session: nox.Session) -> None:
-    """Run the tests."""
+    """Run the tests. On the oldest Python, ``coverage`` does."""
     install(session, "test")
     session.run(*PYTEST, *session.posargs)
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(python=PYTHONS[0], tags=["second"])
 def coverage(session: nox.Session) -> None:
     """Run the tests, those of the core once more with tasks started in anyio's own way; fail if a branch was not taken."""
     install(session, "test")
@@ -65,7 +63,7 @@ def quick(session: nox.Session) -> None:
     session.run(*PYTEST, "-m", "not slow", *session.posargs)
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(python=PYTHONS[0], tags=["second"])
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest versions of the dependencies that are allowed."""
     install(session, "test")
@@ -76,7 +74,7 @@ def minimums(session: nox.Session) -> None:
     session.run(*PYTEST, *session.posargs)
 
 
-@nox.session(python="3.14")
+@nox.session(python="3.14", tags=["second"])
 def contexts(session: nox.Session) -> None:
     """Run the tests of the core where threads inherit the context, as they do in a free-threaded Python."""
     install(session, "test")
@@ -85,14 +83,14 @@ def contexts(session: nox.Session) -> None:
 
 
 # Of the newest Python, what these build on (pycares) has no wheel yet.
-@nox.session(python=[PYTHONS[0], PYTHONS[-2]])
+@nox.session(python=[PYTHONS[0], PYTHONS[-2]], tags=["second"])
 def integrations(session: nox.Session) -> None:
     """Run the pages on frameworks and on other schedulers with these."""
     install(session, "test", "integrations")
     session.run(*PYTEST, "tests/integrations", "tests/migration", *session.posargs)
 
 
-@nox.session
+@nox.session(tags=["first"])
 def typing(session: nox.Session) -> None:
     """Check the types with mypy and pyright, users' programs with ty and pyrefly as well, and that users get one for everything."""
     install(session, "types")
@@ -102,7 +100,7 @@ def typing(session: nox.Session) -> None:
     session.run("python", "tests/typing/check_others.py")
 
 
-@nox.session
+@nox.session(tags=["first"])
 def package(session: nox.Session) -> None:
     """Build the distributions as for the index, and use the wheel in an environment of its own, without trio."""
     session.install(*nox.project.dependency_groups(PROJECT, "package"))
@@ -120,7 +118,7 @@ def package(session: nox.Session) -> None:
     session.run(python, "tests/package/check_installation.py", external=True)
 
 
-@nox.session
+@nox.session(tags=["first"])
 def lint(session: nox.Session) -> None:
     """Check the style of code and prose, and the files for the forge."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
@@ -144,7 +142,7 @@ def build_site(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-d", "build/doctrees", "docs", SITE)
 
 
-@nox.session
+@nox.session(tags=["first"])
 def docs(session: nox.Session) -> None:
     """Build the site of the documentation."""
     install(session, "docs")

@@ -20,9 +20,6 @@ def test_the_tests_run_on_every_python() -> None:
         r"^ +python: \[(.*)\]$", (ROOT / ".github/workflows/ci.yml").read_text("utf-8"), re.MULTILINE
     )
     assert re.findall(r"[\d.]+", matrix) == PYTHONS
-    # There, `coverage` runs them on the oldest.
-    (minors,) = re.findall(r"tests-3\.\{([\d,]+)\}", (ROOT / ".ci/run").read_text("utf-8"))
-    assert [f"3.{minor}" for minor in minors.split(",")] == PYTHONS[1:]
 
 
 def test_the_citation_is_of_this_version() -> None:
