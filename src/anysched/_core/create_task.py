@@ -107,6 +107,8 @@ def _create_asyncio_task(
     loop: asyncio.AbstractEventLoop | None,
     kwargs: dict[str, Any],
 ) -> asyncio.Task[T]:
+    import asyncio
+
     if loop is None:
         try:
             loop = asyncio.get_running_loop()
