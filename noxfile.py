@@ -59,6 +59,7 @@ def quick(session: nox.Session) -> None:
     install(session, "test", "types", "lint")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("python", ".ci/prose.py")
     session.run("mypy")
     session.run(*PYTEST, "-m", "not slow", *session.posargs)
 
