@@ -13,7 +13,7 @@ SOURCE = Path(anysched.__file__).parent
 
 # The levels of the core: a module imports only from strictly lower levels. A package stands for its modules.
 CORE = [
-    {"exceptions", "failures", "coroutines", "timer_queue", "logs"},
+    {"exceptions", "failures", "coroutines", "lazy", "timer_queue", "logs"},
     {"backends", "task"},
     {"clock", "run", "create_task"},
     {"triggers", "dispatcher"},
@@ -30,7 +30,7 @@ OUTSIDE = {
     "_core": {"abc"},
     "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
     "testing": {"_virtual", "pytest_plugin"},
-    "pytest_plugin": {"_virtual"},
+    "pytest_plugin": {"_virtual", "_core.lazy"},
     "cron": set(),
     "_cli": {"__init__", "cron"},
     "__main__": {"_cli"},

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ._core.lazy import LazyModule
+
 if TYPE_CHECKING:
-    from ._virtual.clock import VirtualClock
+    from ._virtual import clock as virtual
+else:
+    virtual = LazyModule("anysched._virtual.clock")
 
 __all__ = ["virtual_anyio_backend", "virtual_clock"]
 
@@ -18,20 +22,16 @@ __all__ = ["virtual_anyio_backend", "virtual_clock"]
 @pytest.fixture(scope="module", params=["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
 def virtual_anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """A backend in virtual time, asyncio and trio in turn. Import it under the name ``anyio_backend``."""
-    from ._virtual.clock import VirtualClock
-
-    return VirtualClock().backend(request.param)
+    return virtual.VirtualClock().backend(request.param)
 
 
 @pytest.fixture
-def virtual_clock(anyio_backend: object) -> Iterator[VirtualClock]:
+def virtual_clock(anyio_backend: object) -> Iterator[virtual.VirtualClock]:
     """The virtual clock of the test's event loop; requires an ``anyio_backend`` in virtual time.
 
     ``autojump`` is restored after the test.
     """
-    from ._virtual.clock import VirtualClock
-
-    clock = VirtualClock.of_backend(anyio_backend)
+    clock = virtual.VirtualClock.of_backend(anyio_backend)
     autojump = clock.autojump
     yield clock
     clock.autojump = autojump

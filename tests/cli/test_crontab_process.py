@@ -17,6 +17,8 @@ from cli_processes import FAST, MODULE, OnTerminal, Running, Start, waits_for
 from cli_results import plain_lines
 
 
+pytestmark = pytest.mark.slow
+
 @pytest.fixture
 def start(start_crontab: Start) -> Start:
     return start_crontab

@@ -450,4 +450,4 @@ TestOnAsyncio.settings = MACHINE_SETTINGS
 TestOnTrio = TrioMachine.TestCase
 TestOnTrio.settings = MACHINE_SETTINGS
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.slow]

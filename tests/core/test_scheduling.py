@@ -5,6 +5,7 @@ import logging
 import math
 import threading
 from contextlib import suppress
+from contextvars import Context, copy_context
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -403,7 +404,11 @@ async def test_a_scheduler_is_entered_once() -> None:
         await scheduler.__aenter__()
 
 
-async def test_calls_from_another_thread_are_refused_and_change_nothing(scheduler: Scheduler) -> None:
+@pytest.mark.parametrize("context", [Context(), None], ids=["empty", "inherited"])
+async def test_calls_from_another_thread_are_refused_and_change_nothing(
+    scheduler: Scheduler, context: Context | None
+) -> None:
+    """Also from one that inherits the context, and so knows the event loop, as all do in a free-threaded Python."""
     task = scheduler.schedule_later(HOUR, "held", nothing)
     errors: list[BaseException] = []
     coroutine = value(1)
@@ -422,9 +427,9 @@ async def test_calls_from_another_thread_are_refused_and_change_nothing(schedule
             lambda: scheduler.cancel("unknown"),
             scheduler.cancel_all,
             task.cancel,
-            lambda: anyio.run(scheduler.join),
-            lambda: anyio.run(scheduler.close),
-            lambda: anyio.run(wait),
+            lambda: Context().run(lambda: anyio.run(scheduler.join)),
+            lambda: Context().run(lambda: anyio.run(scheduler.close)),
+            lambda: Context().run(lambda: anyio.run(wait)),
         ]
         for call in calls:
             try:
@@ -432,7 +437,7 @@ async def test_calls_from_another_thread_are_refused_and_change_nothing(schedule
             except RuntimeError as error:
                 errors.append(error)
 
-    thread = threading.Thread(target=call_all)
+    thread = threading.Thread(target=(context or copy_context()).run, args=(call_all,))
     thread.start()
     await to_thread.run_sync(thread.join)
     assert len(errors) == 12

@@ -15,10 +15,13 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 from .backends.current import current_backend
 from .coroutines import LazyCoroutine, check_target, close_unstarted, is_coroutine
 from .failures import is_fatal, split_failure
+from .lazy import LazyModule
 from .logs import printable
 
 if TYPE_CHECKING:
     import asyncio
+else:
+    asyncio = LazyModule("asyncio")
 
 __all__ = ["create_task"]
 

@@ -8,7 +8,7 @@ coroutine, its event, and a look-up of the backend for each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from contextvars import Context
 from types import TracebackType
@@ -24,6 +24,19 @@ from .group import GroupStarter
 __all__ = ["AsyncioStarter", "ancestors", "leave_scopes"]
 
 _private: Any = _asyncio
+
+
+_LinkTasks = Callable[[asyncio.Task[Any], asyncio.Task[Any] | None], None]
+
+
+def _no_call_graph(task: asyncio.Task[Any], waiter: asyncio.Task[Any] | None) -> None:
+    """Do nothing: asyncio has a call graph from Python 3.14 on."""
+
+
+# Enter a task into the call graph below the one that waits for it, and remove it again. Without this,
+# `python -m asyncio pstree` shows each task as a root.
+_add_to_call_graph: _LinkTasks = getattr(asyncio, "future_add_to_awaited_by", _no_call_graph)
+_discard_from_call_graph: _LinkTasks = getattr(asyncio, "future_discard_from_awaited_by", _no_call_graph)
 
 
 def ancestors() -> Iterator[asyncio.Task[Any]]:
@@ -68,7 +81,7 @@ class AsyncioStarter:
         self.fatal_exceptions: list[BaseException] = []
         self._loop = asyncio.get_running_loop()
         scope: Any = group.cancel_scope  # its private attributes have no types to speak of
-        self._scope: CancelScope = scope
+        self._scope = scope
         self._members: set[asyncio.Task[Any]] = scope._tasks
         self._parent_id = id(scope._host_task)
         self._states: MutableMapping[asyncio.Task[Any], TaskState] = _private._task_states
@@ -99,7 +112,8 @@ class AsyncioStarter:
 
     def is_cancelled(self) -> bool:
         """Return whether the task group has been cancelled, or a scope around it."""
-        return self._scope._effectively_cancelled
+        cancelled: bool = self._scope._effectively_cancelled
+        return cancelled
 
     def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
@@ -115,6 +129,7 @@ class AsyncioStarter:
             raise
         self._states[task] = TaskState(self._parent_id, self._scope)
         self._members.add(task)
+        _add_to_call_graph(task, self._scope._host_task)
         self._runs[task] = run
         run.native_task = task
         task.add_done_callback(self._on_done)
@@ -130,4 +145,5 @@ class AsyncioStarter:
             self.fatal_exceptions.append(failure)
             self._scope.cancel()
         self._members.discard(task)
+        _discard_from_call_graph(task, self._scope._host_task)
         del self._runs[task]
