@@ -16,7 +16,7 @@ CORE = [
     {"exceptions", "failures", "coroutines", "timer_queue"},
     {"backends", "task"},
     {"clock", "run", "create_task"},
-    {"triggers", "dispatcher"},
+    {"triggers", "dispatcher", "instruments"},
     {"registry", "recurring"},
     {"scheduler"},
 ]
@@ -26,6 +26,7 @@ VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init_
 # What each package, or module at the top, may import outside of itself.
 OUTSIDE = {
     "__init__": {"_core"},
+    "abc": {"_core"},
     "_core": set(),
     "_virtual": {"_core.backends", "_core.clock"},
     "testing": {"_virtual", "pytest_plugin"},

@@ -14,6 +14,7 @@ import anyio
 
 from .clock import MAX_DELAY, datetime_from_ns
 from .dispatcher import Dispatcher
+from .instruments import Instrument, Instruments
 from .run import TaskRun
 from .task import ScheduledTask, Status, current_scheduled_task, running_caller
 from .timer_queue import TimerQueue
@@ -35,6 +36,7 @@ class TaskRegistry:
     Attributes:
         state: Where the scheduler is in its life. Tasks are accepted and started while it is running.
         dispatcher: Who starts the tasks, from entry on.
+        instruments: What is told what happens to the tasks; `None` if there is nothing to tell.
         tasks: The tasks that hold an ID, by ID.
         predecessors: The tasks that run on although their ID has been released or taken over.
         running: How many tasks run.
@@ -51,6 +53,7 @@ class TaskRegistry:
         self.max_running = max_running
         self.state: SchedulerState = "new"
         self.dispatcher: Dispatcher | None = None
+        self.instruments: Instruments | None = None
         self.running = 0
         self.started = 0
         self.finished = 0
@@ -122,13 +125,17 @@ class TaskRegistry:
         self, task: ScheduledTask[Any], status: Status, outcome: object, failure: BaseException | None
     ) -> None:
         """Called when a run has ended: the task becomes pending again, if it recurs, or ends."""
-        fatal = status is Status.FAILED and failure is None
-        found = None if fatal or not self.may_recur(task) else task._find_next()
-        if found is None or not self.may_recur(task):  # searching for the next time may have cancelled the task
-            self.finish(task, status, outcome, failure, ran=True)
-        else:
-            self._end_run(task, status)
-            task._advance(found, failure)
+        try:
+            if self.instruments is not None:
+                self.instruments.run_finished(task, status, outcome)
+        finally:  # an instrument may raise a `KeyboardInterrupt`
+            fatal = status is Status.FAILED and failure is None
+            found = None if fatal or not self.may_recur(task) else task._find_next()
+            if found is None or not self.may_recur(task):  # searching for the next time may have cancelled the task
+                self.finish(task, status, outcome, failure, ran=True)
+            else:
+                self._end_run(task, status)
+                task._advance(found, failure)
 
     def native_task_cancelled(self, task: ScheduledTask[Any], run: TaskRun) -> None:
         """Called when the native task of a run was cancelled, possibly before its first step."""
@@ -254,7 +261,11 @@ class TaskRegistry:
             self._idle = None
         if failure is not None:
             self.log_failure(task, failure)
-        task._close(target)
+        try:
+            if self.instruments is not None:
+                self.instruments.notify("task_finished", task)
+        finally:
+            task._close(target)
 
     def _end_run(self, task: ScheduledTask[Any], status: Status) -> None:
         """Count a run that has ended, and admit what waited for its end."""
@@ -302,8 +313,16 @@ class TaskRegistry:
     def log_failure(self, task: ScheduledTask[Any], failure: BaseException) -> None:
         """Log the failure of a task."""
         task_id = task.task_id
+        self._log_error("Error in task %r!", task_id, failure, self.log_fields(task_id))
+
+    def log_instrument_failure(self, instrument: Instrument, failure: BaseException) -> None:
+        """Log the failure of an instrument."""
+        message = "Error in instrument %r, which has been removed!"
+        self._log_error(message, instrument, failure, {"scheduler": self.name})
+
+    def _log_error(self, message: str, subject: object, failure: BaseException, fields: dict[str, object]) -> None:
         try:
-            self.log.error("Error in task %r!", task_id, exc_info=failure, extra=self.log_fields(task_id))
+            self.log.error(message, subject, exc_info=failure, extra=fields)
         except Exception:  # in a handler or filter: no reason to end the other tasks
             if logging.raiseExceptions:
                 traceback.print_exc()

@@ -23,6 +23,7 @@ from .clock import Clock, SystemClock, datetime_from_ns, due_after, due_at, seco
 from .coroutines import Target, check_target, close_unstarted, is_coroutine
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
+from .instruments import Instrument, Instruments, combined
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
 from .task import ScheduledTask, Status, current_scheduled_task, running_caller
@@ -92,13 +93,14 @@ class Scheduler:
         name: Names the logger, ``anysched.<name>``, and prefixes the names of the tasks, ``<name>_<id>``.
         max_running: How many tasks may run at once. Tasks that are due while all slots are taken stay pending, and are
             started in due order.
+        instruments: What is called when something happens to a task; see `anysched.abc.Instrument`.
 
     Raises:
-        TypeError: if the name is no string, or the limit no integer.
+        TypeError: if the name is not a string, the limit not an integer, or an instrument not an `Instrument`.
         ValueError: if the limit is less than one.
     """
 
-    def __init__(self, name: str, *, max_running: int | None = None) -> None:
+    def __init__(self, name: str, *, max_running: int | None = None, instruments: Iterable[Instrument] = ()) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
         if max_running is not None and (isinstance(max_running, bool) or not isinstance(max_running, int)):
@@ -115,6 +117,8 @@ class Scheduler:
         self._children: WeakSet[Scheduler] = WeakSet()
         self._entered = False
         self._closed = anyio.Event()
+        self._instruments = combined((), instruments)
+        self._update_instruments()
 
     @property
     def name(self) -> str:
@@ -490,6 +494,8 @@ class Scheduler:
         if holder is not None and on_conflict == "keep":
             close_unstarted(target)
             self._log_kept(holder)
+            if registry.instruments is not None:
+                registry.instruments.notify("task_kept", holder)
             return holder
         task = make(registry, task_id, target, args, context)
         if holder is not None:
@@ -501,6 +507,8 @@ class Scheduler:
             registry.displace(holder, cancel_running=on_conflict == "replace")
         if self._log.isEnabledFor(logging.DEBUG):
             self._debug("Scheduled task %r.", task_id)
+        if registry.instruments is not None:
+            registry.instruments.notify("task_scheduled", task)
         return task
 
     def _schedule_recurring(
@@ -544,6 +552,8 @@ class Scheduler:
         dispatcher.reschedule(task, when)
         if self._log.isEnabledFor(logging.DEBUG):
             self._debug("Rescheduled task %r.", task_id)
+        if registry.instruments is not None:
+            registry.instruments.notify("task_rescheduled", task)
         return True
 
     def _running_dispatcher(self) -> Dispatcher:
@@ -633,9 +643,70 @@ class Scheduler:
         elif self._log.isEnabledFor(logging.DEBUG):
             self._debug("Did not schedule task %r; its ID is already held.", task_id)
 
+    # Instruments
+
+    def add_instrument(self, instrument: Instrument) -> None:
+        """Call an instrument from now on for what happens to the tasks of this scheduler and of its children.
+
+        Nothing happens if the instrument was added before.
+
+        Args:
+            instrument: The instrument.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+            TypeError: if it is not an `anysched.abc.Instrument`.
+        """
+        self._check_thread()
+        self._instruments = combined(self._instruments, [instrument])
+        self._update_instruments()
+
+    def remove_instrument(self, instrument: Instrument) -> None:
+        """Stop calling an instrument that was added to this scheduler.
+
+        Args:
+            instrument: The instrument.
+
+        Raises:
+            KeyError: if this scheduler does not have it, possibly because it was removed when it raised an exception.
+            RuntimeError: if called from another thread than the event loop's.
+        """
+        self._check_thread()
+        if not self._discard_instrument(instrument):
+            raise KeyError(instrument)
+
+    def _discard_instrument(self, instrument: Instrument) -> bool:
+        """Remove an instrument of this scheduler; return whether it was one."""
+        remaining = [other for other in self._instruments if other is not instrument]
+        found = len(remaining) < len(self._instruments)
+        if found:
+            self._instruments = remaining
+            self._update_instruments()
+        return found
+
+    def _on_instrument_error(self, instrument: Instrument, failure: BaseException) -> None:
+        """Remove an instrument that has raised an exception from this scheduler and its ancestors, and log it."""
+        scheduler: Scheduler | None = self
+        while scheduler is not None:
+            scheduler._discard_instrument(instrument)
+            scheduler = scheduler._parent
+        self._registry.log_instrument_failure(instrument, failure)
+
+    def _update_instruments(self) -> None:
+        """Tell the registries of the scheduler and its descendants which instruments there are."""
+        for scheduler in self._with_descendants():
+            registry, parent = scheduler._registry, scheduler._parent
+            inherited = parent._registry.instruments if parent is not None else None
+            instruments = combined(inherited.instruments if inherited is not None else (), scheduler._instruments)
+            registry.instruments = (
+                Instruments(instruments, registry.now, scheduler._on_instrument_error, registry.instruments)
+                if instruments
+                else None
+            )
+
     # Life
 
-    def child(self, name: str, *, max_running: int | None = None) -> Scheduler:
+    def child(self, name: str, *, max_running: int | None = None, instruments: Iterable[Instrument] = ()) -> Scheduler:
         """Return a scheduler with IDs, a name and a limit of its own, which runs on this one's task group and due times.
 
         It can be made anywhere, in a synchronous function too, and is running as long as its parent is. It closes
@@ -645,6 +716,7 @@ class Scheduler:
         Args:
             name: Appended to the parent's name: ``<parent>.<name>``.
             max_running: How many of its tasks may run at once; the parent's limit does not count them.
+            instruments: What is called for its tasks and those of its children, besides the instruments of this one.
 
         Raises:
             RuntimeError: if the parent is closing or closed.
@@ -653,9 +725,11 @@ class Scheduler:
             raise RuntimeError(f"the scheduler {self._name!r} is {self._registry.state}: it can have no more children")
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
-        child = Scheduler(f"{self._name}.{name}", max_running=max_running)
+        child = Scheduler(f"{self._name}.{name}", max_running=max_running, instruments=instruments)
         child._parent = self
         self._children.add(child)
+        if self._registry.instruments is not None:
+            child._update_instruments()
         if self._registry.state == "running" and self._registry.dispatcher is not None:
             child._open(self._registry.dispatcher)
         return child
