@@ -26,6 +26,7 @@ class Entry:
         module: The module of its adapter.
         adapter: The class of its adapter.
         most: The most IDs that it is given, where more would take minutes; its cost for each only grows with them.
+        variant: Whether it is `anysched` with something added, which takes part in the rows that name it and no others.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Entry:
     module: str
     adapter: str
     most: int = 10_000_000
+    variant: bool = False
 
     @property
     def installed(self) -> bool:
@@ -54,10 +56,16 @@ _ENTRIES = (
     Entry("aiojobs", "aiojobs", "asyncio", "aiojobs", "_aiojobs", "Aiojobs"),
     Entry("apscheduler", "APScheduler 3", "asyncio", "apscheduler", "_apscheduler", "Apscheduler", most=5_000),
     Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup", most=25_000),
+    Entry(
+        "anysched-instrument", "with an instrument", "asyncio", "anysched", "_anysched", "Instrumented", variant=True
+    ),
     Entry("trio-anysched", "anysched (coroutines)", "trio", "anysched", "_anysched", "Coroutines"),
     Entry("trio-anysched-functions", "anysched (functions)", "trio", "anysched", "_anysched", "Functions"),
     Entry("trio-nursery", "trio nursery", "trio", "trio", "_nursery", "Nursery", most=10_000),
     Entry("trio-anyio", "anyio task group", "trio", "anyio", "_anyio", "AnyioGroup", most=10_000),
+    Entry(
+        "trio-anysched-instrument", "with an instrument", "trio", "anysched", "_anysched", "Instrumented", variant=True
+    ),
 )
 
 PEERS = {entry.name: entry for entry in _ENTRIES}

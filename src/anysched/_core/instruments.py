@@ -50,7 +50,7 @@ class Instrument:
     """The base class of instruments, whose methods are called when something happens to a task.
 
     In the manner of `trio.abc.Instrument`: each method does nothing, and a subclass overrides those that it needs. Pass
-    an instance to `Scheduler`, to `Scheduler.child`, or to `Scheduler.add_instrument`. It is then called for the tasks
+    an instance to `anysched.Scheduler`, `child` or `add_instrument` of a scheduler. It is then called for the tasks
     of this scheduler and for those of its children, also of children that are made later.
 
     The methods are called synchronously on the event loop's thread, so they must be quick. `run_started` and
@@ -74,7 +74,7 @@ class Instrument:
         """
 
     def task_rescheduled(self, task: ScheduledTask[Any], /) -> None:
-        """Called when the due time of a pending task was changed by `Scheduler.reschedule_later` or `reschedule_at`."""
+        """Called when the due time of a pending task was changed, see `anysched.Scheduler.reschedule_later`."""
 
     def task_paused(self, task: ScheduledTask[Any], /) -> None:
         """Called when a task was paused."""

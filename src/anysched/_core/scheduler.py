@@ -96,7 +96,8 @@ class Scheduler:
         instruments: What is called when something happens to a task; see `anysched.abc.Instrument`.
 
     Raises:
-        TypeError: if the name is not a string, the limit not an integer, or an instrument not an `Instrument`.
+        TypeError: if the name is not a string, the limit not an integer, or an instrument not an
+                `anysched.abc.Instrument`.
         ValueError: if the limit is less than one.
     """
 
