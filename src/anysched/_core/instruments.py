@@ -50,8 +50,8 @@ class Instrument:
     """The base class of instruments, whose methods are called when something happens to a task.
 
     In the manner of `trio.abc.Instrument`: each method does nothing, and a subclass overrides those that it needs. Pass
-    an instance to `anysched.Scheduler`, `child` or `add_instrument` of a scheduler. It is then called for the tasks
-    of this scheduler and for those of its children, also of children that are made later.
+    an instance to `anysched.Scheduler`, `anysched.Scheduler.child` or `anysched.Scheduler.add_instrument`. It is then
+    called for the tasks of this scheduler and of its children, also of children that are made later.
 
     The methods are called synchronously on the event loop's thread, so they must be quick. `run_started` and
     `run_finished` are called in the context of the run: a context variable that is set in `run_started` is seen by the
