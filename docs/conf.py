@@ -33,6 +33,7 @@ autodoc_type_aliases = {
     "SchedulerState": "SchedulerState",
     "ConflictPolicy": "ConflictPolicy",
     "MissedPolicy": "MissedPolicy",
+    "RunStatus": "RunStatus",
 }
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}

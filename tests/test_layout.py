@@ -27,6 +27,7 @@ VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init_
 OUTSIDE = {
     "__init__": {"_core"},
     "abc": {"_core"},
+    "history": {"__init__", "abc"},
     "_core": set(),
     "_virtual": {"_core.backends", "_core.clock"},
     "testing": {"_virtual", "pytest_plugin"},

@@ -48,24 +48,31 @@ class Entry:
         return cast("Peer", getattr(import_module(f"{__name__}.{self.module}"), self.adapter)())
 
 
+def _variants(backend: Backend) -> tuple[Entry, ...]:
+    """Return `anysched` with instruments."""
+    prefix = "anysched" if backend == "asyncio" else "trio-anysched"
+    return (
+        Entry(
+            f"{prefix}-instrument", "with an instrument", backend, "anysched", "_anysched", "Instrumented", variant=True
+        ),
+        Entry(f"{prefix}-history", "with History", backend, "anysched", "_anysched", "WithHistory", variant=True),
+    )
+
+
 _ENTRIES = (
     Entry("anysched", "anysched (coroutines)", "asyncio", "anysched", "_anysched", "Coroutines"),
     Entry("anysched-functions", "anysched (functions)", "asyncio", "anysched", "_anysched", "Functions"),
+    *_variants("asyncio"),
     Entry("loop", "loop by hand", "asyncio", "asyncio", "_loop", "Loop"),
     Entry("seed", "pydis-core", "asyncio", "pydis_core", "_seed", "Seed"),
     Entry("aiojobs", "aiojobs", "asyncio", "aiojobs", "_aiojobs", "Aiojobs"),
     Entry("apscheduler", "APScheduler 3", "asyncio", "apscheduler", "_apscheduler", "Apscheduler", most=5_000),
     Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup", most=25_000),
-    Entry(
-        "anysched-instrument", "with an instrument", "asyncio", "anysched", "_anysched", "Instrumented", variant=True
-    ),
     Entry("trio-anysched", "anysched (coroutines)", "trio", "anysched", "_anysched", "Coroutines"),
     Entry("trio-anysched-functions", "anysched (functions)", "trio", "anysched", "_anysched", "Functions"),
+    *_variants("trio"),
     Entry("trio-nursery", "trio nursery", "trio", "trio", "_nursery", "Nursery", most=10_000),
     Entry("trio-anyio", "anyio task group", "trio", "anyio", "_anyio", "AnyioGroup", most=10_000),
-    Entry(
-        "trio-anysched-instrument", "with an instrument", "trio", "anysched", "_anysched", "Instrumented", variant=True
-    ),
 )
 
 PEERS = {entry.name: entry for entry in _ENTRIES}

@@ -7,10 +7,11 @@ from typing import Any, Self
 
 from anysched import ScheduledTask, Scheduler
 from anysched.abc import FinishedRun, Instrument, StartedRun
+from anysched.history import History
 
 from ._peer import Work
 
-__all__ = ["Coroutines", "Functions", "Instrumented"]
+__all__ = ["Coroutines", "Functions", "Instrumented", "WithHistory"]
 
 
 class _Anysched:
@@ -96,3 +97,10 @@ class Instrumented(Coroutines):
 
     def __init__(self) -> None:
         super().__init__([_Everything()])
+
+
+class WithHistory(Coroutines):
+    """With a `History`."""
+
+    def __init__(self) -> None:
+        super().__init__([History()])

@@ -63,4 +63,6 @@ def test_nothing_but_what_is_documented_can_be_reached_without_an_underscore() -
     }  # fmt: skip
     assert public(DuplicateTaskError("test", 1)) == {"add_note", "args", "scheduler", "task_id", "with_traceback"}
     # Submodules are attributes of the package once they have been imported.
-    assert public(anysched) - set(anysched.__all__) <= {"abc", "annotations", "pytest_plugin", "testing"}
+    assert public(anysched) - set(anysched.__all__) <= {
+        "abc", "annotations", "history", "opentelemetry", "pytest_plugin", "testing", "web",
+    }  # fmt: skip

@@ -37,7 +37,8 @@ class FinishedRun(StartedRun):
 
     Attributes:
         status: ``FINISHED``, ``FAILED`` or ``CANCELLED``.
-        failure: The exception that it raised, if any. A run that was cancelled has one if its clean-up failed.
+        failure: The exception that it raised, if any. A run that was cancelled has one if it raised an exception group
+            in which the cancellation is mixed with others.
         seconds: How long it took, by the monotonic clock.
     """
 
