@@ -28,6 +28,7 @@ OUTSIDE = {
     "__init__": {"_core"},
     "abc": {"_core"},
     "history": {"__init__", "abc"},
+    "opentelemetry": {"__init__", "abc"},
     "_core": set(),
     "_virtual": {"_core.backends", "_core.clock"},
     "testing": {"_virtual", "pytest_plugin"},

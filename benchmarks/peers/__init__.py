@@ -56,6 +56,15 @@ def _variants(backend: Backend) -> tuple[Entry, ...]:
             f"{prefix}-instrument", "with an instrument", backend, "anysched", "_anysched", "Instrumented", variant=True
         ),
         Entry(f"{prefix}-history", "with History", backend, "anysched", "_anysched", "WithHistory", variant=True),
+        Entry(
+            f"{prefix}-telemetry",
+            "with OpenTelemetry",
+            backend,
+            "opentelemetry",
+            "_anysched",
+            "WithTelemetry",
+            variant=True,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from anysched.history import History
 
 from ._peer import Work
 
-__all__ = ["Coroutines", "Functions", "Instrumented", "WithHistory"]
+__all__ = ["Coroutines", "Functions", "Instrumented", "WithHistory", "WithTelemetry"]
 
 
 class _Anysched:
@@ -104,3 +104,23 @@ class WithHistory(Coroutines):
 
     def __init__(self) -> None:
         super().__init__([History()])
+
+
+class WithTelemetry(Coroutines):
+    """With spans and metrics of OpenTelemetry, which its SDK records and drops."""
+
+    def __init__(self) -> None:
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        from opentelemetry.sdk.trace import TracerProvider
+
+        from anysched.opentelemetry import MetricsInstrument, TracingInstrument
+
+        tracer_provider = TracerProvider(shutdown_on_exit=False)
+        meter_provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+        super().__init__(
+            [
+                TracingInstrument(tracer_provider=tracer_provider),
+                MetricsInstrument(meter_provider=meter_provider),
+            ]
+        )
