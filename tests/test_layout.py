@@ -13,23 +13,26 @@ SOURCE = Path(anysched.__file__).parent
 
 # The levels of the core: a module imports only from strictly lower levels. A package stands for its modules.
 CORE = [
-    {"exceptions", "failures", "coroutines", "timer_queue"},
+    {"exceptions", "failures", "coroutines", "lazy", "timer_queue", "logs"},
     {"backends", "task"},
     {"clock", "run", "create_task"},
-    {"triggers", "dispatcher"},
+    {"triggers", "dispatcher", "instruments"},
     {"registry", "recurring"},
     {"scheduler"},
 ]
 # The levels inside other packages.
-BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"starter"}]
+BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"current", "starter"}]
 VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init__"}]
 # What each package, or module at the top, may import outside of itself.
 OUTSIDE = {
     "__init__": {"_core"},
-    "_core": set(),
-    "_virtual": {"_core.backends", "_core.clock"},
+    "abc": {"_core.task"},
+    "history": {"__init__", "abc"},
+    "opentelemetry": {"__init__", "abc"},
+    "_core": {"abc"},
+    "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
     "testing": {"_virtual", "pytest_plugin"},
-    "pytest_plugin": {"_virtual"},
+    "pytest_plugin": {"_virtual", "_core.lazy"},
     "cron": set(),
     "_cli": {"__init__", "cron"},
     "__main__": {"_cli"},

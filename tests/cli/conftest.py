@@ -71,6 +71,12 @@ def gone() -> Callable[[int], bool]:
             os.kill(pid, 0)
         except ProcessLookupError:
             return True
+        if sys.platform == "linux":  # where a slim image has no ps
+            try:
+                stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+            except (FileNotFoundError, ProcessLookupError):
+                return True
+            return stat.rpartition(")")[2].split()[0] == "Z"
         state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
         return state.stdout.strip()[:1] in ("", "Z")
 

@@ -333,6 +333,7 @@ def run_on_terminals(argv: list[str], entries: str, tmp_path: Path) -> list[tupl
 ENTRIES = '{"id": "hello", "run": ["echo", "good day"]}\nwhat?\n{"id": "later", "in": 0.15, "run": ["false"]}'
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_live_table(tmp_path: Path) -> None:
     for status, out in run_on_terminals(["-m", "anysched"], ENTRIES, tmp_path):
         assert status == 1
@@ -343,6 +344,7 @@ def test_a_terminal_shows_a_live_table(tmp_path: Path) -> None:
         assert "\x1b[?25h" in out  # the cursor is back
 
 
+@pytest.mark.slow
 def test_a_terminal_without_rich_shows_plain_lines(tmp_path: Path) -> None:
     program = "import sys; sys.modules['rich'] = None; from anysched.__main__ import main; sys.exit(main())"
     for status, out in run_on_terminals(["-c", program], ENTRIES, tmp_path):

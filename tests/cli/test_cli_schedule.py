@@ -37,6 +37,7 @@ def test_output_and_exit_status_are_reported_when_a_command_ends(cli: Cli) -> No
     assert result.err == ""
 
 
+@pytest.mark.slow
 def test_each_command_starts_when_it_is_due(cli: Cli) -> None:
     at = datetime.now(UTC) + timedelta(seconds=0.6)
     begin = time.monotonic()
