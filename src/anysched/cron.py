@@ -64,7 +64,7 @@ class Cron:
 
     Raises:
         TypeError: if an argument is of another type.
-        ValueError: if cronsim does not understand the expression, or there is no such zone.
+        ValueError: if cronsim does not understand the expression, or if the zone is unknown.
     """
 
     expression: str
