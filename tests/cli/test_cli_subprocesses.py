@@ -151,7 +151,7 @@ def test_no_thread_is_needed(backend: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_without_descriptors_for_processes_their_end_is_polled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[CommandResult] = []
 
-    def refuse(pid: int) -> int:
+    def refuse(pid: int, flags: int = 0) -> int:
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
