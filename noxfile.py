@@ -83,6 +83,13 @@ def contexts(session: nox.Session) -> None:
     session.run(*PYTEST, "tests/core", *session.posargs, env=defaults)
 
 
+@nox.session
+def zones(session: nox.Session) -> None:
+    """Compare a year of cron expressions in all time zones with a reading minute by minute, which takes minutes."""
+    install(session, "test")
+    session.run("pytest", "--numprocesses=2", "tests/test_cron.py", "--all-zones", *session.posargs)
+
+
 # Of the newest Python, what these build on (pycares) has no wheel yet.
 @nox.session(python=[PYTHONS[0], PYTHONS[-2]], tags=["second"])
 def integrations(session: nox.Session) -> None:
@@ -161,8 +168,9 @@ def site(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show the command line at work: a delay, a replacement, a cancellation and a failing command."""
+    session.log("installing anysched and what its command line uses, which may take a minute")
     session.install("-e.[trio,cli]")
-    session.run("python", "-m", "anysched", "--demo", *session.posargs)
+    session.run("python", "-m", "anysched", "demo", *session.posargs)
 
 
 @nox.session

@@ -47,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="native",
         help="start tasks natively, as a rule, or all of them in anyio's own way",
     )
+    parser.addoption("--all-zones", action="store_true", help="compare the times of cron in all time zones")
 
 
 @pytest.fixture(autouse=True, scope="session")

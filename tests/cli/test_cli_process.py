@@ -83,7 +83,7 @@ def test_a_signal_closes_with_a_grace_and_lists_what_did_not_finish(
         assert any(line.startswith("slow cancelled ended by SIGTERM") for line in lines)
         first, second, done = lines[-3:]
         assert first.startswith("waits unfinished pending, due ")
-        assert first.endswith("Z: echo never")
+        assert re.search(r" \(in (1 h|59 min .*)\): echo never$", first)
         assert second == "slow unfinished cancelled: sh -c 'echo $$; sleep 60'"
         assert done == "# done: 2 finished, 2 unfinished"
         assert gone(next(int(line.split()[-1]) for line in lines if line.startswith("slow |")))
@@ -94,7 +94,7 @@ def test_a_second_signal_cuts_the_grace_short(start: Start) -> None:
         feed(process, {"id": "a", "run": ["sleep", "60"]})
         read_until(process, "a running")
         process.send_signal(signal.SIGHUP)
-        read_until(process, "# SIGHUP: 0 pending dropped, 1 running may take inf s more")
+        read_until(process, "# SIGHUP: 1 running may take any time")
         process.send_signal(signal.SIGHUP)  # not this one: a terminal may send it twice
         time.sleep(0.1)
         assert process.poll() is None
