@@ -21,7 +21,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from anysched.abc import Clock
 
-from .clock import SystemClock, datetime_from_ns, due_after, due_at, seconds_from_delay
+from .clock import SystemClock, datetime_from_ns, due_after, due_at, exact_clock, seconds_from_delay
 from .coroutines import Target, check_target, close_unstarted, is_coroutine
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
@@ -820,4 +820,4 @@ class Scheduler:
 
 
 def _first_due(clock: Clock, trigger: Trigger) -> float:
-    return trigger.first_due(clock.monotonic(), clock.time_ns())
+    return trigger.first_due(exact_clock(clock)(), clock.time_ns())

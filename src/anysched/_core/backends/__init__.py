@@ -7,12 +7,18 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Protocol
+from types import FunctionType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import anyio
 
+if TYPE_CHECKING:
+    import asyncio
+
 __all__ = ["Backend", "Scope", "Startable", "Starter", "current_backend", "current_task_is_inside"]
+
+
+_Time = tuple[Callable[[], float], Callable[[], float] | None, bool]
 
 
 class Scope(Protocol):
@@ -83,6 +89,8 @@ class Backend:
     Attributes:
         name: Which one it is.
         monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without the look-up of the loop.
+        exact: The same clock at a finer resolution, where the loop's own is coarse (uvloop's shows milliseconds).
+        is_replaced: Whether the loop's clock is not the one that it comes with. Test tools replace it.
         time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
         current_task: Returns the native task that is running.
@@ -97,6 +105,8 @@ class Backend:
 
     name: Literal["asyncio", "trio"]
     monotonic: Callable[[], float]
+    exact: Callable[[], float] | None
+    is_replaced: bool
     time_source: object
     current_task: Callable[[], Any]
     is_done: Callable[[Any], bool]
@@ -117,18 +127,28 @@ def current_backend() -> Backend:
 
         clock = lowlevel.current_clock()
         return Backend(
-            "trio", clock.current_time, clock, lowlevel.current_task, lambda _: False, cancelled, 1, lambda _: False
+            "trio",
+            clock.current_time,
+            None,
+            type(clock).__module__ != "trio._core._run",  # of the clock with which trio runs by default
+            clock,
+            lowlevel.current_task,
+            lambda _: False,
+            cancelled,
+            1,
+            lambda _: False,
         )
 
     import asyncio
 
     loop = asyncio.get_running_loop()
-    # The function behind asyncio's own method, which is not written in C: it is called for every task.
-    monotonic = time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
+    monotonic, exact, is_replaced = _asyncio_time(loop)
     # A private attribute, as anyio reads it: there is no other way to know. A test fails when it goes.
     return Backend(
         "asyncio",
         monotonic,
+        exact,
+        is_replaced,
         loop,
         asyncio.current_task,
         lambda task: task.done(),
@@ -136,6 +156,23 @@ def current_backend() -> Backend:
         16,
         lambda task: getattr(task, "_must_cancel", False),
     )
+
+
+def _asyncio_time(loop: asyncio.AbstractEventLoop, machine: Callable[[], float] = time.monotonic) -> _Time:
+    # The default is bound at import: what replaces the function in modules does not reach it.
+    import asyncio
+
+    if "time" in getattr(loop, "__dict__", ()):
+        return loop.time, None, True
+    method = type(loop).time
+    if method is asyncio.BaseEventLoop.time:
+        # The function behind asyncio's own method, which is not written in C: it is called for every task.
+        return time.monotonic, None, time.monotonic is not machine
+    if isinstance(method, FunctionType):
+        return loop.time, None, True
+    # uvloop's own method, written in C, shows the machine's time in milliseconds.
+    exact = machine if 0 <= machine() - loop.time() < 1 else None
+    return loop.time, exact, False
 
 
 def current_task_is_inside(native_task: object) -> bool:
