@@ -246,7 +246,8 @@ class VirtualClock:
         await self.settle()
         # Several times if the wall clock is stepped on the way.
         while (left_ns := target_ns - self.time_ns()) > 0:
-            await self.advance(left_ns / 1e9)
+            # Past 2**33 s, 272 years, a float cannot express the next microsecond: time must move nevertheless.
+            await self.advance(max(left_ns / 1e9, math.ulp(self.monotonic())))
 
     async def settle(self) -> None:
         """Wait until every other task is blocked, like `anyio.wait_all_tasks_blocked`, without moving virtual time.
