@@ -269,6 +269,28 @@ async def test_spin(virtual_clock):
 async def test_next(virtual_clock):
     await anyio.sleep(5)
 """,
+    # The same goes for a test that can never end, also if a fixture keeps the event loop.
+    "test_deadlock": """
+import anyio, pytest
+from anysched import Scheduler
+from anysched.testing import VirtualClock, virtual_anyio_backend as anyio_backend
+
+pytestmark = pytest.mark.anyio
+
+@pytest.fixture(scope="module")
+async def scheduler(anyio_backend):
+    async with Scheduler("x") as scheduler:
+        yield scheduler
+
+async def test_hang(scheduler, virtual_clock):
+    scheduler.schedule("id", anyio.sleep_forever)
+    await scheduler.join()
+
+async def test_next(scheduler, virtual_clock):
+    scheduler.cancel("id")
+    await anyio.sleep(5)
+    await scheduler.join()
+""",
     "test_uvloop": """
 import asyncio
 import pytest
@@ -287,7 +309,7 @@ async def test_it(virtual_clock):
 
 def test_what_is_wrong_is_a_clear_error(inner: Inner) -> None:
     result = inner(**WRONG)
-    result.assert_outcomes(passed=3, failed=2, errors=3)
+    result.assert_outcomes(passed=5, failed=4, errors=3)
     result.stdout.fnmatch_lines_random(
         [
             "*RuntimeError: *from anysched.testing import virtual_anyio_backend as anyio_backend*",
@@ -296,6 +318,11 @@ def test_what_is_wrong_is_a_clear_error(inner: Inner) -> None:
             "test_spin.py::test_next[[]asyncio[]] PASSED*",
             "test_spin.py::test_next[[]trio[]] PASSED*",
             "*NeverIdleError: virtual time cannot move*",
+            "test_deadlock.py::test_hang[[]asyncio[]] FAILED*",
+            "test_deadlock.py::test_hang[[]trio[]] FAILED*",
+            "test_deadlock.py::test_next[[]asyncio[]] PASSED*",
+            "test_deadlock.py::test_next[[]trio[]] PASSED*",
+            "*DeadlockError: deadlock: every task is blocked*test_deadlock.py:* in test_hang*",
             "*ValueError: uvloop keeps its own time*",
         ]
     )

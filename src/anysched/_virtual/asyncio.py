@@ -9,9 +9,12 @@ import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, final
+from weakref import WeakSet
 
 from anyio._backends._asyncio import WorkerThread
 
+from .asyncio_blocked import blocked_tasks, raise_in
+from .blocked import Outside, describe, waits_for_portal
 from .timeline import Timeline
 
 __all__ = ["VirtualEventLoop"]
@@ -55,6 +58,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
         self._timeline = timeline
         self._executor_jobs = 0
+        self._failed_groups: WeakSet[object] = WeakSet()
         selector = VirtualSelector()
         selector.busy = self._busy
         selector.idle = self._idle
@@ -98,8 +102,11 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
                 raise error
 
     def _idle(self) -> float:
-        seconds = self._timeline.idle(self._deadline(), self._threads())
+        seconds = self._timeline.idle(self._deadline(), self._threads(), self._outside)
         self._update_clock_resolution()
+        if seconds is None:
+            self._report_deadlock()
+            return 0.0
         return seconds
 
     def _threads(self) -> int:
@@ -112,7 +119,37 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
                     jobs += not thread.stopping and thread not in thread.idle_workers
         return jobs
 
+    # Deadlocks
+
+    def _outside(self) -> Outside:
+        """Return what might wake a task when all are blocked."""
+        if any(waits_for_portal(task.get_coro()) for task in blocked_tasks(self)[:1]):
+            return "portal"
+        if self._watches_io():
+            return "something"
+        pool = self._pool()
+        others = (thread for thread in self._timeline.other_threads if not isinstance(thread, WorkerThread))
+        return "something" if any(thread not in pool for thread in others) else "nothing"
+
+    def _report_deadlock(self) -> None:
+        """Raise an error where the main task is blocked, or else in another task."""
+        tasks = blocked_tasks(self)
+        names = [describe(task.get_name(), task.get_coro()) for task in tasks]
+        error = self._timeline.deadlock(self._deadline(), names)
+        if not any(raise_in(task, error, self._failed_groups) for task in tasks):
+            raise error
+
     # What is private to asyncio
+
+    def _watches_io(self) -> bool:
+        """Return whether the event loop watches a file, other than the socket that wakes it, or a signal."""
+        private = vars(self)
+        return len(private["_selector"].get_map()) > 1 or bool(private.get("_signal_handlers"))
+
+    def _pool(self) -> set[threading.Thread]:
+        """Return the threads of the default executor; those that are busy are counted."""
+        pool: set[threading.Thread] = getattr(vars(self)["_default_executor"], "_threads", set())
+        return pool
 
     def _deadline(self) -> float:
         """Return when the next timer is due, or infinity.

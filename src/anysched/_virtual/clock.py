@@ -55,6 +55,10 @@ class VirtualClock:
             by default: steps of the clock are announced. Pass 30 to make them poll, as they do in real time.
         thread_timeout: How long, in real seconds, worker threads may hold time while nothing else happens. A thread that
             itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
+        idle_timeout: How long, in real seconds, to wait for something from outside (a thread, I/O, a signal) when every
+            task is blocked and time cannot move, before `DeadlockError` is raised. It is raised at once if there is
+            nothing that could come from outside and no timer, and never during a `hold`, while worker threads run, or
+            while a blocking portal waits for calls.
         busy_limit: How many consecutive iterations the event loop may take without becoming idle, before `NeverIdleError`
             is raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one.
             Otherwise it ends the run on asyncio, and is raised in the task that keeps yielding on trio.
@@ -71,17 +75,19 @@ class VirtualClock:
         autojump: bool = True,
         recheck_interval: float = math.inf,
         thread_timeout: float = 2.0,
+        idle_timeout: float = 5.0,
         busy_limit: int = 100_000,
     ) -> None:
         start_ns = ns_from_datetime(start)
         for name, value in (
             ("recheck_interval", recheck_interval),
             ("thread_timeout", thread_timeout),
+            ("idle_timeout", idle_timeout),
             ("busy_limit", busy_limit),
         ):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, not {value!r}")
-        self._timeline = Timeline(start_ns, autojump, recheck_interval, thread_timeout, busy_limit)
+        self._timeline = Timeline(start_ns, autojump, recheck_interval, thread_timeout, idle_timeout, busy_limit)
 
     def __repr__(self) -> str:
         return f"<VirtualClock {self.now().isoformat()} after {self.monotonic()} s>"
