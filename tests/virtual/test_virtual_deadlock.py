@@ -20,6 +20,7 @@ import pytest
 from anyio import from_thread, to_thread
 
 from anysched import Scheduler
+from anysched._virtual.blocked import describe
 from anysched.testing import DeadlockError, VirtualClock
 from support import forever, nothing
 
@@ -280,6 +281,12 @@ async def test_waiting_for_a_paused_world_is_no_deadlock_while_a_timer_is_set(vi
         scheduler.schedule_later(1e9, "id", nothing)
         await scheduler.join()
     assert virtual_clock.monotonic() == 1e9
+
+
+def test_a_task_without_a_frame_is_named() -> None:
+    coroutine = nothing()
+    coroutine.close()
+    assert describe("name", coroutine) == describe("name", object()) == "'name'"
 
 
 # Something from outside might wake a task: after some real seconds

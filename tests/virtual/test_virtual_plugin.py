@@ -328,6 +328,81 @@ def test_what_is_wrong_is_a_clear_error(inner: Inner) -> None:
     )
 
 
+OTHERS = """
+import anyio, pytest
+from anysched.testing import virtual_anyio_backend as anyio_backend
+from hypothesis import Phase, given, settings, strategies as st
+
+once = settings(database=None, phases=[Phase.generate], max_examples=1)
+
+@pytest.mark.MARK
+async def test_function(virtual_clock):
+    await anyio.sleep(0.001)
+
+@pytest.mark.MARK
+async def test_that_asks_for_the_backend(anyio_backend):
+    await anyio.sleep(0.001)
+
+@pytest.mark.MARK
+class TestClass:
+    async def test_method(self, virtual_clock):
+        await anyio.sleep(0.001)
+
+@pytest.mark.MARK
+@once
+@given(number=st.integers())
+async def test_hypothesis(anyio_backend, number):
+    await anyio.sleep(0.001)
+"""
+
+# Sync tests run as ever, and so do tests in real time.
+BESIDE = """
+import anyio, pytest
+from anysched.testing import VirtualClock, virtual_anyio_backend
+
+@pytest.mark.parametrize("name", ["asyncio", "trio"])
+def test_sync(name):
+    clock = VirtualClock()
+    backend, options = clock.backend(name)
+    anyio.run(anyio.sleep, 60, backend=backend, backend_options=options)
+    assert clock.monotonic() == 60
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+@pytest.mark.MARK
+async def test_real(anyio_backend):
+    await anyio.sleep(0.001)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "mark", "plugin", "strict"),
+    [
+        ((), "asyncio", "pytest-asyncio", "asyncio_mode = strict"),
+        (("-o", "asyncio_mode=auto"), "anyio", "pytest-asyncio", "asyncio_mode = strict"),
+        ((), "trio", "pytest-trio", "trio_mode = false"),
+        (("-o", "trio_mode=true"), "anyio", "pytest-trio", "trio_mode = false"),
+    ],
+)
+def test_a_test_in_virtual_time_that_another_plugin_runs_is_refused(
+    inner: Inner, options: tuple[str, ...], mark: str, plugin: str, strict: str
+) -> None:
+    """It would run in real time, and pass."""
+    pytest.importorskip("pytest_asyncio")
+    pytest.importorskip("pytest_trio")
+    real = BESIDE.replace("MARK", "asyncio" if "asyncio" in plugin else "trio")
+    result = inner(*options, test_others=OTHERS.replace("MARK", mark), test_beside=real)
+    result.assert_outcomes(failed=8, passed=4)
+    for name in ("test_function", "test_that_asks_for_the_backend", "test_method", "test_hypothesis"):
+        for backend in ("asyncio", "trio"):
+            result.stdout.fnmatch_lines(
+                f"{name}[[]{backend}[]] asks for virtual time, but {plugin} runs it, in real time. Mark it with "
+                f"pytest.mark.anyio (*), and use the strict mode of {plugin}: {strict}"
+            )
+
+
 def python(code: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=os.environ)
 

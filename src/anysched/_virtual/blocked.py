@@ -22,9 +22,7 @@ def frames(coroutine: object) -> Iterator[FrameType]:
     """Yield the frames of a suspended coroutine, from the outermost to the innermost that can be reached."""
     while isinstance(coroutine, CoroutineType):
         frame: FrameType | None = coroutine.cr_frame
-        if frame is None:
-            return
-        yield frame
+        yield from () if frame is None else (frame,)
         coroutine = coroutine.cr_await
 
 
