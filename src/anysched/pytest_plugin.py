@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
             f"(not with {marker}), and use the strict mode of {name}: {strict}",
             pytrace=False,
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the seed of the virtual clock to the report of a test that failed."""
+    report = yield
+    clock = _clock_of(item) if report.failed else None
+    if clock is not None and clock.seed is not None:
+        report.sections.append(
+            ("virtual time", f"Ready tasks were shuffled. VirtualClock(seed={clock.seed}) repeats their order.")
+        )
+    return report
 
 
 def _module_of(test: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
@@ -140,15 +140,16 @@ def clock_of(backend: Backend) -> Clock:
     if bound is not None:
         return bound
     if not backend.is_replaced:
-        return SystemClock(backend.monotonic, exact=backend.exact)
+        clock = SystemClock(backend.monotonic)
+        return clock if backend.exact is None else replace(clock, exact=backend.exact)
     try:
-        clock = _loop_clocks.get(backend.time_source)
+        follower = _loop_clocks.get(backend.time_source)
     except TypeError:
         return LoopClock(backend.monotonic)
     # All schedulers on an event loop show the same time, unless its clock was replaced again.
-    if clock is None or clock.monotonic != backend.monotonic:
-        clock = _loop_clocks[backend.time_source] = LoopClock(backend.monotonic)
-    return clock
+    if follower is None or follower.monotonic != backend.monotonic:
+        follower = _loop_clocks[backend.time_source] = LoopClock(backend.monotonic)
+    return follower
 
 
 def exact_clock(clock: Clock) -> Callable[[], float]:
@@ -157,7 +158,7 @@ def exact_clock(clock: Clock) -> Callable[[], float]:
     uvloop's clock is coarse: a delay that counted from the time that it shows would elapse up to a millisecond early. So
     delays count from the exact time and elapse by the loop's clock, which is never ahead.
     """
-    exact = clock.exact if isinstance(clock, SystemClock) else None
+    exact: Callable[[], float] | None = getattr(clock, "exact", None)
     return clock.monotonic if exact is None else exact
 
 

@@ -8,12 +8,14 @@ import selectors
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, final
 from weakref import WeakSet
 
 from anyio._backends._asyncio import WorkerThread
 
 from .asyncio_blocked import blocked_tasks, raise_in
+from .asyncio_shuffle import Shuffler
 from .blocked import Outside, describe, waits_for_portal
 from .timeline import Timeline
 
@@ -27,9 +29,17 @@ class VirtualSelector(selectors.DefaultSelector):
     """Called when the event loop has something to do."""
     idle: Callable[[], float]
     """Called when there is nothing to do. Returns how many real seconds to wait for I/O."""
+    before_run: Callable[[], object] | None = None
+    """Called before the event loop runs what is ready."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the I/O that is ready. The timeout is virtual and only shows whether the event loop is idle."""
+        ready = self._select(timeout)
+        if self.before_run is not None:
+            self.before_run()
+        return ready
+
+    def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and (timeout is None or timeout > 0):
             seconds = self.idle()
@@ -47,6 +57,9 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
     Args:
         timeline: The time to use. It is reset.
+
+    Attributes:
+        shuffles_tasks: Whether ready tasks run in random order.
     """
 
     def __init__(self, timeline: Timeline) -> None:
@@ -59,10 +72,14 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         self._timeline = timeline
         self._executor_jobs = 0
         self._failed_groups: WeakSet[object] = WeakSet()
+        self._shuffler = None if timeline.seed is None else Shuffler(timeline.seed)
+        self.shuffles_tasks = self._shuffler is not None
         selector = VirtualSelector()
         selector.busy = self._busy
         selector.idle = self._idle
         super().__init__(selector)
+        if self._shuffler is not None:
+            selector.before_run = partial(self._shuffler.shuffle, vars(self)["_ready"])
         try:
             timeline.begin(is_running)
         except RuntimeError:
@@ -73,6 +90,13 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual monotonic time, in seconds."""
         return self._timeline.monotonic()
+
+    def create_task(self, *args: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        """Create a task."""
+        task = super().create_task(*args, **kwargs)
+        if self._shuffler is not None:
+            self._shuffler.add(task)
+        return task
 
     def run_in_executor(  # type: ignore[override]  # typed as loosely as it is called
         self, executor: Any, func: Any, *args: Any

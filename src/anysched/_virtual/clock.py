@@ -62,6 +62,9 @@ class VirtualClock:
         busy_limit: How many consecutive iterations the event loop may take without becoming idle, before `NeverIdleError`
             is raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one.
             Otherwise it ends the run on asyncio, and is raised in the task that keeps yielding on trio.
+        seed: Shuffle the tasks that are ready to run, where no order is promised: on asyncio, tasks otherwise run in the
+            order in which they became ready, and on trio the order differs from run to run. The same seed gives the same
+            order. What `anysched` promises still holds: tasks start in due order.
 
     Raises:
         TypeError: if an argument is of the wrong type.
@@ -77,8 +80,11 @@ class VirtualClock:
         thread_timeout: float = 2.0,
         idle_timeout: float = 5.0,
         busy_limit: int = 100_000,
+        seed: int | None = None,
     ) -> None:
         start_ns = ns_from_datetime(start)
+        if seed is not None and not isinstance(seed, int):
+            raise TypeError(f"seed must be an integer, not {type(seed).__name__}: {seed!r}")
         for name, value in (
             ("recheck_interval", recheck_interval),
             ("thread_timeout", thread_timeout),
@@ -87,10 +93,11 @@ class VirtualClock:
         ):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, not {value!r}")
-        self._timeline = Timeline(start_ns, autojump, recheck_interval, thread_timeout, idle_timeout, busy_limit)
+        self._timeline = Timeline(start_ns, autojump, recheck_interval, thread_timeout, idle_timeout, busy_limit, seed)
 
     def __repr__(self) -> str:
-        return f"<VirtualClock {self.now().isoformat()} after {self.monotonic()} s>"
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"<VirtualClock {self.now().isoformat()} after {self.monotonic()} s{seed}>"
 
     @staticmethod
     def current() -> VirtualClock:
@@ -186,6 +193,11 @@ class VirtualClock:
     def recheck_interval(self) -> float:
         """How often schedulers read the wall clock while a task waits for it, in seconds; infinity means never."""
         return self._timeline.recheck_interval
+
+    @property
+    def seed(self) -> int | None:
+        """The seed by which ready tasks are shuffled, or `None` if they are not."""
+        return self._timeline.seed
 
     def now(self) -> datetime:
         """Return the wall time (aware UTC)."""

@@ -109,6 +109,7 @@ class Timeline:
         thread_timeout: How many real seconds worker threads may hold time while nothing else happens.
         idle_timeout: How many real seconds to wait for something from outside when every task is blocked.
         busy_limit: The number of iterations that the event loop may take without being idle.
+        seed: The seed by which ready tasks are shuffled, if they are.
 
     Attributes:
         holds: For each current hold, the native task that called for it, or `None`.
@@ -123,6 +124,7 @@ class Timeline:
         thread_timeout: float,
         idle_timeout: float,
         busy_limit: int,
+        seed: int | None,
     ) -> None:
         self.start_ns = start_ns
         self.autojump = autojump
@@ -130,6 +132,7 @@ class Timeline:
         self.thread_timeout = thread_timeout
         self.idle_timeout = idle_timeout
         self.busy_limit = busy_limit
+        self.seed = seed
         self.holds: list[object] = []
         # Called when the wall clock shows another time.
         self.listeners: list[Callable[[], object]] = []

@@ -13,6 +13,7 @@ from trio.testing import MockClock, active_thread_count
 
 from .blocked import Outside, describe, waits_for_portal
 from .timeline import Timeline
+from .trio_shuffle import seed_trio, unseed_trio
 
 __all__ = ["TrioVirtualClock"]
 
@@ -60,6 +61,8 @@ class TrioVirtualClock(Instrument):
     def _start(self) -> None:
         self._timeline.begin(lambda: self._running)
         self._running = True
+        if self._timeline.seed is not None:
+            seed_trio(self._timeline.seed)
         self._watcher = None
         self.clock.autojump_threshold = 0
 
@@ -136,6 +139,8 @@ class TrioVirtualClock(Instrument):
     def after_run(self) -> None:
         """Called when the run has ended: the clock can be used for another run."""
         self._running = False
+        if self._timeline.seed is not None:
+            unseed_trio()
 
     def _watch(self, watcher: Watcher) -> None:
         watcher.iterations += 1

@@ -98,7 +98,8 @@ class Backend:
         cancelled_exc_class: The exception class of cancellations.
         starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop. asyncio runs what becomes
             runnable in order, so this only has to be small enough for the other tasks. trio shuffles what becomes
-            runnable in one iteration, so that each start needs an iteration of its own if the order is to hold.
+            runnable in one iteration, so that each start needs an iteration of its own if the order is to hold. An
+            event loop in virtual time with a seed does the same.
         has_pending_cancellation: Returns whether a native task has been cancelled and not been told yet. On asyncio it would be
             told when it ends, and its task group be cancelled with it.
     """
@@ -153,7 +154,7 @@ def current_backend() -> Backend:
         asyncio.current_task,
         lambda task: task.done(),
         cancelled,
-        16,
+        1 if getattr(loop, "shuffles_tasks", False) else 16,
         lambda task: getattr(task, "_must_cancel", False),
     )
 
