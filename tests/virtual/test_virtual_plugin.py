@@ -403,6 +403,50 @@ def test_a_test_in_virtual_time_that_another_plugin_runs_is_refused(
             )
 
 
+SEEDED = """
+import anyio, pytest
+from anysched.testing import VirtualClock
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return VirtualClock(seed=12345).backend(request.param)
+
+async def order():
+    order = []
+
+    async def member(number):
+        order.append(number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(5):
+            group.start_soon(member, number)
+    return order
+
+@pytest.mark.anyio
+async def test_that_fails(anyio_backend):
+    assert await order() == []
+
+@pytest.mark.anyio
+async def test_that_passes(anyio_backend):
+    assert sorted(await order()) == [0, 1, 2, 3, 4]
+
+@pytest.mark.anyio
+async def test_in_setup(anyio_backend, broken):
+    pass
+
+@pytest.fixture
+def broken(anyio_backend):
+    raise ValueError
+"""
+
+
+def test_the_seed_is_in_the_report_of_a_test_that_fails(inner: Inner) -> None:
+    result = inner(test_seeded=SEEDED, test_wrong=SEEDED.replace("seed=12345", ""))
+    result.assert_outcomes(passed=4, failed=4, errors=4)
+    lines = [line for line in result.outlines if "VirtualClock(seed=" in line and "return" not in line]
+    assert lines == ["Ready tasks were shuffled. VirtualClock(seed=12345) repeats their order."] * 4
+
+
 def python(code: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=os.environ)
 
