@@ -403,6 +403,15 @@ def test_a_test_in_virtual_time_that_another_plugin_runs_is_refused(
             )
 
 
+def test_tests_in_real_time_of_other_plugins_fail_as_ever(inner: Inner) -> None:
+    """Where nothing is virtual, the modules of virtual time are not even imported."""
+    pytest.importorskip("pytest_asyncio")
+    real = WITH_PYTEST_ASYNCIO + "    import sys\n    assert 'anysched._virtual' in sys.modules, 'not imported'\n"
+    result = inner(test_asyncio=real)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines("*AssertionError: not imported*")
+
+
 SEEDED = """
 import anyio, pytest
 from anysched.testing import VirtualClock

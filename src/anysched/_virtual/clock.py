@@ -125,7 +125,9 @@ class VirtualClock:
             RuntimeError: if it was not created by a virtual clock.
         """
         # anyio accepts a name, or a name with options.
-        options = cast("tuple[str, dict[str, Any]]", backend)[1] if isinstance(backend, tuple) else {}
+        options: dict[str, Any] = {}
+        if isinstance(backend, tuple) and isinstance(cast("tuple[object, ...]", backend)[-1], dict):
+            options = cast("tuple[str, dict[str, Any]]", backend)[-1]
         time_source = options.get("loop_factory") or options.get("clock")
         clock = None if time_source is None else bound_clock(time_source)
         if isinstance(clock, VirtualClock):
