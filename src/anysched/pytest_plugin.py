@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ._core.lazy import LazyModule
+
 if TYPE_CHECKING:
-    from ._virtual.clock import VirtualClock
+    from ._virtual import clock as virtual
+else:
+    virtual = LazyModule("anysched._virtual.clock")
 
 __all__ = ["virtual_anyio_backend", "virtual_clock"]
 
@@ -26,20 +30,16 @@ OTHER_PLUGINS = {
 @pytest.fixture(scope="module", params=["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
 def virtual_anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """A backend in virtual time, asyncio and trio in turn. Import it under the name ``anyio_backend``."""
-    from ._virtual.clock import VirtualClock
-
-    return VirtualClock().backend(request.param)
+    return virtual.VirtualClock().backend(request.param)
 
 
 @pytest.fixture
-def virtual_clock(anyio_backend: object) -> Iterator[VirtualClock]:
+def virtual_clock(anyio_backend: object) -> Iterator[virtual.VirtualClock]:
     """The virtual clock of the test's event loop; requires an ``anyio_backend`` in virtual time.
 
     ``autojump`` is restored after the test.
     """
-    from ._virtual.clock import VirtualClock
-
-    clock = VirtualClock.of_backend(anyio_backend)
+    clock = virtual.VirtualClock.of_backend(anyio_backend)
     autojump = clock.autojump
     yield clock
     clock.autojump = autojump
@@ -60,7 +60,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the seed of the virtual clock to the report of a test that failed."""
+    """Add the virtual clock's seed to the report of a test that failed."""
     report = yield
     clock = _clock_of(item) if report.failed else None
     if clock is not None and clock.seed is not None:
@@ -77,14 +77,12 @@ def _module_of(test: Any) -> str:
     return str(scope.get("__name__")).partition(".")[0]
 
 
-def _clock_of(item: pytest.Item) -> VirtualClock | None:
+def _clock_of(item: pytest.Item) -> virtual.VirtualClock | None:
     """Return the virtual clock of a test, if it has one."""
     if "anysched._virtual.clock" not in sys.modules:  # do not import it for tests in real time
         return None
-    from ._virtual.clock import VirtualClock
-
     backend: object = getattr(item, "funcargs", {}).get("anyio_backend")
     try:
-        return VirtualClock.of_backend(backend)
+        return virtual.VirtualClock.of_backend(backend)
     except RuntimeError:
         return None

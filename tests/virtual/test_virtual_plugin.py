@@ -198,6 +198,7 @@ def test_the_first_test_is_the_example_in_the_docstring() -> None:
     assert FIRST_TEST.strip() in "\n".join(docstring())
 
 
+@pytest.mark.slow
 def test_on_both_backends_with_hypothesis_beside_pytest_asyncio_and_pytest_trio(
     inner: Inner, pytester: pytest.Pytester
 ) -> None:
@@ -235,6 +236,7 @@ def test_on_both_backends_with_hypothesis_beside_pytest_asyncio_and_pytest_trio(
     )
 
 
+@pytest.mark.slow
 def test_in_the_auto_modes_of_anyio_and_pytest_asyncio(inner: Inner) -> None:
     """pytest-asyncio in auto mode takes all async tests for its own, unless they ask for anyio's backend."""
     pytest.importorskip("pytest_asyncio")
@@ -307,6 +309,7 @@ async def test_it(virtual_clock):
 }
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_a_clear_error(inner: Inner) -> None:
     result = inner(**WRONG)
     result.assert_outcomes(passed=5, failed=4, errors=3)

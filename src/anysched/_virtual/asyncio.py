@@ -30,7 +30,7 @@ class VirtualSelector(selectors.DefaultSelector):
     idle: Callable[[], float]
     """Called when there is nothing to do. Returns how many real seconds to wait for I/O."""
     before_run: Callable[[], object] | None = None
-    """Called before the event loop runs what is ready."""
+    """Called before the event loop runs ready callbacks."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the I/O that is ready. The timeout is virtual and only shows whether the event loop is idle."""

@@ -1,4 +1,4 @@
-"""Running ready asyncio tasks in random order. Private to asyncio: the queue of what is ready, and how tasks are in it."""
+"""Running ready asyncio tasks in random order. The ready queue and the steps of tasks in it are private to asyncio."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Shuffler:
     order of tasks. So callbacks keep their places, and only tasks that follow each other are shuffled.
 
     Args:
-        seed: The seed of the random numbers.
+        seed: Where the random numbers begin.
     """
 
     def __init__(self, seed: int) -> None:
@@ -35,7 +35,7 @@ class Shuffler:
         self._numbers[task] = self._next_number()
 
     def shuffle(self, ready: deque[asyncio.Handle]) -> None:
-        """Shuffle the queue of what is ready. Other threads may append to it at any time."""
+        """Shuffle the ready queue. Other threads may append to it at any time."""
         handles = [ready.popleft() for _ in range(len(ready))]
         shuffled: list[asyncio.Handle] = []
         for is_step, group in groupby(handles, lambda handle: _task_of(handle) is not None):

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, final
 
 import anyio
 
-from anysched._core.backends import current_backend
+from anysched._core.backends.current import current_backend
 from anysched._core.clock import bind_clock, bound_clock, datetime_from_ns, ns_from_datetime, seconds_from_delay
 
 from .timeline import Timeline, Waiter
@@ -198,7 +198,7 @@ class VirtualClock:
 
     @property
     def seed(self) -> int | None:
-        """The seed by which ready tasks are shuffled, or `None` if they are not."""
+        """A number that determines how ready tasks are shuffled, or `None` if they are not."""
         return self._timeline.seed
 
     def now(self) -> datetime:
@@ -334,7 +334,7 @@ class VirtualClock:
         """Keep time from moving while the context is active, for real I/O.
 
         Time does not jump, and `advance` and `travel_to` in other tasks wait until the hold is over. Timeouts are virtual
-        and cannot interrupt what is done during a hold.
+        and cannot interrupt work during a hold.
         """
         holder = _current_task()
         self._timeline.holds.append(holder)

@@ -1,4 +1,4 @@
-"""Virtual time itself: the time, what waits for it, and when it may move. Independent of event loops.
+"""Virtual time itself: the time, its waiters, and when it may move. Independent of event loops.
 
 An event loop calls `Timeline.idle` whenever no task can run and no I/O is ready. Time moves only there, so it never
 moves while a task can run.
@@ -109,7 +109,7 @@ class Timeline:
         thread_timeout: How many real seconds worker threads may hold time while nothing else happens.
         idle_timeout: How many real seconds to wait for something from outside when every task is blocked.
         busy_limit: The number of iterations that the event loop may take without being idle.
-        seed: The seed by which ready tasks are shuffled, if they are.
+        seed: A number that determines how ready tasks are shuffled, or `None` if they are not.
 
     Attributes:
         holds: For each current hold, the native task that called for it, or `None`.
