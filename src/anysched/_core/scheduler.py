@@ -705,6 +705,7 @@ class Scheduler:
             raise RuntimeError(f"the scheduler {self._name!r} can be entered only once")
         if registry.parent is None:
             dispatcher = Dispatcher(self._drop_when_stopped, self._abandon)
+            dispatcher.backend.protect((Scheduler, TaskRegistry, Dispatcher, ScheduledTask, RecurringTask))
             self._entered = True
             await dispatcher.enter()
             registry.family.dispatcher = dispatcher

@@ -97,6 +97,9 @@ class Backend:
             asyncio it would receive it when it ends, and its task group would be cancelled with it.
         leave_scopes: Leaves a cancel scope of the running task that could not be left, and those that were entered
             inside it and not left.
+        protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and in what they call. It is
+            raised in the main task instead, at its next checkpoint. asyncio does this for the first SIGINT itself, and
+            cannot do it for a second one.
         wake: Makes the event loop look for work at once, if this is called from a signal handler while it sleeps.
     """
 
@@ -113,4 +116,5 @@ class Backend:
     is_cancelling: Callable[[Any], bool]
     has_pending_cancellation: Callable[[Any], bool]
     leave_scopes: Callable[[Scope], None]
+    protect: Callable[[tuple[type, ...]], object]
     wake: Callable[[], object]

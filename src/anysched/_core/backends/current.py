@@ -44,6 +44,7 @@ def current_backend() -> Backend:
             is_cancelling=lambda _: False,
             has_pending_cancellation=lambda _: False,
             leave_scopes=lambda _: None,  # trio has left them
+            protect=on_trio.protect,
             wake=lambda: None,  # every signal wakes trio
         )
 
@@ -75,6 +76,7 @@ def current_backend() -> Backend:
         # A private attribute, as anyio reads it: there is no other way to know. A test fails when it goes.
         has_pending_cancellation=lambda task: getattr(task, "_must_cancel", False),
         leave_scopes=on_asyncio.leave_scopes,
+        protect=lambda _: None,
         wake=wake,
     )
 
