@@ -37,6 +37,7 @@ autodoc_type_aliases = {
     "SchedulerState": "SchedulerState",
     "ConflictPolicy": "ConflictPolicy",
     "MissedPolicy": "MissedPolicy",
+    "RunStatus": "RunStatus",
 }
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
@@ -46,7 +47,9 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
-nitpick_ignore_regex = [("py:.*", r"T|T_co|Ts|WhenT|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"opentelemetry\..*|starlette\..*|T|T_co|Ts|WhenT|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*")
+]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
