@@ -178,7 +178,7 @@ def demo(session: nox.Session) -> None:
 def interrupts(session: nox.Session) -> None:
     """Interrupt a busy scheduler a hundred times at random moments, on each backend."""
     install(session, "test")
-    session.run("pytest", "tests/soak/test_interrupts.py", *session.posargs, env={"INTERRUPTS": "100"})
+    session.run("pytest", "tests/soak/test_random_interrupts.py", *session.posargs, env={"INTERRUPTS": "100"})
 
 
 @nox.session

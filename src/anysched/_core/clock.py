@@ -193,7 +193,10 @@ def due_after(clock: Clock, delay: float | timedelta) -> float:
         TypeError, ValueError: as `seconds_from_delay`.
     """
     seconds = seconds_from_delay(delay)
-    return exact_clock(clock)() + seconds if seconds > 0 else clock.monotonic()
+    if seconds > 0:
+        exact: Callable[[], float] | None = getattr(clock, "exact", None)  # as in `exact_clock`, without a call for it
+        return (clock.monotonic() if exact is None else exact()) + seconds
+    return clock.monotonic()
 
 
 def due_at(clock: Clock, time: datetime) -> float:
