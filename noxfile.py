@@ -176,6 +176,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def interrupts(session: nox.Session) -> None:
+    """Interrupt a busy scheduler a hundred times at random moments, on each backend."""
+    install(session, "test")
+    session.run("pytest", "tests/soak/test_random_interrupts.py", *session.posargs, env={"INTERRUPTS": "100"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure the scheduler and its peers at the same work, in turn; options are passed on (``-- --quick``)."""
     install(session, "bench")
