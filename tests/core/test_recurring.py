@@ -648,7 +648,9 @@ async def test_nothing_is_kept_of_a_task_that_has_ended(scheduler: Scheduler, mo
             await task.wait()
             await scheduler.schedule("other", nothing)  # asleep, the dispatcher knows for what
             await settle(5)
-            if task.status is not FAILED:  # the traceback of an exception refers to what raised it
+            if task.status is CANCELLED:  # dropped: the handle tells what was to be run
+                assert task.args == (markers[-1](),)
+            elif task.status is not FAILED:  # the traceback of an exception refers to what raised it
                 assert markers[-1]() is None, kind
             handle = weakref.ref(task)
             del task
