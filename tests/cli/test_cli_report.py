@@ -498,6 +498,23 @@ def test_a_writer_that_hangs_at_the_end_counts_what_it_has_not_written() -> None
         os.close(ours)
 
 
+def test_lines_that_were_dropped_are_also_counted_if_nothing_says_so_in_their_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("anysched._cli.writer.CAPACITY", 500_000)
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w") as stream:
+        writer = Writer(stream, lambda count: f"{count} lines not shown\n")
+        for _ in range(300):
+            writer.write("0123456789\n" * 1_000, may_drop=True)
+        writer.write("an event\n")
+        writer.close(0.1)
+        os.set_blocking(ours, False)
+        read = os.read(ours, 1_000_000)
+        assert writer.lost + read.count(b"\n") == 300_001
+        os.close(ours)
+
+
 def test_signals_that_leave_the_schedule_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     report = SimpleNamespace(suspend=lambda: done.append("suspend"), resume=lambda: done.append("resume"))
