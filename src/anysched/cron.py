@@ -78,7 +78,7 @@ class Cron:
         return f"Cron({self.expression!r}, {str(self.timezone)!r})"
 
     def __call__(self, now: datetime) -> Iterator[datetime]:
-        """Return an iterator of the due times after a time: aware, in the zone, strictly increasing.
+        """Return an iterator of the due times after ``now``: aware, in the zone, strictly increasing.
 
         The iterator ends when no time follows, within 50 years or before the year 10000.
 
@@ -106,7 +106,7 @@ class Cron:
             return
 
     def _instants(self, now: datetime) -> Iterator[datetime]:
-        """Yield all due times after `now` in UTC, in order; a few may repeat, or be earlier than `now`."""
+        """Yield all due times after ``now`` in UTC, in order; a few may repeat, or be earlier than ``now``."""
         # Second occurrences of repeated times: all first ones come before them.
         second: deque[datetime] = deque()
         for wall in CronSim(_fields(self.expression), self._wall_before(now)):
@@ -119,7 +119,7 @@ class Cron:
         yield from second
 
     def _wall_before(self, now: datetime) -> datetime:
-        """Return a naive wall time such that all due times after `now` come from later ones."""
+        """Return a naive wall time such that all due times after ``now`` come from later ones."""
         local = now.astimezone(self.timezone)
         before, after = _offsets(local.replace(tzinfo=None), self.timezone)
         wall = local.replace(tzinfo=None, fold=0)

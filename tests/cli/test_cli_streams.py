@@ -17,6 +17,8 @@ import pytest
 from cli_processes import FAST, MODULE, OnTerminal, Running, Start
 from cli_results import plain_lines
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = ("asyncio", "trio")
 
 
