@@ -31,7 +31,7 @@ from anysched._cli.reports.report import for_stream
 from anysched._cli.reports.table import TableReport
 from anysched._cli.reports.terminal import EchoControl
 from anysched._cli.shutdown import state_actions
-from anysched._cli.streams import leave_streams, print_error, write_line
+from anysched._cli.streams import leave_streams, prepare_process, print_error, write_line
 from anysched._cli.writer import Writer
 
 NOW = datetime(2020, 1, 1, 12, tzinfo=UTC)
@@ -484,6 +484,18 @@ def test_at_exit_a_stream_that_cannot_be_written_is_redirected(monkeypatch: pyte
     leave_streams()
     full.close()  # and raises nothing
     leave_streams()
+
+
+def test_process_1_also_ends_by_sigterm_before_the_schedule_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    try:
+        prepare_process()
+        with pytest.raises(SystemExit) as caught:
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert caught.value.code == 143
 
 
 def test_a_writer_that_hangs_at_the_end_counts_what_it_has_not_written() -> None:
