@@ -498,6 +498,19 @@ def test_process_1_also_ends_by_sigterm_before_the_schedule_runs(monkeypatch: py
     assert caught.value.code == 143
 
 
+def test_after_the_reader_has_closed_a_pipe_nothing_is_written_and_nothing_is_lost() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "w") as stream:
+        writer = Writer(stream, str)
+        for _ in range(2):
+            writer.write("to nowhere\n")
+            assert writer.flush(5)
+            assert writer.is_broken
+        writer.close(5)
+        assert (writer.lost, writer.error) == (0, None)
+
+
 def test_a_writer_that_hangs_at_the_end_counts_what_it_has_not_written() -> None:
     ours, theirs = os.pipe()
     with os.fdopen(theirs, "w") as stream:
