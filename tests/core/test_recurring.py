@@ -537,7 +537,9 @@ async def test_bad_arguments_are_refused(
 
 @pytest.mark.parametrize("times", [7, None, START, "0 9 * * *"])
 async def test_what_lists_no_times_is_refused(scheduler: Scheduler, times: Any) -> None:
-    with pytest.raises(TypeError, match=r"iterable of datetimes, not .*; for a cron expression, pass cronsim.CronSim"):
+    with pytest.raises(
+        TypeError, match=r"iterable of datetimes, not .*; for a cron expression, pass anysched.cron.Cron"
+    ):
         scheduler.schedule_at_times(times, "id", nothing)
     assert not scheduler.tasks
 

@@ -306,7 +306,7 @@ class IterableTrigger(Trigger):
         if not isinstance(times, Iterable) or isinstance(times, str):
             raise TypeError(
                 f"times must be an iterable of datetimes, not {type(times).__name__}: {times!r}; "
-                "for a cron expression, pass cronsim.CronSim(expression, now)"
+                "for a cron expression, pass anysched.cron.Cron(expression, timezone)"
             )
         self._iterator = iter(self._times)
         try:
