@@ -21,7 +21,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from anysched.abc import Clock, Instrument
 
 from .clock import SystemClock, datetime_from_ns, due_after, due_at, exact_clock, seconds_from_delay
-from .coroutines import Target, check_target, close_unstarted, is_coroutine
+from .coroutines import LazyCoroutine, Target, check_target, close_unstarted, is_coroutine
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
@@ -759,7 +759,9 @@ class Scheduler:
             raise RuntimeError(f"the scheduler {self._name!r} can be entered only once")
         if registry.parent is None:
             dispatcher = Dispatcher(self._drop_when_stopped, self._abandon)
-            dispatcher.backend.protect((Scheduler, TaskRegistry, Dispatcher, ScheduledTask, RecurringTask))
+            dispatcher.backend.protect(
+                (Scheduler, TaskRegistry, Dispatcher, ScheduledTask, RecurringTask, LazyCoroutine)
+            )
             self._entered = True
             await dispatcher.enter()
             registry.family.dispatcher = dispatcher
