@@ -23,7 +23,7 @@ from anysched.abc import Clock, Instrument
 from .backends import HostTask
 from .backends.current import current_backend
 from .clock import datetime_from_ns, due_after, due_at, exact_clock, seconds_from_delay
-from .coroutines import Target, check_target, close_unstarted, is_coroutine
+from .coroutines import LazyCoroutine, Target, check_target, close_unstarted, is_coroutine
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
@@ -894,7 +894,9 @@ class Scheduler:
             self._check_enterable()
         if registry.parent is None:
             dispatcher = registry.dispatcher or Dispatcher(self._drop_when_stopped, self._abandon, current_backend())
-            dispatcher.backend.protect((Scheduler, TaskRegistry, Dispatcher, ScheduledTask, RecurringTask))
+            dispatcher.backend.protect(
+                (Scheduler, TaskRegistry, Dispatcher, ScheduledTask, RecurringTask, LazyCoroutine)
+            )
             self._entered = True
             await dispatcher.enter()
             registry.family.dispatcher = dispatcher
