@@ -29,6 +29,7 @@ OUTSIDE = {
     "abc": {"_core"},
     "history": {"__init__", "abc"},
     "opentelemetry": {"__init__", "abc"},
+    "web": {"__init__", "abc", "history"},
     "_core": set(),
     "_virtual": {"_core.backends", "_core.clock"},
     "testing": {"_virtual", "pytest_plugin"},

@@ -144,6 +144,12 @@ class Scheduler:
         """A live, read-only view of the tasks that hold an ID, by ID."""
         return self._tasks_view
 
+    @property
+    def children(self) -> list[Scheduler]:
+        """The schedulers made by `child` that have not been closed, by name."""
+        children = [child for child in self._children if child.state != "closed"]
+        return sorted(children, key=lambda child: child.name)
+
     def __contains__(self, task_id: Hashable) -> bool:
         """Return whether the ID is held: by a pending or a running task."""
         return task_id in self._tasks
@@ -166,6 +172,24 @@ class Scheduler:
             failed=registry.failed,
             cancelled=registry.cancelled,
         )
+
+    def seconds_until_due(self, tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:
+        """Return in how many seconds each of many tasks is due; `None` for one that has started.
+
+        It is negative for a task that is overdue. The clocks are read once, so that a million tasks can be sorted by
+        their due times; `ScheduledTask.due` reads them for each.
+
+        Args:
+            tasks: Tasks of this scheduler, of its children or of its parents.
+        """
+        whens = [task._when for task in tasks]
+        if not whens:
+            return []
+        now, now_ns = self._registry.now()
+        return [
+            None if when is None else when - now if isinstance(when, float) else (when - now_ns) / 1e9  # type: ignore[redundant-expr]
+            for when in whens
+        ]
 
     # Scheduling
 
