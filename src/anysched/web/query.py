@@ -18,8 +18,8 @@ __all__ = ["JSON", "Query", "describe_run", "find", "milliseconds", "status_of"]
 
 JSON: TypeAlias = dict[str, Any]
 
-PAGE_SIZE = 50
-MAX_PAGES = 40
+PAGE_SIZE = 25
+MAX_PAGES = 80
 """Further tasks are found by searching."""
 
 ENDED = ("finished", "failed", "cancelled")
