@@ -7,6 +7,7 @@ It is an application for any ASGI server, to be mounted into another one::
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, cast
@@ -91,6 +92,14 @@ def dashboard(
     return Starlette(routes=routes, middleware=[Middleware(Guard, authorize=authorize)])
 
 
+class _Data(JSONResponse):
+    """JSON in ASCII: an ID may have characters that UTF-8 has not."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the JSON."""
+        return json.dumps(content).encode("ascii")
+
+
 class _Dashboard:
     """Answers the requests of the page.
 
@@ -132,13 +141,13 @@ class _Dashboard:
         async with self._looking:
             now = self._now()
             lines = await timeline(self._indexes, self._history, self._keys, now, window)
-        return JSONResponse({"timeline": lines, "chart": chart(self._history, now)})
+        return _Data({"timeline": lines, "chart": chart(self._history, now)})
 
     async def tasks(self, request: Request) -> Response:
         """Return a page of the table."""
         query = Query.parse(request.query_params)
         async with self._looking:
-            return JSONResponse(await find(self._indexes, self._history, query, self._keys))
+            return _Data(await find(self._indexes, self._history, query, self._keys))
 
     async def task(self, request: Request) -> Response:
         """Return one task with its runs."""
@@ -149,7 +158,7 @@ class _Dashboard:
             raise HTTPException(404, "the task is not known any more")
         location = self._history.location(task) if task is not None else None
         location = location or next((run.location for run in reversed(runs) if run.location is not None), None)
-        return JSONResponse(
+        return _Data(
             {
                 "id": text_of(task_id, 2_000),
                 "scheduler": scheduler,
@@ -174,7 +183,7 @@ class _Dashboard:
         if not isinstance(body, dict):
             raise HTTPException(400, "expected a JSON object")
         act(task, index, request.path_params["action"], cast("JSON", body).get("seconds"))
-        return JSONResponse({})
+        return _Data({})
 
     def _current(self, scheduler: str, task_id: Any) -> tuple[TaskIndex | None, ScheduledTask[Any] | None]:
         for index in self._indexes:

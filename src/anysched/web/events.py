@@ -83,10 +83,10 @@ class EventStream(Response):
         while going:
             version = self._changes.version
             going = await write(f"data: {json.dumps(self._state())}\n\n")
+            await anyio.sleep(INTERVAL)
             while going:
                 with anyio.move_on_after(HEARTBEAT) as scope:
                     await self._changes.wait(version)
                 if not scope.cancelled_caught:
                     break
                 going = await write(": still here\n\n")
-            await anyio.sleep(INTERVAL)

@@ -21,10 +21,10 @@ from anysched.abc import FinishedRun, Instrument, StartedRun
 __all__ = ["Changes", "TaskIndex"]
 
 BUCKETS = 1_024
-SLICE = 0.002
+SLICE = 0.001
 """For how many seconds tasks are looked through before other tasks of the event loop have their turn."""
 
-TASKS_PER_STEP = 500
+TASKS_PER_STEP = 250
 
 _Task = ScheduledTask[Any]
 
@@ -85,10 +85,10 @@ class TaskIndex(Instrument):
     async def prepare(self) -> None:
         """Find the tasks that were scheduled before the index was made, the first time that this is called."""
         async with self._building:
-            if not self._built:
-                for scheduler in family(self.scheduler):
-                    await self._add_all(scheduler)
-                self._built = True
+            schedulers = [] if self._built else list(family(self.scheduler))
+            for scheduler in schedulers:
+                await self._add_all(scheduler)
+            self._built = True
 
     async def visit(self, function: Callable[[list[_Task]], object]) -> None:
         """Call a function with all tasks, some hundred at a time.

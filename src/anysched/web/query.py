@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,15 +77,21 @@ async def find(indexes: Iterable[TaskIndex], history: History, query: Query, key
             nonlocal best, total
             tasks = _matching(tasks, query)
             total += len(tasks)
-            found = [
-                (_running_due(index, task, now) if seconds is None else seconds, id(task), task)
-                for task, seconds in zip(tasks, index.scheduler.seconds_until_due(tasks), strict=True)
-            ]
-            if len(best) >= limit:
-                last = best[-1][0]
-                found = [item for item in found if (item[0] >= last if query.descending else item[0] <= last)]
+            whens = zip(tasks, index.scheduler.seconds_until_due(tasks), strict=True)
+            # Most tasks are sorted out here: for a million of them each step counts.
+            least, most = -math.inf, math.inf
+            if len(best) == limit:
+                least, most = (best[-1][0], most) if query.descending else (least, best[-1][0])
+            found = [(seconds, task) for task, seconds in whens if seconds is None or least <= seconds <= most]
             if found:
-                best = select(limit, best + found)
+                best = select(
+                    limit,
+                    best
+                    + [
+                        (_running_due(index, task, now) if seconds is None else seconds, id(task), task)
+                        for seconds, task in found
+                    ],
+                )
 
         await index.visit(look)
     shown = best[first:limit]

@@ -160,8 +160,8 @@ const refreshDetail = throttled(async () => {
 });
 
 function refresh(urgent = false) {
-  refreshOverview(urgent);
   refreshTable(urgent);
+  refreshOverview(urgent);
   refreshDetail(urgent);
 }
 
