@@ -154,15 +154,14 @@ class _Dashboard:
         scheduler, task_id = await self._name(request.path_params["key"])
         index, task = self._current(scheduler, task_id)
         runs = self._history.runs_of(scheduler, task_id)[-MAX_RUNS:]
-        if task is None and not runs:
-            raise HTTPException(404, "the task is not known any more")
         location = self._history.location(task) if task is not None else None
         location = location or next((run.location for run in reversed(runs) if run.location is not None), None)
         return _Data(
             {
                 "id": text_of(task_id, 2_000),
                 "scheduler": scheduler,
-                "status": runs[-1].status if task is None else status_of(task),
+                # Of a task that was dropped before its first run, nothing is left.
+                "status": status_of(task) if task is not None else runs[-1].status if runs else "ended",
                 "due": milliseconds(task.due) if task is not None else None,
                 "location": None if location is None else str(location),
                 "actions": actions_for(task, index) if task is not None and index is not None and self._actions else [],

@@ -501,6 +501,7 @@ function ask(key, id, name) {
       });
       if (!response.ok) throw new Error(await response.text());
       $("confirm").close();
+      if (name === "cancel") $("detail").close();
       refresh(true);
     } catch (error) {
       setText($("confirm-error"), error.message);
