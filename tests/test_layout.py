@@ -22,6 +22,12 @@ CORE = [
 ]
 # The levels inside other packages.
 BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"starter"}]
+WEB = [
+    {"assets", "guard", "index", "keys"},
+    {"query"},
+    {"actions", "events", "overview"},
+    {"__init__"},
+]
 VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init__"}]
 # What each package, or module at the top, may import outside of itself.
 OUTSIDE = {
@@ -87,6 +93,8 @@ def test_imports_go_to_strictly_lower_levels() -> None:
                 assert level_in(CORE, target[0]) < level_in(CORE, inner[0]), f"{name} imports {other}"
             elif name.startswith("_core.backends."):
                 assert level_in(BACKENDS, target[1]) < level_in(BACKENDS, inner[1]), f"{name} imports {other}"
+            elif name.startswith("web."):
+                assert level_in(WEB, target[0]) < level_in(WEB, inner[0]), f"{name} imports {other}"
             elif name.startswith("_virtual."):
                 assert level_in(VIRTUAL, target[0]) < level_in(VIRTUAL, inner[0]), f"{name} imports {other}"
 
