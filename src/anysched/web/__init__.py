@@ -61,7 +61,7 @@ def dashboard(
             own.
         actions: Whether tasks can be cancelled, started, postponed, paused and resumed.
         authorize: Called with each request; returns, or is a coroutine function that returns, whether to answer it. It
-            may raise an `HTTPException` of Starlette.
+            may raise an ``HTTPException`` of Starlette.
 
     Raises:
         RuntimeError: if called from another thread than the event loop's.
