@@ -54,7 +54,7 @@ def test_nothing_but_what_is_documented_can_be_reached_without_an_underscore() -
         "wait",
     }  # fmt: skip
     assert public(Scheduler("test")) == {
-        "add_instrument", "cancel", "cancel_all", "child", "children", "close", "join", "name", "now", "remove_instrument",
+        "add_instrument", "busy_descendants", "cancel", "cancel_all", "child", "close", "join", "name", "now", "remove_instrument",
         "reschedule_at", "reschedule_later", "run", "schedule", "schedule_at", "schedule_at_times", "schedule_every",
         "schedule_later", "seconds_until_due", "state", "statistics", "tasks",
     }  # fmt: skip
@@ -64,5 +64,5 @@ def test_nothing_but_what_is_documented_can_be_reached_without_an_underscore() -
     assert public(DuplicateTaskError("test", 1)) == {"add_note", "args", "scheduler", "task_id", "with_traceback"}
     # Submodules are attributes of the package once they have been imported.
     assert public(anysched) - set(anysched.__all__) <= {
-        "abc", "annotations", "history", "opentelemetry", "pytest_plugin", "testing", "web",
+        "abc", "annotations", "cron", "history", "opentelemetry", "pytest_plugin", "testing", "web",
     }  # fmt: skip

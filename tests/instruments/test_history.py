@@ -17,7 +17,7 @@ from anysched import history as history_module
 from anysched.history import History
 from anysched.testing import VirtualClock
 from anysched.testing import virtual_anyio_backend as anyio_backend  # noqa: F401
-from support import errors, fail, nothing, settle
+from support import dispatcher_of, errors, fail, nothing, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -122,18 +122,20 @@ async def test_a_task_that_fails_because_its_times_do(
 
 
 async def test_a_start_that_is_refused_is_a_failure_without_a_run(
-    scheduler: Scheduler, history: History, virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+    scheduler: Scheduler,
+    history: History,
+    virtual_clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Unprintable:
-        def __str__(self) -> str:
-            raise ValueError("unprintable")
+    def refuse(*_: object) -> None:
+        raise ValueError("refused")
 
-        __repr__ = object.__repr__
-
+    monkeypatch.setattr(type(dispatcher_of(scheduler).starter), "start", refuse)
     due = virtual_clock.now() + timedelta(seconds=1)
-    await scheduler.schedule_at(due, Unprintable(), nothing).wait()
+    await scheduler.schedule_at(due, "id", nothing).wait()
     assert history.runs == []
-    assert [(run.failure, run.due, run.number) for run in history.failures] == [("ValueError: unprintable", due, 0)]
+    assert [(run.failure, run.due, run.number) for run in history.failures] == [("ValueError: refused", due, 0)]
     assert len(errors(caplog)) == 1
 
 

@@ -14,7 +14,7 @@ from instrument_recorder import Recorder
 
 from anysched import DuplicateTaskError, ScheduledTask, Scheduler
 from anysched.abc import FinishedRun, Instrument, StartedRun
-from support import Gate, errors, fail, forever, is_closed, nothing, records, until, value
+from support import Gate, dispatcher_of, errors, fail, forever, is_closed, nothing, records, until, value
 
 pytestmark = pytest.mark.anyio
 
@@ -154,18 +154,14 @@ async def test_a_recurring_task_without_times_ends_after_it_was_scheduled(
 
 
 async def test_a_start_that_the_event_loop_refuses_is_not_a_run(
-    scheduler: Scheduler, recorder: Recorder, caplog: pytest.LogCaptureFixture
+    scheduler: Scheduler, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Unprintable:
-        def __str__(self) -> str:
-            raise ValueError("unprintable")
+    def refuse(*_: object) -> None:
+        raise ValueError("refused")
 
-        __repr__ = object.__repr__
-
-    task_id = Unprintable()
-    task = scheduler.schedule(task_id, nothing)
-    await task.wait()
-    assert recorder.events == [("scheduled", task_id, "pending"), ("ended", task_id, "failed")]
+    monkeypatch.setattr(type(dispatcher_of(scheduler).starter), "start", refuse)
+    await scheduler.schedule("id", nothing).wait()
+    assert recorder.events == [("scheduled", "id", "pending"), ("ended", "id", "failed")]
     assert len(errors(caplog)) == 1
 
 
@@ -387,7 +383,9 @@ async def test_one_that_raises_is_logged_and_removed_and_the_task_goes_on(
     await use_all(scheduler)
     assert instrument.calls == 1
     (record,) = records(caplog, level=40)
-    assert record.getMessage() == f"Error in instrument {instrument!r}, which has been removed!"
+    assert record.getMessage() == (
+        f"Error in the instrument {instrument!r}, which has been removed! It was called for task 'id'."
+    )
     assert record.exc_info is not None
     assert record.__dict__["scheduler"] == "test"
     events = ["scheduled", "kept", "rescheduled", "started", "run finished", "ended"]

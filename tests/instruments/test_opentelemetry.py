@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,11 +175,12 @@ async def test_the_log_record_of_a_failure_has_the_span(
         seen.append(trace.get_current_span().get_span_context())
         return True
 
-    scheduler._log.addFilter(add_span)
+    logger = logging.getLogger("anysched.test")
+    logger.addFilter(add_span)
     try:
         await scheduler.schedule("id", fail, ValueError()).wait()
     finally:
-        scheduler._log.removeFilter(add_span)
+        logger.removeFilter(add_span)
     (span,) = spans.named("run test")
     assert seen[-1] == span.context
     assert len(errors(caplog)) == 1

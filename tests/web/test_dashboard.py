@@ -281,7 +281,7 @@ async def test_it_keeps_nothing_of_tasks_that_have_ended(scheduler: Scheduler, c
     await scheduler.schedule("id", nothing)
     scheduler.cancel_all()
     assert (await table(client))["total"] == 0
-    (index,) = [item for item in scheduler._instruments if isinstance(item, index_module.TaskIndex)]
+    (index,) = [item for item in scheduler._registry._own_instruments if isinstance(item, index_module.TaskIndex)]
     assert not any(index._buckets)
     assert (index.count, dict(index.counts), index.running) == (0, {}, {})
 
@@ -529,7 +529,7 @@ async def test_a_task_that_has_lost_its_id_can_only_be_cancelled(
     former = scheduler.schedule("id", gate)
     await gate.started.wait()
     scheduler.schedule("id", nothing, on_conflict="follow")
-    (index,) = [item for item in scheduler._instruments if isinstance(item, index_module.TaskIndex)]
+    (index,) = [item for item in scheduler._registry._own_instruments if isinstance(item, index_module.TaskIndex)]
     assert index_module.TaskIndex.scheduler_of(index, former) is None
     from anysched.web.actions import actions_for
 

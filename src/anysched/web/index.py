@@ -7,7 +7,7 @@ long. So this instrument keeps them in a thousand small tables.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from time import perf_counter
 from typing import Any, final
@@ -113,11 +113,11 @@ class TaskIndex(Instrument):
                 return scheduler
         return None
 
-    def find(self, scheduler_name: str, task_id: object) -> _Task | None:
-        """Return the task that holds an ID, or `None`."""
-        for scheduler in family(self.scheduler):
-            if scheduler.name == scheduler_name and task_id in scheduler.tasks:
-                return scheduler.tasks[task_id]
+    def find(self, scheduler_name: str, task_id: Hashable) -> _Task | None:
+        """Return the task that was scheduled last under an ID and has not ended, or `None`."""
+        for task in reversed(self._bucket(scheduler_name, task_id)):
+            if task.task_id == task_id and task.scheduler_name == scheduler_name:
+                return task
         return None
 
     # Called by the scheduler
@@ -151,7 +151,7 @@ class TaskIndex(Instrument):
 
     def task_finished(self, task: _Task, /) -> None:
         """Remove the task."""
-        bucket = self._bucket(task)
+        bucket = self._bucket(task.scheduler_name, task.task_id)
         if task in bucket:
             del bucket[task]
             self.count -= 1
@@ -160,11 +160,11 @@ class TaskIndex(Instrument):
                 del self.counts[task.scheduler_name]
         self._changes.count()
 
-    def _bucket(self, task: _Task) -> dict[_Task, None]:
-        return self._buckets[hash(task) % BUCKETS]
+    def _bucket(self, scheduler_name: str, task_id: Hashable) -> dict[_Task, None]:
+        return self._buckets[hash((scheduler_name, task_id)) % BUCKETS]
 
     def _add(self, task: _Task) -> None:
-        bucket = self._bucket(task)
+        bucket = self._bucket(task.scheduler_name, task.task_id)
         if task not in bucket:
             bucket[task] = None
             self.count += 1
@@ -178,7 +178,7 @@ class TaskIndex(Instrument):
                     self._add(task)
                 await checkpoint()
         except RuntimeError:  # the table has changed: then it is copied, which may take 50 ms for a million tasks
-            everything = [task for task in scheduler.tasks.values() if task not in self._bucket(task)]
+            everything = list(scheduler.tasks.values())
             for first in range(0, len(everything), TASKS_PER_STEP):
                 for task in everything[first : first + TASKS_PER_STEP]:
                     if scheduler.tasks.get(task.task_id) is task:  # else it has ended in the meantime
@@ -187,7 +187,6 @@ class TaskIndex(Instrument):
 
 
 def family(scheduler: Scheduler) -> Iterator[Scheduler]:
-    """Yield a scheduler, its children and their children."""
+    """Yield a scheduler and its descendants that have tasks."""
     yield scheduler
-    for child in scheduler.children:
-        yield from family(child)
+    yield from scheduler.busy_descendants()
