@@ -1,4 +1,4 @@
-"""What users implement, and the library calls: a protocol, and a base class whose methods do nothing."""
+"""What users implement, and the library calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from ._core.task import ScheduledTask, Status
+from anysched._core.task import ScheduledTask, Status
 
 __all__ = ["Clock", "FinishedRun", "Instrument", "StartedRun"]
 

@@ -64,5 +64,5 @@ def test_nothing_but_what_is_documented_can_be_reached_without_an_underscore() -
     assert public(DuplicateTaskError("test", 1)) == {"add_note", "args", "scheduler", "task_id", "with_traceback"}
     # Submodules are attributes of the package once they have been imported.
     assert public(anysched) - set(anysched.__all__) <= {
-        "abc", "annotations", "cron", "history", "opentelemetry", "pytest_plugin", "testing", "web",
+        "abc", "annotations", "cron", "durable", "history", "opentelemetry", "pytest_plugin", "testing", "web",
     }  # fmt: skip

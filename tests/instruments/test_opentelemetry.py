@@ -175,12 +175,11 @@ async def test_the_log_record_of_a_failure_has_the_span(
         seen.append(trace.get_current_span().get_span_context())
         return True
 
-    logger = logging.getLogger("anysched.test")
-    logger.addFilter(add_span)
+    logging.getLogger("anysched.test").addFilter(add_span)
     try:
         await scheduler.schedule("id", fail, ValueError()).wait()
     finally:
-        logger.removeFilter(add_span)
+        logging.getLogger("anysched.test").removeFilter(add_span)
     (span,) = spans.named("run test")
     assert seen[-1] == span.context
     assert len(errors(caplog)) == 1

@@ -34,7 +34,7 @@ class Instruments:
         self,
         instruments: Iterable[Instrument],
         now: Callable[[], tuple[float, int]],
-        on_error: Callable[[Instrument, ScheduledTask[Any], BaseException], None],
+        on_error: Callable[[Instrument, BaseException], None],
         former: Instruments | None = None,
     ) -> None:
         self.instruments = tuple(instruments)
@@ -49,8 +49,6 @@ class Instruments:
 
     def notify(self, hook: str, task: ScheduledTask[Any]) -> None:
         """Call the method named ``hook`` of each instrument that overrides it."""
-        if hook == "task_finished":
-            self._runs.pop(task, None)  # of a run whose end could not be reported
         for instrument in self._hooks[hook]:
             self._call(instrument, hook, task)
 
@@ -92,13 +90,18 @@ class Instruments:
             if informed is self.instruments or any(instrument is other for other in informed):
                 self._call(instrument, "run_finished", task, run)
 
-    def _call(self, instrument: Instrument, hook: str, task: ScheduledTask[Any], *args: object) -> None:
+    def task_finished(self, task: ScheduledTask[Any]) -> None:
+        """Called when a task has ended."""
+        self._runs.pop(task, None)  # a `KeyboardInterrupt` may have come before the end of the run was reported
+        self.notify("task_finished", task)
+
+    def _call(self, instrument: Instrument, hook: str, *args: object) -> None:
         try:
-            getattr(instrument, hook)(task, *args)
+            getattr(instrument, hook)(*args)
         except BaseException as failure:
             if is_fatal(failure):
                 raise
-            self._on_error(instrument, task, failure)
+            self._on_error(instrument, failure)
 
 
 def combined(inherited: Iterable[Instrument], own: Iterable[Instrument]) -> list[Instrument]:

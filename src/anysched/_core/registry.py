@@ -16,7 +16,6 @@ from .clock import MAX_DELAY, datetime_from_ns
 from .dispatcher import Dispatcher
 from .instruments import Instruments, combined
 from .logs import SchedulerLog
-from .logs import format_id as format_object
 from .run import TaskRun
 from .task import ScheduledTask, Status, due_times
 from .timer_queue import TimerQueue
@@ -37,19 +36,17 @@ class Family:
         dispatcher: What starts the tasks, from entry on.
         busy: The registries with tasks that hold an ID or run.
         hosts: The events for which a hosted child waits, by its registry; set when the child is closed.
+        instruments_version: How often the instruments of a member have changed; 0 if there are none.
         dropped: The pending tasks that were dropped because the dispatcher stopped, each with its registry, for
             `Scheduler.close`.
-        instrumented: Whether a member has, or had, an instrument. It is all that is asked where there are none.
-        instruments_version: A number that grows when the instruments of a member change.
     """
 
     def __init__(self) -> None:
         self.dispatcher: Dispatcher | None = None
         self.busy: dict[TaskRegistry, None] = {}
         self.hosts: dict[TaskRegistry, anyio.Event] = {}
-        self.dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
-        self.instrumented = False
         self.instruments_version = 0
+        self.dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
         self._members = 0
 
     def next_number(self) -> int:
@@ -69,7 +66,7 @@ class TaskRegistry:
 
     Attributes:
         family: What it shares with its parent and children.
-        scheduler: The scheduler, for those who find its registry.
+        scheduler: The scheduler, for those who find its registry in the family.
         tasks: The tasks that hold an ID, by ID.
         predecessors: The tasks that run on although their ID has been released or taken over.
         collected: While `Scheduler.close` waits, the tasks that were scheduled in the meantime, and dropped.
@@ -94,7 +91,7 @@ class TaskRegistry:
         self.log: SchedulerLog = SchedulerLog(name, None if parent is None else parent.log)
         self.family: Family = Family() if parent is None else parent.family
         self.scheduler: Any = None
-        self._own_instruments: tuple[Instrument, ...] = ()
+        self._own_instruments: list[Instrument] = []
         self._instruments: Instruments | None = None
         self._instruments_version = 0
         self.running = 0
@@ -113,6 +110,48 @@ class TaskRegistry:
         self._slot_queue: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         self._slots: set[ScheduledTask[Any]] = set()
         self._idle: anyio.Event | None = None
+
+    # Instruments
+
+    @property
+    def instruments(self) -> Instruments | None:
+        """What calls the instruments of the scheduler and of those above it; `None` if there are none."""
+        version = self.family.instruments_version
+        if version != self._instruments_version:
+            self._instruments_version = version
+            inherited = None if self.parent is None else self.parent.instruments
+            found = combined(() if inherited is None else inherited.instruments, self._own_instruments)
+            former = self._instruments
+            self._instruments = Instruments(found, self.now, self._on_instrument_error, former) if found else None
+        return self._instruments
+
+    def add_instruments(self, instruments: Iterable[Instrument]) -> None:
+        """Add instruments to those of the scheduler.
+
+        Raises:
+            TypeError: if one is not an `Instrument`.
+        """
+        found = combined(self._own_instruments, instruments)
+        if len(found) > len(self._own_instruments):
+            self._own_instruments = found
+            self.family.instruments_version += 1
+
+    def discard_instrument(self, instrument: Instrument) -> bool:
+        """Remove an instrument of the scheduler; return whether it was one."""
+        remaining = [other for other in self._own_instruments if other is not instrument]
+        found = len(remaining) < len(self._own_instruments)
+        if found:
+            self._own_instruments = remaining
+            self.family.instruments_version += 1
+        return found
+
+    def _on_instrument_error(self, instrument: Instrument, failure: BaseException) -> None:
+        """Remove an instrument that has raised an exception from the scheduler and those above it, and log it."""
+        registry: TaskRegistry | None = self
+        while registry is not None:
+            registry.discard_instrument(instrument)
+            registry = registry.parent
+        self.log_instrument_failure(instrument, failure)
 
     # Life
 
@@ -153,63 +192,6 @@ class TaskRegistry:
         """Return this registry and those of its descendants, if they have tasks, in the order in which they were made."""
         busy = [registry for registry in self.family.busy if registry.is_within(self)]
         return sorted(busy, key=lambda registry: registry._number)
-
-    # Instruments
-
-    @property
-    def instruments(self) -> Instruments | None:
-        """What calls the instruments of this scheduler and of those above it, or `None` if there are none."""
-        family = self.family
-        if self._instruments_version != family.instruments_version:
-            inherited = self.parent.instruments if self.parent is not None else None
-            found = combined(() if inherited is None else inherited.instruments, self._own_instruments)
-            former = self._instruments
-            self._instruments = Instruments(found, self.now, self._on_instrument_error, former) if found else None
-            self._instruments_version = family.instruments_version
-        return self._instruments
-
-    @property
-    def observer(self) -> Instruments | None:
-        """What is told of runs that start."""
-        return self.instruments if self.family.instrumented else None
-
-    def add_instruments(self, instruments: Iterable[Instrument]) -> None:
-        """Add instruments, unless they have been added.
-
-        Raises:
-            TypeError: if one is not an `Instrument`.
-        """
-        own = tuple(combined(self._own_instruments, instruments))
-        if len(own) > len(self._own_instruments):
-            self._set_instruments(own)
-
-    def remove_instrument(self, instrument: Instrument) -> bool:
-        """Remove an instrument, and return whether it had been added."""
-        own = tuple(other for other in self._own_instruments if other is not instrument)
-        found = len(own) < len(self._own_instruments)
-        if found:
-            self._set_instruments(own)
-        return found
-
-    def _set_instruments(self, own: tuple[Instrument, ...]) -> None:
-        self._own_instruments = own
-        self.family.instrumented = True
-        self.family.instruments_version += 1
-
-    def _on_instrument_error(self, instrument: Instrument, task: ScheduledTask[Any], failure: BaseException) -> None:
-        """Remove an instrument that has raised an exception, here and above, and log it."""
-        registry: TaskRegistry | None = self
-        while registry is not None:
-            registry.remove_instrument(instrument)
-            registry = registry.parent
-        message = "Error in the instrument %s, which has been removed! It was called for task %s."
-        self.log.log(logging.ERROR, message, task.task_id, format_object(instrument), failure=failure)
-
-    def notify(self, hook: str, task: ScheduledTask[Any]) -> None:
-        """Call the method named ``hook`` of each instrument."""
-        instruments = self.instruments
-        if instruments is not None:
-            instruments.notify(hook, task)
 
     # Asked by a handle
 
@@ -270,9 +252,9 @@ class TaskRegistry:
     ) -> None:
         """Called when a run has ended: the task becomes pending again, if it recurs, or ends."""
         try:
-            if self.family.instrumented and (instruments := self.instruments) is not None:
+            if self.instruments is not None:
                 raised = outcome if isinstance(outcome, BaseException) and status is Status.FAILED else failure
-                instruments.run_finished(task, status, raised)
+                self.instruments.run_finished(task, status, raised)
         finally:  # an instrument may raise a `KeyboardInterrupt`
             fatal = status is Status.FAILED and failure is None
             found = None if fatal or not self.may_recur(task) else task._find_next()
@@ -454,8 +436,8 @@ class TaskRegistry:
         if failure is not None:
             self.log_failure(task, failure)
         try:
-            if self.family.instrumented:
-                self.notify("task_finished", task)
+            if self.instruments is not None:
+                self.instruments.task_finished(task)
         finally:
             task._close(target)
 
@@ -510,6 +492,10 @@ class TaskRegistry:
         """Log that a task was cancelled by something else than the scheduler, or a scope around it."""
         message = "Task %s was cancelled, but not through its scheduler; it may have awaited something cancelled."
         self.log.log(logging.WARNING, message, task.task_id, failure=cancellation)
+
+    def log_instrument_failure(self, instrument: Instrument, failure: BaseException) -> None:
+        """Log the failure of an instrument."""
+        self.log.log_failure("Error in instrument %s, which has been removed!", instrument, failure)
 
     def log_skipped(self, task: ScheduledTask[Any], count: int) -> None:
         """Log that due times were missed and are not run."""

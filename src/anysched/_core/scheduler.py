@@ -121,11 +121,11 @@ class Scheduler:
         # Everything that changes is in the registry: the state of the scheduler, and which task holds which ID.
         self._registry = registry = TaskRegistry(self._name, max_running, self._cancel_by_handle, parent)
         registry.scheduler = self
-        registry.add_instruments(instruments)
         self._tasks = registry.tasks
         self._tasks_view = MappingProxyType(registry.tasks)
         self._log = registry.log
         self._entered = False
+        registry.add_instruments(instruments)
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled: the tasks belong to this scheduler."""
@@ -534,8 +534,8 @@ class Scheduler:
         if holder is not None and on_conflict == "keep":
             close_unstarted(target)
             self._log_kept(holder)
-            if registry.family.instrumented:
-                registry.notify("task_kept", holder)
+            if registry.instruments is not None:
+                registry.instruments.notify("task_kept", holder)
             return holder
         task = make(registry, task_id, target, args, context)
         if collector is not None:
@@ -551,8 +551,8 @@ class Scheduler:
             registry.displace(holder, cancel_running=on_conflict == "replace")
         if self._log.is_enabled_for(logging.DEBUG):
             self._debug("Scheduled task %s.", task_id)
-        if registry.family.instrumented:
-            registry.notify("task_scheduled", task)
+        if registry.instruments is not None:
+            registry.instruments.notify("task_scheduled", task)
         return task
 
     def _schedule_recurring(
@@ -596,8 +596,8 @@ class Scheduler:
         dispatcher.reschedule(task, when)
         if self._log.is_enabled_for(logging.DEBUG):
             self._debug("Rescheduled task %s.", task_id)
-        if registry.family.instrumented:
-            registry.notify("task_rescheduled", task)
+        if registry.instruments is not None:
+            registry.instruments.notify("task_rescheduled", task)
         return True
 
     def _running_dispatcher(self) -> Dispatcher:
@@ -742,7 +742,7 @@ class Scheduler:
             RuntimeError: if called from another thread than the event loop's.
         """
         self._check_thread()
-        if not self._registry.remove_instrument(instrument):
+        if not self._registry.discard_instrument(instrument):
             raise KeyError(instrument)
 
     # Life

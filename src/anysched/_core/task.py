@@ -33,7 +33,7 @@ class Owner(Protocol):
         ...
 
     @property
-    def observer(self) -> RunObserver | None:
+    def instruments(self) -> RunObserver | None:
         """What is told of runs that start, if anything is."""
         ...
 
@@ -295,10 +295,10 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._when = None
         self._status = Status.RUNNING
         _current.set(self._run)
-        observer = self._owner.observer
-        if observer is not None:
+        instruments = self._owner.instruments
+        if instruments is not None:
             try:
-                observer.run_started(self, when)
+                instruments.run_started(self, when)
             except BaseException:  # a request to end the process
                 close_unstarted(target)
                 raise
