@@ -8,7 +8,7 @@ from heapq import nsmallest
 from typing import Any
 
 from anysched import ScheduledTask
-from anysched.history import History, RunRecord
+from anysched.history import History
 
 from .index import TaskIndex
 from .keys import Keys, Name, text_of
@@ -78,7 +78,7 @@ async def timeline(indexes: Iterable[TaskIndex], history: History, keys: Keys, n
     start = now - half
     bars: dict[Name, list[JSON]] = {}
     past = [run for run in history.runs if run.ended is not None and run.ended >= start]
-    for run in sorted([*past, *history.running], key=_last_moment, reverse=True)[:MAX_BARS]:
+    for run in [*past, *history.running][: -MAX_BARS - 1 : -1]:
         bars.setdefault((run.scheduler, run.task_id), []).append(
             {"start": milliseconds(run.started), "end": milliseconds(run.ended), "status": run.status}
         )
@@ -117,7 +117,3 @@ async def timeline(indexes: Iterable[TaskIndex], history: History, keys: Keys, n
             for name in [*names][:MAX_ROWS]
         ],
     }
-
-
-def _last_moment(run: RunRecord) -> tuple[bool, datetime]:
-    return run.ended is None, run.ended or run.started
