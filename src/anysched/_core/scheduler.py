@@ -534,8 +534,8 @@ class Scheduler:
         if holder is not None and on_conflict == "keep":
             close_unstarted(target)
             self._log_kept(holder)
-            if registry.instruments is not None:
-                registry.instruments.notify("task_kept", holder)
+            if registry.family.instruments_version:
+                registry.notify("task_kept", holder)
             return holder
         task = make(registry, task_id, target, args, context)
         if collector is not None:
@@ -551,8 +551,8 @@ class Scheduler:
             registry.displace(holder, cancel_running=on_conflict == "replace")
         if self._log.is_enabled_for(logging.DEBUG):
             self._debug("Scheduled task %s.", task_id)
-        if registry.instruments is not None:
-            registry.instruments.notify("task_scheduled", task)
+        if registry.family.instruments_version:
+            registry.notify("task_scheduled", task)
         return task
 
     def _schedule_recurring(
@@ -596,8 +596,8 @@ class Scheduler:
         dispatcher.reschedule(task, when)
         if self._log.is_enabled_for(logging.DEBUG):
             self._debug("Rescheduled task %s.", task_id)
-        if registry.instruments is not None:
-            registry.instruments.notify("task_rescheduled", task)
+        if registry.family.instruments_version:
+            registry.notify("task_rescheduled", task)
         return True
 
     def _running_dispatcher(self) -> Dispatcher:

@@ -33,6 +33,11 @@ class Owner(Protocol):
         ...
 
     @property
+    def family(self) -> Family:
+        """What the registry shares with others."""
+        ...
+
+    @property
     def instruments(self) -> RunObserver | None:
         """What is told of runs that start, if anything is."""
         ...
@@ -44,6 +49,16 @@ class Owner(Protocol):
     def check_wait(self, task: ScheduledTask[Any], /) -> None:
         """Raise `RuntimeError` if the caller would wait for a task that waits for the caller."""
         ...
+
+
+class Family(Protocol):
+    """What the registries of a scheduler and its children share.
+
+    Attributes:
+        instruments_version: 0 if there are no instruments.
+    """
+
+    instruments_version: int
 
 
 class RunObserver(Protocol):
@@ -295,10 +310,10 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._when = None
         self._status = Status.RUNNING
         _current.set(self._run)
-        instruments = self._owner.instruments
-        if instruments is not None:
+        owner = self._owner
+        if owner.family.instruments_version and owner.instruments is not None:
             try:
-                instruments.run_started(self, when)
+                owner.instruments.run_started(self, when)
             except BaseException:  # a request to end the process
                 close_unstarted(target)
                 raise
