@@ -23,7 +23,7 @@ CORE = [
 # The levels inside other packages.
 BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"current", "starter"}]
 WEB = [
-    {"assets", "guard", "index", "keys"},
+    {"assets", "guard", "index", "keys", "server"},
     {"query"},
     {"actions", "events", "overview"},
     {"__init__"},

@@ -31,8 +31,9 @@ from .index import Changes, TaskIndex
 from .keys import Keys, Name, key_of, text_of
 from .overview import WINDOWS, chart, numbers, timeline
 from .query import JSON, Query, describe_run, find, milliseconds, status_of
+from .server import serve
 
-__all__ = ["dashboard"]
+__all__ = ["dashboard", "serve"]
 
 MAX_STREAMS = 500
 """How many clients may follow the events at once."""
