@@ -180,7 +180,7 @@ def web(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Show the command line at work: a delay, a replacement, a cancellation and a failing command."""
     session.log("installing anysched and what its command line uses, which may take a minute")
-    session.install("-e.[trio,cli]")
+    session.install("-e.[trio,cli,web]")
     session.run("python", "-m", "anysched", "demo", *session.posargs)
 
 

@@ -41,7 +41,7 @@ OUTSIDE = {
     "testing": {"_virtual", "pytest_plugin"},
     "pytest_plugin": {"_virtual", "_core.lazy"},
     "cron": set(),
-    "_cli": {"__init__", "cron"},
+    "_cli": {"__init__", "cron", "web"},
     "__main__": {"_cli"},
 }
 
