@@ -28,7 +28,12 @@ WEB = [
     {"actions", "events", "overview"},
     {"__init__"},
 ]
-VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init__"}]
+VIRTUAL = [
+    {"blocked", "asyncio_shuffle", "trio_shuffle"},
+    {"timeline", "asyncio_blocked"},
+    {"asyncio", "trio", "time_machine"},
+    {"clock", "__init__"},
+]
 # What each package, or module at the top, may import outside of itself.
 OUTSIDE = {
     "__init__": {"_core"},

@@ -38,7 +38,9 @@ _SHORT = {
 }
 _BUILT_IN_TYPES = {"int", "float", "str", "bool", "list", "tuple", "dict", "set", "frozenset", "bytes"}
 _EXCEPTIONS = {"BaseException", "Exception", "ExceptionGroup", "KeyboardInterrupt", "SystemExit", "GeneratorExit"}
-_MODULES = {"collections", "contextlib", "contextvars", "datetime", "enum", "math", "random", "time", "types", "typing"}
+_MODULES = {
+    "collections", "contextlib", "contextvars", "datetime", "enum", "math", "random", "time", "types", "typing", "zoneinfo",
+}  # fmt: skip
 
 
 def address(target: str) -> str | None:
