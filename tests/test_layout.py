@@ -22,6 +22,12 @@ CORE = [
 ]
 # The levels inside other packages.
 BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"current", "starter"}]
+WEB = [
+    {"assets", "guard", "index", "keys", "server"},
+    {"query"},
+    {"actions", "events", "overview"},
+    {"__init__"},
+]
 VIRTUAL = [
     {"blocked", "asyncio_shuffle", "trio_shuffle"},
     {"timeline", "asyncio_blocked"},
@@ -34,12 +40,13 @@ OUTSIDE = {
     "abc": {"_core.task"},
     "history": {"__init__", "abc"},
     "opentelemetry": {"__init__", "abc"},
+    "web": {"__init__", "abc", "history"},
     "_core": {"abc"},
     "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
     "testing": {"_virtual", "pytest_plugin"},
     "pytest_plugin": {"_virtual", "_core.lazy"},
     "cron": set(),
-    "_cli": {"__init__", "cron"},
+    "_cli": {"__init__", "cron", "web"},
     "__main__": {"_cli"},
 }
 
@@ -92,6 +99,8 @@ def test_imports_go_to_strictly_lower_levels() -> None:
                 assert level_in(CORE, target[0]) < level_in(CORE, inner[0]), f"{name} imports {other}"
             elif name.startswith("_core.backends."):
                 assert level_in(BACKENDS, target[1]) < level_in(BACKENDS, inner[1]), f"{name} imports {other}"
+            elif name.startswith("web."):
+                assert level_in(WEB, target[0]) < level_in(WEB, inner[0]), f"{name} imports {other}"
             elif name.startswith("_virtual."):
                 assert level_in(VIRTUAL, target[0]) < level_in(VIRTUAL, inner[0]), f"{name} imports {other}"
 

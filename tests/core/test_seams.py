@@ -55,9 +55,9 @@ def test_nothing_but_what_is_documented_can_be_reached_without_an_underscore() -
         "wait",
     }  # fmt: skip
     assert public(Scheduler("test")) == {
-        "add_instrument", "cancel", "cancel_all", "child", "close", "join", "name", "now", "pause", "remove_instrument",
-        "reschedule_at", "reschedule_later", "resume", "run", "start", "schedule", "schedule_at", "schedule_at_times", "schedule_every",
-        "schedule_later", "state", "statistics", "tasks",
+        "add_instrument", "busy_descendants", "cancel", "cancel_all", "child", "close", "join", "name", "now", "pause",
+        "remove_instrument", "reschedule_at", "reschedule_later", "resume", "run", "schedule", "schedule_at", "schedule_at_times",
+        "schedule_every", "schedule_later", "seconds_until_due", "start", "state", "statistics", "tasks",
     }  # fmt: skip
     assert public(SchedulerStatistics(0, 0, None, 0, 0, 0, 0)) == {
         "cancelled", "failed", "finished", "next_due", "pending", "running", "started",

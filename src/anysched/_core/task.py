@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Hashable
+from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ __all__ = [
     "Status",
     "current_run",
     "current_scheduled_task",
+    "due_times",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -59,6 +60,11 @@ class Owner(Protocol):
         ...
 
     @property
+    def family(self) -> Family:
+        """What the registry shares with others."""
+        ...
+
+    @property
     def instruments(self) -> RunObserver | None:
         """What is told of runs that start, if anything is."""
         ...
@@ -78,6 +84,16 @@ class Owner(Protocol):
     def end_wait(self, waiting: ScheduledTask[Any], /) -> None:
         """Called after the caller has waited."""
         ...
+
+
+class Family(Protocol):
+    """What the registries of a scheduler and its children share.
+
+    Attributes:
+        instruments_version: 0 if there are no instruments.
+    """
+
+    instruments_version: int
 
 
 class RunObserver(Protocol):
@@ -452,10 +468,10 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._when = None
         self._status = Status.RUNNING
         _current.set(run)
-        instruments = self._owner.instruments
-        if instruments is not None:
+        owner = self._owner
+        if owner.family.instruments_version and owner.instruments is not None:
             try:
-                instruments.run_started(self, when)
+                owner.instruments.run_started(self, when)
             except BaseException:  # a request to end the process
                 close_unstarted(target)
                 raise
@@ -525,6 +541,11 @@ class ScheduledTask(Timer, Generic[T_co]):
 
 
 # The run and not the task: a context may outlive the task, and must keep nothing of its outcome.
+def due_times(tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:
+    """Return when tasks are due: a float on the monotonic clock, an int on the wall clock, `None` if one has started."""
+    return [task._when for task in tasks]
+
+
 _current: ContextVar[Run | None] = ContextVar("anysched_current_run", default=None)
 
 
