@@ -23,11 +23,20 @@ CORE = [
 # The levels inside other packages.
 BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"starter"}]
 VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init__"}]
+DURABLE = [
+    {"errors", "operations", "values"},
+    {"handlers", "recurrence", "run", "schema", "store", "task", "window"},
+    {"memory", "sqlite", "writer"},
+    {"engine"},
+    {"scheduler"},
+    {"__init__"},
+]
 # What each package, or module at the top, may import outside of itself.
 OUTSIDE = {
     "__init__": {"_core"},
     "_core": set(),
     "_virtual": {"_core.backends", "_core.clock"},
+    "durable": {"__init__"},
     "testing": {"_virtual", "pytest_plugin"},
     "pytest_plugin": {"_virtual"},
     "_cli": {"__init__"},
@@ -83,6 +92,8 @@ def test_imports_go_to_strictly_lower_levels() -> None:
                 assert level_in(CORE, target[0]) < level_in(CORE, inner[0]), f"{name} imports {other}"
             elif name.startswith("_core.backends."):
                 assert level_in(BACKENDS, target[1]) < level_in(BACKENDS, inner[1]), f"{name} imports {other}"
+            elif name.startswith("durable."):
+                assert level_in(DURABLE, target[0]) < level_in(DURABLE, inner[0]), f"{name} imports {other}"
             elif name.startswith("_virtual."):
                 assert level_in(VIRTUAL, target[0]) < level_in(VIRTUAL, inner[0]), f"{name} imports {other}"
 
