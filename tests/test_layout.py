@@ -26,7 +26,7 @@ VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init_
 DURABLE = [
     {"errors", "operations", "values"},
     {"handlers", "recurrence", "run", "schema", "store", "task", "window"},
-    {"memory", "sqlite", "writer"},
+    {"listing", "memory", "sqlite", "writer"},
     {"engine"},
     {"scheduler"},
     {"__init__"},

@@ -139,13 +139,14 @@ class Engine:
         self._entered = True
         self._thread = get_ident()
         self._window = Window(self._core, self._run, copy_context(), self._window_size)
-        recovered = await self._writer.open(Recover(self._handlers.names, MAX_KILLS))
+        await self._writer.open()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._writer.run, name=f"{self.name} writer")
+        await self._core.__aenter__()
         try:
+            recovered = await self._writer.submit(Recover(self._handlers.names, MAX_KILLS))
             self._check_recovered(recovered)
-            await self._core.__aenter__()
             self._state = "running"
             self._check_clock(recovered.seen)
             self._refill()
@@ -158,9 +159,9 @@ class Engine:
     ) -> None:
         """Cancel what runs, and close the store; what has not ended stays in it."""
         self._state = "closing"
+        self._writer.give_up_at(-math.inf)
         try:
-            if self._core.state != "new":
-                await self._core.__aexit__(exc_type, exc_value, traceback)
+            await self._core.__aexit__(exc_type, exc_value, traceback)
         finally:
             self._writer.stop()
             try:
@@ -184,7 +185,9 @@ class Engine:
                 await self._writer.closed.wait()
             await checkpoint()
             return []
+        seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
         self._state = "closing"
+        self._writer.give_up_at(anyio.current_time() + seconds)
         try:
             await self._core.close(grace)
         finally:
@@ -285,7 +288,7 @@ class Engine:
             if result.added:
                 entry = result.entry
                 self._window.arm(Placed(entry.generation, entry.task_id, entry.due, result.ready))
-            return self._window.trim() if self._window.is_over_full else None
+            return self._fit_window()
 
         return await self.submit(operation, apply)
 
@@ -293,10 +296,10 @@ class Engine:
         """Cancel a task; return whether there was one."""
         caller = self.caller()
 
-        def apply(result: CancelResult | None) -> None:
+        def apply(result: CancelResult | None) -> Awaitable[None] | None:
             if result is not None and result.removed:
                 self._drop(result.generation, caller)
-            self._refill()
+            return self._fit_window()
 
         return await self.submit(operation, apply) is not None
 
@@ -314,6 +317,7 @@ class Engine:
             for generation in [generation for generation in self._waiting if generation not in left]:
                 self._removed(generation)
             self._note_change()
+            self._refill()
 
         await self.submit(operation, drop)
 
@@ -323,7 +327,7 @@ class Engine:
         def apply(placed: Placed | None) -> Awaitable[None] | None:
             if placed is not None:
                 self._window.arm(placed)
-            return self._window.trim() if self._window.is_over_full else None
+            return self._fit_window()
 
         return await self.submit(operation, apply) is not None
 
@@ -392,6 +396,11 @@ class Engine:
             self._changed.set()
             self._changed = None
 
+    def _fit_window(self) -> Awaitable[None] | None:
+        """Load the next tasks if the window is low, or drop the last ones if it is too full, which takes its time."""
+        self._refill()
+        return self._window.trim() if self._window.is_over_full else None
+
     def _refill(self) -> None:
         """Load the next tasks if the window is low."""
         if self._window.is_low and not self._loading:
@@ -419,10 +428,10 @@ class Engine:
     async def _run(self, generation: int) -> None:
         """Claim a task that is due, run it, and store its end. Called by the in-process scheduler."""
         task = current_scheduled_task()
-        due = self._window.pop(generation, task)
-        if due is None or task is None:
-            return  # it was dropped in the same moment
+        due = self._window.take(generation)
+        assert task is not None
         self._live[generation] = task
+        self._refill()
         try:
             claim = Claim(generation, due)
             give_back = partial(self._give_back, generation)
@@ -430,7 +439,7 @@ class Engine:
             if entry is not None:  # else it has been cancelled, moved or paused in the meantime
                 await self._run_claimed(entry)
         except StoppedError:
-            pass  # the store is closed: the task runs again after the next opening
+            pass  # closed before its start was stored
         finally:
             del self._live[generation]
             if generation in self._gone:
@@ -503,7 +512,7 @@ class Engine:
                 self._log_left_out(entry.task_id)
             if following.time is not None:
                 operation = End(entry.generation, ran, put_off(following.time, recurrence.jitter), following.time)
-        await self._submit_end(entry.generation, operation)
+        await self._submit_end(entry.task_id, operation)
 
     async def _park(self, entry: Entry, error: Exception) -> None:
         """Park a task that cannot run."""
@@ -514,18 +523,25 @@ class Engine:
             problem,
             extra=self._log_fields(entry.task_id),
         )
-        await self._submit_end(entry.generation, Park(entry.generation, problem))
+        await self._submit_end(entry.task_id, Park(entry.generation, problem))
 
-    async def _submit_end(self, generation: int, operation: End | Park) -> None:
+    async def _submit_end(self, task_id: str, operation: End | Park) -> None:
         def apply(result: EndResult) -> None:
             if result.removed:
-                self._removed(generation)
+                self._removed(operation.generation)
             if result.next is not None:
                 self._window.arm(result.next)
 
         # Shielded: it has ended, whoever cancels it now.
         with anyio.CancelScope(shield=True):
-            await self._writer.submit(operation, apply, internal=True)
+            try:
+                await self._writer.submit(operation, apply, internal=True)
+            except StoppedError:
+                self._log.error(
+                    "The end of a run of task %r could not be stored before closing: it runs again.",
+                    decode_id(task_id),
+                    extra=self._log_fields(task_id),
+                )
 
     # Logging
 

@@ -45,7 +45,7 @@ class Handlers:
         if function in self._names:
             raise ValueError(f"{function!r} is already the handler {self._names[function]!r}: a function has one name")
         try:
-            self._signatures[name] = signature(function)
+            self._signatures[name] = signature(function).replace(return_annotation=Signature.empty)
         except (TypeError, ValueError):  # a function of C may have none
             self._signatures[name] = None
         self._functions[name] = function

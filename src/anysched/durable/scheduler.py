@@ -16,7 +16,8 @@ from anysched import ConflictPolicy, DuplicateTaskError, MissedPolicy, Scheduler
 
 from .engine import Engine, Unknown, put_off
 from .handlers import Handlers
-from .operations import Cancel, CancelAll, Entry, Find, List, Move, Pause, Put, Resume, Retry
+from .listing import TaskIterator
+from .operations import Cancel, CancelAll, Entry, Find, Move, Pause, Put, Resume, Retry
 from .recurrence import Calendar, CalendarTimes, Interval, MeasuredFrom, Recurrence, Times
 from .store import Store
 from .task import DurableTask
@@ -39,9 +40,6 @@ Ts = TypeVarTuple("Ts")
 
 RunningPolicy = Literal["cancel", "leave"]
 """What to do with a running task when its ID is released; see `DurableScheduler.cancel`."""
-
-PAGE = 100
-"""How many tasks are read from the store at once by `DurableScheduler.tasks`."""
 
 
 @final
@@ -443,7 +441,7 @@ class DurableScheduler:
         entry = await self._engine.submit(Find(encode_id(task_id)))
         return None if entry is None else self._handle(entry)
 
-    async def tasks(self, prefix: TaskId | None = None) -> AsyncIterator[DurableTask]:
+    def tasks(self, prefix: TaskId | None = None) -> AsyncIterator[DurableTask]:
         """Iterate over the tasks that hold an ID, sorted by their IDs as they are stored.
 
         They are read in pages: a task that is added or cancelled in the meantime may be among them.
@@ -455,13 +453,7 @@ class DurableScheduler:
             RuntimeError, StoreError: as `schedule`.
             TypeError: if the prefix is neither a tuple nor a string.
         """
-        for low, high in id_ranges(prefix):
-            page = await self._engine.submit(List(low, high, after=False, limit=PAGE))
-            while page:
-                for entry in page:
-                    yield self._handle(entry)
-                last = page[-1].task_id
-                page = await self._engine.submit(List(last, high, after=True, limit=PAGE)) if len(page) == PAGE else []
+        return TaskIterator(id_ranges(prefix), self._engine.submit, self._handle)
 
     # Life
 

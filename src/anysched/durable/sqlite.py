@@ -183,10 +183,10 @@ class SQLiteStore:
         self._lock = self._connect(self._path.with_name(self._path.name + ".lock"), 0)
         try:
             self._lock.execute("begin exclusive")
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
-                raise
-            raise StoreInUseError(str(self._path), self._read_owner()) from None
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise StoreInUseError(str(self._path), self._read_owner()) from None
+            raise
 
     def _read_owner(self) -> str | None:
         try:

@@ -99,13 +99,9 @@ class Window:
         if armed is not None:
             armed.task.cancel()
 
-    def pop(self, generation: int, task: ScheduledTask[Any] | None) -> int | None:
-        """Take out a task that has started, and return the due time for which it was armed; `None` if it was not."""
-        armed = self._armed.get(generation)
-        if armed is None or armed.task is not task:
-            return None
-        del self._armed[generation]
-        return armed.due
+    def take(self, generation: int) -> int:
+        """Take out a task that has started, and return the due time for which it was armed."""
+        return self._armed.pop(generation).due
 
     async def arm_all(self, loaded: list[Placed], limit: int, live: Callable[[int], bool]) -> None:
         """Arm tasks that were loaded from the store, which was asked for so many.

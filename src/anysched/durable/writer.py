@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast, final
@@ -82,34 +83,24 @@ class Writer:
         # One of its own: the threads that the program has for other things must not delay commits.
         self._limiter = anyio.CapacityLimiter(1)
         self._queue: deque[_Request] = deque()
+        self._group: list[_Request] = []  # what is being committed and applied
         self._more = anyio.Event()
         self._stopping = False
+        self._give_up_at = math.inf
         self._is_open = False
         self._failing = False
         self.closed = anyio.Event()
 
-    async def open(self, first: Operation[R]) -> R:
-        """Open the store, and perform a first operation.
+    async def open(self) -> None:
+        """Open the store.
 
         Raises:
-            StoreError: if that fails. The store is closed.
+            StoreError: if that fails.
         """
-
-        def open_store() -> R:
-            self._store.open()
-            try:
-                result: R = self._store.commit([first])[0]
-            except BaseException:
-                self._store.close()
-                raise
-            return result
-
         # Shielded: it cannot be interrupted, and must be closed if it has succeeded.
         with anyio.CancelScope(shield=True):
-            result = await to_thread.run_sync(open_store, limiter=self._limiter)
+            await to_thread.run_sync(self._store.open, limiter=self._limiter)
             self._is_open = True
-            return result
-        raise AssertionError  # a shielded scope does not swallow anything
 
     async def submit(
         self,
@@ -128,7 +119,7 @@ class Writer:
             operation: The operation.
             apply: Called with the result, between those of the operations before and after.
             internal: Whether it is tried again when the commit fails.
-            alone: Whether the event loop is yielded to after it is applied, so that its caller goes on before others.
+            alone: Whether the caller goes on after all operations of the same commit are applied, and before others like it.
             abandoned: Called with the result if the caller was cancelled, and the operation was committed.
 
         Raises:
@@ -162,16 +153,22 @@ class Writer:
                 await self._commit_all()
             finally:
                 self._is_open = False
-                for request in self._queue:
-                    request.fail(StoreError("the store has been closed"))
+                for request in (*self._group, *self._queue):
+                    if not request.event.is_set():
+                        request.fail(StoreError("the store has been closed"))
                 self._queue.clear()
                 await to_thread.run_sync(self._store.close, limiter=self._limiter)
                 self.closed.set()
 
+    def give_up_at(self, time: float) -> None:
+        """From a time on, by the event loop's clock, try nothing again: the scheduler is closing, and must come to an end."""
+        self._give_up_at = time
+        self._more.set()
+
     def stop(self) -> None:
         """Have `run` commit what is in the queue, close the store, and return."""
         self._stopping = True
-        self._more.set()
+        self.give_up_at(-math.inf)
 
     def _add(self, request: _Request) -> None:
         if self._is_open:
@@ -183,7 +180,7 @@ class Writer:
     async def _commit_all(self) -> None:
         delay = FIRST_RETRY
         while self._queue or not self._stopping:
-            group = self._take()
+            self._group = group = self._take()
             if not group:
                 self._more = anyio.Event()
                 await self._more.wait()
@@ -196,10 +193,8 @@ class Writer:
                 results = await to_thread.run_sync(self._store.commit, operations, limiter=self._limiter)
             except StoreError as error:
                 self._commit_failed(group, error)
-                if self._stopping:
-                    return
                 self._more = anyio.Event()
-                with anyio.move_on_after(delay):
+                with anyio.CancelScope(deadline=min(anyio.current_time() + delay, self._give_up_at)):
                     await self._more.wait()  # a verb is tried at once: its caller waits for an answer
                 delay = min(2 * delay, LAST_RETRY)
                 continue
@@ -229,11 +224,15 @@ class Writer:
             if not request.internal:
                 request.fail(error)
         waiting = [request for request in group if request.internal]
-        self._queue.extendleft(reversed(waiting))
-        if self._stopping and waiting:
-            self._log.error("Closed without storing %d starts and ends of tasks: these tasks run again.", len(waiting))
+        if anyio.current_time() < self._give_up_at:
+            self._group = []
+            self._queue.extendleft(reversed(waiting))
+        else:
+            for request in waiting:
+                request.fail(error)
 
     async def _apply(self, group: list[_Request], results: list[Any]) -> None:
+        starts: list[_Request] = []
         for number, (request, result) in enumerate(zip(group, results, strict=False), 1):
             request.result = result
             if request.apply is not None:
@@ -242,6 +241,14 @@ class Writer:
                     await slow
             if request.withdrawn and request.abandoned is not None:
                 request.abandoned(result)
-            request.event.set()
-            if request.alone or number % APPLIED_PER_ITERATION == 0:
+            if request.alone:
+                starts.append(request)
+            else:
+                request.event.set()
+            if number % APPLIED_PER_ITERATION == 0:
                 await checkpoint()
+        # At last, so that what was claimed and cancelled in the same commit does not begin; and one by one: what becomes
+        # ready in the same iteration runs in any order on trio.
+        for request in starts:
+            request.event.set()
+            await checkpoint()
