@@ -1,4 +1,7 @@
-"""The checks of the project. ``nox`` runs them all; ``nox -s tests`` runs the tests on every Python that is there."""
+"""The checks of the project. ``nox`` runs them all, ``nox -s quick`` those that a developer waits for.
+
+Sessions for Pythons that are not there are skipped. The tags are the two halves that ``.ci/run`` runs at the same time.
+"""
 
 import sys
 from pathlib import Path
@@ -9,11 +12,20 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "typing", "docs", "package", "tests", "minimums", "coverage", "integrations"]
+nox.options.tags = ["first", "second"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 SITE = "build/site"
 PYTHONS = nox.project.python_versions(PROJECT)
+FORGE_FILES = [
+    ("citation-file-format", "CITATION.cff"),
+    ("dependabot", ".github/dependabot.yml"),
+    ("github-issue-config", ".github/ISSUE_TEMPLATE/config.yml"),
+    ("github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/idea.yml"),
+    ("github-workflows", ".github/workflows/ci.yml", ".github/workflows/release.yml"),
+    ("readthedocs", ".readthedocs.yaml"),
+]
+PYTEST = ("pytest", "-q", "--numprocesses=2")
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -21,11 +33,24 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e.[trio,cli]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS[1:], tags=["first"])
 def tests(session: nox.Session) -> None:
-    """Run the tests."""
+    """Run the tests. On the oldest Python, ``coverage`` does."""
     install(session, "test")
-    session.run("pytest", "--numprocesses=2", *session.posargs)
+    session.run(*PYTEST, *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], tags=["second"])
+def coverage(session: nox.Session) -> None:
+    """Run the tests, those of the core once more with tasks started in anyio's own way; fail if a branch was not taken."""
+    install(session, "test")
+    session.run("coverage", "erase")
+    # Two processes of pytest's do the work; coverage measures them as it does any other, by `patch`.
+    session.run("coverage", "run", "-m", *PYTEST, *session.posargs)
+    others = [f"--ignore=tests/{name}" for name in ("cli", "virtual", "docs", "test_benchmarks.py")]
+    session.run(*PYTEST, "--starter=group", *others)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
 
 
 @nox.session
@@ -34,11 +59,12 @@ def quick(session: nox.Session) -> None:
     install(session, "test", "types", "lint")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("python", ".ci/prose.py")
     session.run("mypy")
-    session.run("pytest", "-q", "--numprocesses=2", "-m", "not slow", *session.posargs)
+    session.run(*PYTEST, "-m", "not slow", *session.posargs)
 
 
-@nox.session
+@nox.session(python=PYTHONS[0], tags=["second"])
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest versions of the dependencies that are allowed."""
     install(session, "test")
@@ -46,38 +72,43 @@ def minimums(session: nox.Session) -> None:
     requirements = [*PROJECT["project"]["dependencies"], *extras["trio"], *extras["cli"]]
     requirements.append("pytest>=8.3")  # the lowest anyio's plugin does not go with the newest pytest
     session.install(*[requirement.replace(">=", "==") for requirement in requirements])
-    session.run("pytest", *session.posargs)
+    session.run(*PYTEST, *session.posargs)
 
 
-@nox.session
-def coverage(session: nox.Session) -> None:
-    """Run the tests, those of the core once more with tasks started in anyio's own way; fail if a branch was not taken."""
+@nox.session(python="3.14", tags=["second"])
+def contexts(session: nox.Session) -> None:
+    """Run the tests of the core where threads inherit the context, as they do in a free-threaded Python."""
     install(session, "test")
-    session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
-    others = [f"--ignore=tests/{name}" for name in ("cli", "virtual", "docs", "test_benchmarks.py")]
-    session.run("pytest", "-q", "--numprocesses=2", "--starter=group", *others)
-    session.run("coverage", "combine", "--quiet")
-    session.run("coverage", "report")
-
-
-@nox.session(python=[PYTHONS[0], PYTHONS[-1]])
-def integrations(session: nox.Session) -> None:
-    """Run the pages on frameworks and on other schedulers with these, on the oldest and on the newest Python."""
-    install(session, "test", "integrations")
-    session.run("pytest", "--numprocesses=2", "tests/integrations", "tests/migration", *session.posargs)
+    defaults = {"PYTHON_THREAD_INHERIT_CONTEXT": "1", "PYTHON_CONTEXT_AWARE_WARNINGS": "1"}
+    session.run(*PYTEST, "tests/core", *session.posargs, env=defaults)
 
 
 @nox.session
+def zones(session: nox.Session) -> None:
+    """Compare a year of cron expressions in all time zones with a reading minute by minute, which takes minutes."""
+    install(session, "test")
+    session.run("pytest", "--numprocesses=2", "tests/test_cron.py", "--all-zones", *session.posargs)
+
+
+# Of the newest Python, what these build on (pycares) has no wheel yet.
+@nox.session(python=[PYTHONS[0], PYTHONS[-2]], tags=["second"])
+def integrations(session: nox.Session) -> None:
+    """Run the pages on frameworks and on other schedulers with these."""
+    install(session, "test", "integrations")
+    session.run(*PYTEST, "tests/integrations", "tests/migration", *session.posargs)
+
+
+@nox.session(tags=["first"])
 def typing(session: nox.Session) -> None:
-    """Check the types, as mypy and as pyright see them, and that users get one for everything."""
+    """Check the types with mypy and pyright, users' programs with ty and pyrefly as well, and that users get one for everything."""
     install(session, "types")
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "anysched", "--ignoreexternal")
+    session.run("python", "tests/typing/check_others.py")
 
 
-@nox.session
+@nox.session(tags=["first"])
 def package(session: nox.Session) -> None:
     """Build the distributions as for the index, and use the wheel in an environment of its own, without trio."""
     session.install(*nox.project.dependency_groups(PROJECT, "package"))
@@ -95,12 +126,23 @@ def package(session: nox.Session) -> None:
     session.run(python, "tests/package/check_installation.py", external=True)
 
 
-@nox.session
+@nox.session(tags=["first"])
 def lint(session: nox.Session) -> None:
-    """Check the style."""
+    """Check the style of code and prose, and the files for the forge."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("python", ".ci/prose.py")
+    session.run("zizmor", "--offline", "--quiet", "--persona=pedantic", ".github")
+    for schema, *paths in FORGE_FILES:
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
+
+
+@nox.session
+def prose(session: nox.Session) -> None:
+    """Show all that the prose style has to say, also what is not clean yet."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("python", ".ci/prose.py", "--all")
 
 
 def build_site(session: nox.Session) -> None:
@@ -108,7 +150,7 @@ def build_site(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-d", "build/doctrees", "docs", SITE)
 
 
-@nox.session
+@nox.session(tags=["first"])
 def docs(session: nox.Session) -> None:
     """Build the site of the documentation."""
     install(session, "docs")
@@ -126,8 +168,9 @@ def site(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show the command line at work: a delay, a replacement, a cancellation and a failing command."""
+    session.log("installing anysched and what its command line uses, which may take a minute")
     session.install("-e.[trio,cli]")
-    session.run("python", "-m", "anysched", "--demo", *session.posargs)
+    session.run("python", "-m", "anysched", "demo", *session.posargs)
 
 
 @nox.session

@@ -6,6 +6,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 import tomllib
+from importlib import import_module
+
+# Annotations that name asyncio are shown as they are written. Evaluated, they say where asyncio keeps its classes.
+del import_module("anysched._core.create_task").asyncio
 
 _about = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
 

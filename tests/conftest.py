@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import signal
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -13,6 +15,12 @@ from anysched import Scheduler
 from anysched._core import dispatcher as dispatcher_module
 from support import group_starter
 
+if sys.platform == "win32":
+    collect_ignore = ["cli"]  # the command line needs POSIX
+else:
+    # Programs that the tests start must not inherit from `nohup` that it is ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 SIMULATED = pytest.StashKey[Counter[str]]()
 
 
@@ -20,7 +28,11 @@ SIMULATED = pytest.StashKey[Counter[str]]()
     scope="module",
     params=[
         pytest.param(("asyncio", {"debug": True}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+        pytest.param(
+            ("asyncio", {"use_uvloop": True}),
+            id="uvloop",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not run there"),
+        ),
         pytest.param(("trio", {}), id="trio"),
     ],
 )
@@ -35,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="native",
         help="start tasks natively, as a rule, or all of them in anyio's own way",
     )
+    parser.addoption("--all-zones", action="store_true", help="compare the times of cron in all time zones")
 
 
 @pytest.fixture(autouse=True, scope="session")

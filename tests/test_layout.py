@@ -13,7 +13,7 @@ SOURCE = Path(anysched.__file__).parent
 
 # The levels of the core: a module imports only from strictly lower levels. A package stands for its modules.
 CORE = [
-    {"exceptions", "failures", "coroutines", "timer_queue"},
+    {"exceptions", "failures", "coroutines", "lazy", "timer_queue", "logs"},
     {"backends", "task"},
     {"clock", "run", "create_task"},
     {"triggers", "dispatcher"},
@@ -21,7 +21,7 @@ CORE = [
     {"scheduler"},
 ]
 # The levels inside other packages.
-BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"starter"}]
+BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"current", "starter"}]
 VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init__"}]
 DURABLE = [
     {"errors", "operations", "values"},
@@ -34,12 +34,14 @@ DURABLE = [
 # What each package, or module at the top, may import outside of itself.
 OUTSIDE = {
     "__init__": {"_core"},
-    "_core": set(),
-    "_virtual": {"_core.backends", "_core.clock"},
-    "durable": {"__init__"},
+    "abc": set(),
+    "_core": {"abc"},
+    "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
+    "durable": {"__init__", "cron"},
     "testing": {"_virtual", "pytest_plugin"},
-    "pytest_plugin": {"_virtual"},
-    "_cli": {"__init__"},
+    "pytest_plugin": {"_virtual", "_core.lazy"},
+    "cron": set(),
+    "_cli": {"__init__", "cron"},
     "__main__": {"_cli"},
 }
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ._cli.app import run
 from ._cli.arguments import parse_arguments
+from ._cli.crontab.arguments import CrontabArguments
+from ._cli.streams import closed_streams, leave_streams, print_error, reserve_descriptors
 
 __all__ = ["main"]
+
+EXIT_USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,16 +23,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status for the process.
     """
+    reserve_descriptors()
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments[:1] == ["crontab"]:
-        # Neither of the two ways needs the packages of the other.
-        from ._cli.crontab.arguments import parse_crontab_arguments
+    try:
+        if "stdout" in closed_streams():
+            print_error("the standard output is closed; to see nothing, redirect it to /dev/null")
+            return EXIT_USAGE
+        options = parse_arguments(arguments)
+        # Imported here: the modules need POSIX, and neither needs the packages of the other.
+        if isinstance(options, CrontabArguments):
+            from ._cli.crontab.app import run_crontab
 
-        options = parse_crontab_arguments(arguments[1:])
-        from ._cli.crontab.app import run_crontab
+            return run_crontab(options)
+        from ._cli.app import run
 
-        return run_crontab(options)
-    return run(parse_arguments(arguments))
+        return run(options)
+    finally:
+        leave_streams()
 
 
 if __name__ == "__main__":

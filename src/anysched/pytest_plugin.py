@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures for virtual time. It is loaded with pytest, and does nothing until a fixture is asked for."""
+"""The pytest plugin: fixtures for virtual time. pytest loads it, and it does nothing until a fixture is requested."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ._core.lazy import LazyModule
+
 if TYPE_CHECKING:
-    from ._virtual.clock import VirtualClock
+    from ._virtual import clock as virtual
+else:
+    virtual = LazyModule("anysched._virtual.clock")
 
 __all__ = ["virtual_anyio_backend", "virtual_clock"]
 
 
-# Of module scope, as anyio's own, so that Hypothesis accepts it, and async fixtures of a module can use it.
+# Module-scoped like anyio's own, so that Hypothesis accepts it and module-scoped async fixtures can use it.
 @pytest.fixture(scope="module", params=["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
 def virtual_anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """A backend in virtual time, asyncio and trio in turn, to be imported under the name ``anyio_backend``."""
-    from ._virtual.clock import VirtualClock
-
-    return VirtualClock().backend(request.param)
+    """A backend in virtual time, asyncio and trio in turn. Import it under the name ``anyio_backend``."""
+    return virtual.VirtualClock().backend(request.param)
 
 
 @pytest.fixture
-def virtual_clock(anyio_backend: object) -> Iterator[VirtualClock]:
-    """The virtual clock of the test's event loop, which an ``anyio_backend`` in virtual time must provide.
+def virtual_clock(anyio_backend: object) -> Iterator[virtual.VirtualClock]:
+    """The virtual clock of the test's event loop; requires an ``anyio_backend`` in virtual time.
 
-    ``autojump`` is reset after the test.
+    ``autojump`` is restored after the test.
     """
-    from ._virtual.clock import VirtualClock
-
-    clock = VirtualClock.of_backend(anyio_backend)
+    clock = virtual.VirtualClock.of_backend(anyio_backend)
     autojump = clock.autojump
     yield clock
     clock.autojump = autojump

@@ -1,7 +1,7 @@
 """Virtual time for tests: a month passes in a millisecond, on asyncio and on trio.
 
-The pytest plugin comes with the package. A module (or its ``conftest.py``) opts in by the import of one fixture; all
-its anyio tests then run in virtual time::
+The pytest plugin comes with the package. A module (or its ``conftest.py``) opts in by importing one fixture. All its
+anyio tests then run in virtual time::
 
     from datetime import UTC, datetime, timedelta
 
@@ -25,7 +25,7 @@ its anyio tests then run in virtual time::
 
         assert sent == [datetime(2025, 1, 31, tzinfo=UTC)]  # each run begins with 2025
 
-Here time jumps by itself to whatever is next. To look at what happens on the way, move it yourself::
+Here time jumps by itself to the next deadline. To check what happens on the way, move it yourself::
 
     async def test_not_too_early(virtual_clock: VirtualClock) -> None:
         virtual_clock.autojump = False
@@ -36,10 +36,10 @@ Here time jumps by itself to whatever is next. To look at what happens on the wa
             await virtual_clock.advance(0.001)
             assert scheduler.statistics().running == 1
 
-What is not virtual: ``time.time()`` and ``datetime.now()`` in your own code (but see `VirtualClock.patch_datetime`),
-real I/O (see `VirtualClock.hold`), and uvloop. Without pytest, `VirtualClock.backend` is all that it takes.
+Not virtual are ``time.time()`` and ``datetime.now()`` in your own code (but see `VirtualClock.patch_datetime`), real I/O
+(see `VirtualClock.hold`) and uvloop. Without pytest, use `VirtualClock.backend`.
 
-With Hypothesis, which refuses fixtures of function scope, ask for `VirtualClock.current()` instead of
+With Hypothesis, which refuses function-scoped fixtures, call `VirtualClock.current()` instead of using
 ``virtual_clock``.
 """
 

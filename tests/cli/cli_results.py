@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-TIME = re.compile(r"^\d\d:\d\d:\d\d\.\d{3}Z  ", re.MULTILINE)
+TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00  ", re.MULTILINE)
 
 
 @dataclass

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cli_processes import MODULE, OnTerminal, Running, Start
 from cli_results import Result
 
 from anysched.__main__ import main
@@ -69,7 +71,58 @@ def gone() -> Callable[[int], bool]:
             os.kill(pid, 0)
         except ProcessLookupError:
             return True
+        if sys.platform == "linux":  # where a slim image has no ps
+            try:
+                stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+            except (FileNotFoundError, ProcessLookupError):
+                return True
+            return stat.rpartition(")")[2].split()[0] == "Z"
         state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
         return state.stdout.strip()[:1] in ("", "Z")
 
     return check
+
+
+@pytest.fixture
+def start_crontab(tmp_path: Path) -> Iterator[Start]:
+    """Run a crontab in two processes, one for each backend, with warnings as errors; their jobs run in HOME."""
+    processes: list[subprocess.Popen[str]] = []
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+    def run(text: str, *options: str, how: tuple[str, ...] = MODULE, **kwargs: object) -> list[Running]:
+        runs: list[Running] = []
+        for backend in ("asyncio", "trio"):
+            directory = tmp_path / f"{backend}-{len(processes)}"
+            directory.mkdir()
+            path = directory / "crontab"
+            path.write_text(text)
+            argv = [sys.executable, "-W", "error", *how, "crontab", str(path), "--backend", backend, *options]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            environment = {**buffered, "HOME": str(directory)}
+            process = subprocess.Popen(argv, **{**pipes, "env": environment, **kwargs})  # type: ignore[call-overload]
+            processes.append(process)
+            runs.append(Running(process, path, directory))
+        return runs
+
+    yield run
+    for process in processes:
+        process.kill()
+        with process:
+            pass
+
+
+@pytest.fixture
+def on_terminal(tmp_path: Path) -> Iterator[Callable[..., OnTerminal]]:
+    terminals: list[OnTerminal] = []
+
+    def run(text: str, *how: str, grace: str = "0", nohup: bool = False) -> OnTerminal:
+        (tmp_path / "crontab").write_text(text)
+        terminals.append(OnTerminal(tmp_path / "crontab", how or MODULE, grace, nohup=nohup))
+        return terminals[-1]
+
+    yield run
+    for terminal in terminals:
+        terminal.process.kill()
+        terminal.process.wait()
+        with suppress(OSError):
+            terminal.close()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import math
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +21,9 @@ def test_defaults() -> None:
 
 def test_all() -> None:
     assert parse_arguments(["x", "--backend=trio", "--grace=inf"]) == Arguments("x", "trio", math.inf, False)
-    assert parse_arguments(["--demo"]).demo
+    assert parse_arguments(["run", "x", "--grace=1"]) == Arguments("x", "asyncio", 1, False)
+    for argv in (["demo", "--backend", "trio"], ["--demo", "--backend", "trio"]):
+        assert parse_arguments(argv) == Arguments("-", "trio", 5, True)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +63,7 @@ def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_help_explains_the_lines_and_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        parse_arguments(["--help"])
+        parse_arguments(["run", "--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
     assert '{"id": ID, "in": SECONDS' in out
@@ -76,3 +82,50 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         parse_arguments(["--version"])
     assert capsys.readouterr().out == "anysched (not installed)\n"
+
+
+@pytest.mark.parametrize("columns", [80, 100, 50])
+@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["crontab", "--help"], ["demo", "--help"]])
+def test_the_help_fits_the_terminal(
+    argv: list[str], columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        parse_arguments(argv)
+    lines = capsys.readouterr().out.splitlines()
+    examples = {line for line in lines if line.startswith("  {") or "exit status 0, or" in line or "ended by" in line}
+    limit = max(columns, 80) if columns < 80 else columns
+    assert all(len(line) <= limit for line in lines)
+    assert all(len(line) <= columns for line in lines if not line.startswith("  ") and line not in examples)
+
+
+def test_without_arguments_a_terminal_shows_the_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments([])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: anysched ")
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [("anysched ", {"run", "crontab", "demo"}), ("anysched crontab x --log-format ", {"text", "json"})],
+)
+def test_the_shell_completes(line: str, completions: set[str], tmp_path: Path) -> None:
+    found = tmp_path / "found"
+    environment = {
+        **os.environ, "_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(found), "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
+        "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": " ",
+    }  # fmt: skip
+    subprocess.run([sys.executable, "-m", "anysched"], env=environment, timeout=30, check=True)
+    assert completions <= {word.strip() for word in found.read_text().split(" ")}
+
+
+def test_the_completion_is_that_of_argcomplete(monkeypatch: pytest.MonkeyPatch) -> None:
+    completed: list[argparse.ArgumentParser] = []
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    monkeypatch.setattr("argcomplete.autocomplete", completed.append)
+    parse_arguments(["demo"])
+    assert [parser.prog for parser in completed] == ["anysched"]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from cli_results import plain_lines
+
+pytestmark = pytest.mark.slow
 
 Start = Callable[..., "list[subprocess.Popen[str]]"]
 
@@ -78,7 +83,7 @@ def test_a_signal_closes_with_a_grace_and_lists_what_did_not_finish(
         assert any(line.startswith("slow cancelled ended by SIGTERM") for line in lines)
         first, second, done = lines[-3:]
         assert first.startswith("waits unfinished pending, due ")
-        assert first.endswith("Z: echo never")
+        assert re.search(r" \(in (1 h|59 min .*)\): echo never$", first)
         assert second == "slow unfinished cancelled: sh -c 'echo $$; sleep 60'"
         assert done == "# done: 2 finished, 2 unfinished"
         assert gone(next(int(line.split()[-1]) for line in lines if line.startswith("slow |")))
@@ -89,7 +94,7 @@ def test_a_second_signal_cuts_the_grace_short(start: Start) -> None:
         feed(process, {"id": "a", "run": ["sleep", "60"]})
         read_until(process, "a running")
         process.send_signal(signal.SIGHUP)
-        read_until(process, "# SIGHUP: 0 pending dropped, 1 running may take inf s more")
+        read_until(process, "# SIGHUP: 1 running may take any time")
         process.send_signal(signal.SIGHUP)  # not this one: a terminal may send it twice
         time.sleep(0.1)
         assert process.poll() is None
@@ -137,16 +142,21 @@ def test_what_the_encoding_cannot_express_is_escaped(start: Start) -> None:
 
 
 def test_the_demo_shows_it_all_within_five_seconds() -> None:
-    begin = time.monotonic()
     argv = [sys.executable, "-W", "error", "-m", "anysched", "--demo", "--backend"]
     demos = [
         subprocess.Popen([*argv, backend], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for backend in ("asyncio", "trio")
     ]
     for demo in demos:
-        out, err = demo.communicate()
+        with demo:
+            out, err = demo.communicate()
         assert (demo.returncode, err) == (0, "")
-        assert time.monotonic() - begin < 5
+        # By the due times: how long the processes take to start depends on what else the machine does.
+        begin, *due = (
+            datetime.strptime(text, "%H:%M:%S.%f%z") for text in re.findall(r"(?:\A|due )([\d:.]{12}Z)", out)
+        )
+        begin -= timedelta(seconds=1)  # what is due at once is due before it is reported
+        assert timedelta(seconds=3) < max((time - begin) % timedelta(days=1) for time in due) < timedelta(seconds=6)
         lines = plain_lines(out)
         assert {line for line in lines if "|" in line} == {
             "now | no delay: at once",

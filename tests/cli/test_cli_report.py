@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import pty
+import signal
 import subprocess
 import sys
+import termios
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
 
-from anysched._cli import table
-from anysched._cli.closing import complain
-from anysched._cli.json_lines import JsonReport
-from anysched._cli.plain import PlainReport
-from anysched._cli.report import Event, event_lines, shown_command, shown_id, shown_time
-from anysched._cli.showing import report_to
-from anysched._cli.table import TableReport
+from anysched._cli.logs import logs_to
+from anysched._cli.reports import table
+from anysched._cli.reports.events import Event, Report, event_lines, state_lines
+from anysched._cli.reports.formats import TimeFormat, format_command, format_duration, format_id
+from anysched._cli.reports.json_lines import JsonReport
+from anysched._cli.reports.plain import PlainReport
+from anysched._cli.reports.report import for_stream
+from anysched._cli.reports.table import TableReport
+from anysched._cli.reports.terminal import EchoControl
+from anysched._cli.shutdown import state_actions
+from anysched._cli.streams import leave_streams, print_error, write_line
+from anysched._cli.writer import Writer
 
-NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+NOW = datetime(2020, 1, 1, 12, tzinfo=UTC)
+SHOWN_NOW = "2020-01-01T12:00:00.000+00:00"
 
 
 class Terminal(io.StringIO):
@@ -51,40 +64,57 @@ class Terminal(io.StringIO):
     ],
 )
 def test_an_id_is_shown_on_one_line_and_unambiguously(task_id: int | str, shown: str) -> None:
-    assert shown_id(task_id) == shown
+    assert format_id(task_id) == shown
 
 
 def test_a_command_is_shown_as_in_a_shell_on_one_line() -> None:
-    assert shown_command(("echo", "a b", "c\nd", "\x1b[2J")) == r"echo 'a b' 'c\nd' '\x1b[2J'"
+    assert format_command(("echo", "a b", "c\nd", "\x1b[2J")) == r"echo 'a b' 'c\nd' '\x1b[2J'"
 
 
-def test_a_time_has_its_date_unless_that_is_today() -> None:
-    assert shown_time(NOW, NOW) == "12:00:00.000Z"
-    assert shown_time(NOW + timedelta(days=1), NOW) == "2030-01-02T12:00:00.000Z"
+def test_on_a_terminal_a_time_has_its_date_unless_that_is_today() -> None:
+    brief = TimeFormat(ZoneInfo("Europe/Paris"), is_brief=True)
+    assert brief(NOW, NOW) == "13:00:00"
+    assert brief(NOW + timedelta(days=1), NOW) == "2020-01-02 13:00:00"
+
+
+def test_where_it_is_not_a_terminal_it_also_has_its_offset() -> None:
+    assert TimeFormat()(NOW, NOW) == "2020-01-01T12:00:00.000+00:00"
+    assert TimeFormat(ZoneInfo("Asia/Kolkata"))(NOW, NOW) == "2020-01-01T17:30:00.000+05:30"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"), (0.2, "1 s"), (59.5, "1 min"), (60, "1 min"), (61, "1 min 1 s"), (3599, "59 min 59 s"),
+        (51_082, "14 h 11 min"), (86_400, "1 d"), (86_400 + 60, "1 d"), (400 * 86_400, "400 d"),
+    ],
+)  # fmt: skip
+def test_a_duration_in_its_two_largest_units(seconds: float, shown: str) -> None:
+    assert format_duration(seconds) == shown
 
 
 def test_an_event_in_lines() -> None:
     event = Event(1, "a", "unfinished", ("ls",), NOW, "pending", ("x", ""))
-    lines = [line[15:] for line in event_lines(event)]
+    lines = [line[31:] for line in event_lines(event, TimeFormat())]
     assert lines == [
         "a           | x",
         "a           | ",
-        "a           unfinished  pending, due 2030-01-01T12:00:00.000Z: ls",
+        f"a           unfinished  pending, due {SHOWN_NOW}: ls",
     ]
-    assert event_lines(Event(1, "a", "running", ("ls",)))[0].endswith("a           running")
+    assert event_lines(Event(1, "a", "running", ("ls",)), TimeFormat())[0].endswith("a           running")
 
 
 def test_plain_lines_without_a_terminal_or_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    assert isinstance(report_to(Terminal()), TableReport)
-    assert isinstance(report_to(io.StringIO()), PlainReport)
+    assert isinstance(for_stream(Terminal()), TableReport)
+    assert isinstance(for_stream(io.StringIO()), PlainReport)
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(report_to(Terminal()), PlainReport)
+    assert isinstance(for_stream(Terminal()), PlainReport)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delitem(sys.modules, "anysched._cli.table")
+    monkeypatch.delitem(sys.modules, "anysched._cli.reports.table")
     for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
         monkeypatch.setitem(sys.modules, name, None)
-    assert isinstance(report_to(Terminal()), PlainReport)
+    assert isinstance(for_stream(Terminal()), PlainReport)
 
 
 def test_a_stream_without_an_encoding() -> None:
@@ -96,8 +126,15 @@ def test_a_stream_without_an_encoding() -> None:
 
 def test_what_recurs_is_due_again() -> None:
     event = Event(1, "a", "finished", "ls *", None, "exit status 0", next_due=NOW)
-    assert event_lines(event)[0].endswith("a           finished    exit status 0, due again 2030-01-01T12:00:00.000Z")
-    assert event_lines(Event(1, "a", "pending", "ls *\x1b", NOW))[0].endswith(r"due 2030-01-01T12:00:00.000Z: ls *\x1b")
+    (line,) = event_lines(event, TimeFormat())
+    assert line.endswith(f"a           finished    exit status 0, due again {SHOWN_NOW}")
+    (line,) = event_lines(Event(1, "a", "pending", "ls *\x1b", NOW), TimeFormat())
+    assert line.endswith(rf"due {SHOWN_NOW}: ls *\x1b")
+
+
+def test_what_is_still_to_come_is_also_shown_as_a_duration() -> None:
+    (line,) = event_lines(Event(1, "a", "pending", "ls", datetime.now(UTC) + timedelta(hours=30)), TimeFormat())
+    assert line.endswith(" (in 1 d 6 h): ls")
 
 
 def test_output_alone(terminal: Terminal) -> None:
@@ -105,7 +142,7 @@ def test_output_alone(terminal: Terminal) -> None:
     stream = io.StringIO()
     with PlainReport(stream) as plain:
         plain.pass_on(event)
-    assert [line[15:] for line in stream.getvalue().splitlines()] == ["a           | x", "a           | \x1b[31my"]
+    assert [line[31:] for line in stream.getvalue().splitlines()] == ["a           | x", "a           | \x1b[31my"]
     with TableReport(terminal) as report:
         report.pass_on(event)
     assert "a           | x" in terminal.getvalue()
@@ -115,28 +152,36 @@ def test_output_alone(terminal: Terminal) -> None:
 def test_a_report_for_machines() -> None:
     stream = io.StringIO()
     with JsonReport(stream) as report:
-        report.show(Event(1, "a", "pending", "ls", NOW, facts={"line": 1}))
+        report.show(Event(1, "a", "pending", "ls", NOW, fields={"line": 1}))
         report.show(Event(1, "a", "finished", "ls", None, "well", ("x",), NOW, {"line": 1}))
-        report.note("n\xf6te \ud800")
+        report.note("n\xf6te \ud800", level="warning")
     entries = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert all(datetime.fromisoformat(entry.pop("time")) for entry in entries)
     assert entries == [
-        {"job": "a", "state": "pending", "detail": "", "due": "2030-01-01T12:00:00.000Z", "line": 1},
-        {"job": "a", "output": "x", "line": 1},
-        {"job": "a", "state": "finished", "detail": "well", "next_due": "2030-01-01T12:00:00.000Z", "line": 1},
-        {"note": "n\xf6te \ud800"},
+        {"level": "info", "job": "a", "state": "pending", "detail": "", "due": "2020-01-01T12:00:00.000Z", "line": 1},
+        {"level": "info", "job": "a", "output": "x", "line": 1},
+        {
+            "level": "info",
+            "job": "a",
+            "state": "finished",
+            "detail": "well",
+            "next_due": "2020-01-01T12:00:00.000Z",
+            "line": 1,
+        },
+        {"level": "warning", "note": "n\xf6te \\ud800"},
     ]
     assert stream.getvalue().isascii()
 
 
-def test_what_cannot_be_written_is_let_go(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
     """A full disk: neither the schedule nor the end of the interpreter stumbles over it."""
     with Path("/dev/full").open("w") as full:
         with PlainReport(full) as report:
             report.note("lost")
-            full.write("more")  # is still in the buffer at the end
-        full.write("gone")
+            report.note("lost")
         full.flush()
+    expected = "anysched: 2 lines of the report could not be written: No space left on device\n"
+    assert capfd.readouterr().err == expected
 
 
 def test_a_message_that_nobody_hears(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +190,7 @@ def test_a_message_that_nobody_hears(monkeypatch: pytest.MonkeyPatch) -> None:
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stderr", Broken())
-    complain("hello")
+    print_error("hello")
 
 
 def shown(stream: Terminal) -> str:
@@ -175,8 +220,8 @@ def test_the_table_shows_ids_states_and_due_times(terminal: Terminal) -> None:
     assert [row[0] for row in rows] == ["c", "7", "[bold]a"]
     assert "failed" in rows[0][1]
     assert "pending" in rows[1][1]
-    assert rows[1][2] == "2002-08-16T12:00:00.000Z"
-    assert rows[2][2].endswith("(in 108000 s)")
+    assert rows[1][2] == "1992-08-15 12:00:00"
+    assert rows[2][2].endswith("(in 1 d 6 h)")
     assert rows[2][3] == "echo '[red]x'"
     assert "2 pending, 1 failed" in text
     lines = terminal.getvalue()
@@ -195,7 +240,7 @@ def test_what_recurs_stays_in_the_table(terminal: Terminal) -> None:
     text = shown(terminal)
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
     assert len(rows) == 4
-    assert rows[3][2].endswith("(in 108000 s)")
+    assert rows[3][2].endswith("(in 1 d 6 h)")
     assert rows[3][3] == "ls *"
     assert "1 pending, 3 finished" in text
 
@@ -237,10 +282,10 @@ def test_the_table_is_drawn_when_there_is_something_to_show_and_as_time_goes_on(
     monkeypatch.setattr(table, "INTERVAL", 0.001)
     drawn: list[int] = []
 
-    async def animate() -> None:
+    async def refresh() -> None:
         with TableReport(terminal) as report:
             async with anyio.create_task_group() as group:
-                group.start_soon(report.animate)
+                group.start_soon(report.refresh)
                 for draws in (2, 3):
                     while terminal.getvalue().count("Command") < draws:
                         await anyio.sleep(0.001)
@@ -250,7 +295,7 @@ def test_the_table_is_drawn_when_there_is_something_to_show_and_as_time_goes_on(
                 drawn.append(terminal.getvalue().count("Command"))
                 group.cancel_scope.cancel()
 
-    anyio.run(animate, backend=backend)
+    anyio.run(refresh, backend=backend)
     assert drawn[0] >= 4
 
 
@@ -259,8 +304,7 @@ def test_a_terminal_that_has_gone_does_not_stop_the_schedule(terminal: Terminal)
         def flush(self) -> None:
             raise OSError(5, "Input/output error")
 
-    with TableReport(terminal) as report:
-        report._console.file = Gone()
+    with TableReport(Gone()) as report:
         report.note("hello")
 
 
@@ -290,6 +334,7 @@ def run_on_terminals(argv: list[str], entries: str, tmp_path: Path) -> list[tupl
 ENTRIES = '{"id": "hello", "run": ["echo", "good day"]}\nwhat?\n{"id": "later", "in": 0.15, "run": ["false"]}'
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_live_table(tmp_path: Path) -> None:
     for status, out in run_on_terminals(["-m", "anysched"], ENTRIES, tmp_path):
         assert status == 1
@@ -300,6 +345,7 @@ def test_a_terminal_shows_a_live_table(tmp_path: Path) -> None:
         assert "\x1b[?25h" in out  # the cursor is back
 
 
+@pytest.mark.slow
 def test_a_terminal_without_rich_shows_plain_lines(tmp_path: Path) -> None:
     program = "import sys; sys.modules['rich'] = None; from anysched.__main__ import main; sys.exit(main())"
     for status, out in run_on_terminals(["-c", program], ENTRIES, tmp_path):
@@ -307,3 +353,165 @@ def test_a_terminal_without_rich_shows_plain_lines(tmp_path: Path) -> None:
         assert "hello       | good day\r\n" in out
         assert "\x1b" not in out
         assert "┃" not in out
+
+
+# What is not read, cannot be written, or is too much
+
+
+def test_what_is_too_much_for_the_table_is_counted(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "MAX_OUTPUT_LINES", 3)
+    with TableReport(terminal) as report:
+        report.pass_on(Event(1, "a", "running", "ls", output=tuple("12")))
+        report.pass_on(Event(1, "a", "running", "ls", output=tuple("345")))
+        report.show(Event(1, "a", "finished", "ls"))
+    lines = terminal.getvalue()
+    assert all(f"| {number}" in lines for number in "123")
+    assert "| 4" not in lines
+    assert "# ... 2 lines not shown" in lines
+    assert "finished" in lines
+
+
+def test_before_it_is_stopped_the_terminal_is_as_it_was_and_afterwards_there_is_a_new_table(terminal: Terminal) -> None:
+    with TableReport(terminal) as report:
+        report.suspend()
+        assert terminal.getvalue().endswith("\x1b[?25h")
+        terminal.truncate(0)
+        report.resume()
+        assert terminal.getvalue().lstrip("\0").startswith("\x1b[?25l\r\x1b[J")
+    plain = PlainReport(io.StringIO())
+    plain.suspend()
+    plain.resume()
+
+
+def test_a_table_that_has_become_narrower_is_drawn_over_the_rows_that_were_wrapped(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINES", "40")
+    with TableReport(terminal) as report:
+        rows = report._rows
+        monkeypatch.setenv("COLUMNS", "50")
+        report._console._environ = dict(os.environ)
+        report._console._width = 50
+        terminal.truncate(0)
+        report._draw()
+        assert f"\x1b[{2 * rows}A\r\x1b[J" in terminal.getvalue()
+
+
+def test_an_error_is_shown_above_the_table_unless_the_standard_error_is_elsewhere(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TableReport(terminal) as report:
+        elsewhere = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", elsewhere)
+    with TableReport(terminal) as report:
+        report.error("elsewhere")
+    assert elsewhere.getvalue() == "anysched: elsewhere\n"
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with TableReport(terminal) as report:
+        report.error("one\ntwo")
+    assert "anysched: one" in terminal.getvalue()
+    assert "elsewhere" not in terminal.getvalue()
+
+
+def test_what_the_library_logs_is_reported() -> None:
+    told: list[str] = []
+    logger = logging.getLogger("anysched.cli")
+    with logs_to(told.append):
+        logger.warning("slow: %s", "x")
+        logger.info("not this")
+    logger.warning("nor this")
+    assert told == ["slow: x"]
+
+
+def test_a_terminal_in_the_background_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        monkeypatch.setattr(os, "tcgetpgrp", lambda descriptor: os.getpgrp() + 1)
+        echo = EchoControl(stream)
+        echo.disable()
+        assert termios.tcgetattr(ours)[3] & termios.ECHOCTL
+        monkeypatch.setattr(os, "tcgetpgrp", lambda descriptor: os.getpgrp())
+        echo.disable()
+        assert not termios.tcgetattr(ours)[3] & termios.ECHOCTL
+        echo.restore()
+        echo.restore()
+        assert termios.tcgetattr(ours)[3] & termios.ECHOCTL
+    os.close(ours)
+
+
+def test_streams_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    write_line(stream, "na\xefve")
+    monkeypatch.setattr(sys, "stderr", stream)
+    print_error("oh", timeout=0)
+    assert stream.getvalue() == "na\xefve\nanysched: oh\n"
+
+
+def test_a_line_is_written_wholly_to_a_stream_that_does_not_block() -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    read: list[bytes] = []
+
+    def read_all() -> None:
+        with os.fdopen(ours, "rb") as reader:
+            read.append(reader.read())
+
+    reader = threading.Thread(target=read_all)
+    reader.start()
+    with os.fdopen(theirs, "w") as stream:
+        write_line(stream, "x" * 1_000_000)
+    reader.join()
+    assert len(read[0]) == 1_000_001
+
+
+def test_an_error_message_does_not_wait_for_a_reader_for_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(theirs, b"x" * 4096)
+    with os.fdopen(theirs, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        print_error("not read", timeout=0.01)
+    os.close(ours)
+
+
+def test_at_exit_a_stream_that_cannot_be_written_is_redirected(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full").open("w")  # noqa: SIM115
+    full.write("lost")
+    monkeypatch.setattr(sys, "stdout", full)
+    monkeypatch.setattr(sys, "stderr", None)
+    leave_streams()
+    full.close()  # and raises nothing
+    leave_streams()
+
+
+def test_a_writer_that_hangs_at_the_end_counts_what_it_has_not_written() -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w") as stream:
+        writer = Writer(stream, str)
+        writer.write("0123456789\n" * 20_000)
+        writer.write("more\n")
+        writer.close(0.05)
+        assert 0 < writer.lost <= 20_001
+        assert str(writer.error) == "it is not read"
+        os.close(ours)
+
+
+def test_signals_that_leave_the_schedule_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    report = SimpleNamespace(suspend=lambda: done.append("suspend"), resume=lambda: done.append("resume"))
+    monkeypatch.setattr(signal, "raise_signal", lambda number: done.append(str(signal.getsignal(number))))
+    actions = state_actions(cast("Report", report), list)
+    handler = signal.getsignal(signal.SIGTSTP)
+    assert actions[signal.SIGTSTP]() is False
+    assert done == ["suspend", str(signal.SIG_DFL), "resume"]
+    assert signal.getsignal(signal.SIGTSTP) is handler
+
+
+def test_the_state_of_what_is_just_being_started() -> None:
+    running, starting = Event(1, "a", "running", "ls"), Event(2, "b", "pending", "ls")
+    lines = state_lines([(running, NOW), (starting, None), (Event(3, "c", "pending", "ls", NOW), None)], TimeFormat())
+    assert lines[0] == "2 running, 1 pending"
+    assert lines[2].startswith("  b           running since ")
+    assert lines[3] == f"  c           due {SHOWN_NOW}: ls"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cli_results import Result, plain_lines
 
-from anysched._cli import demo, jobs
+from anysched._cli import buffers, demo, subprocesses
 from anysched._cli.app import run
 from anysched._cli.arguments import Arguments
 
@@ -29,7 +29,7 @@ def test_output_and_exit_status_are_reported_when_a_command_ends(cli: Cli) -> No
     assert result.status == 0
     pending, running, *output, finished, done = result.lines
     assert pending.startswith("a pending due ")
-    assert pending.endswith("Z: sh -c 'echo one; echo two >&2; printf three'")
+    assert pending.endswith("+00:00: sh -c 'echo one; echo two >&2; printf three'")
     assert running.startswith("a running pid ")
     assert output == ["a | one", "a | two", "a | three"]
     assert finished.startswith("a finished exit status 0 after 0.")
@@ -37,6 +37,7 @@ def test_output_and_exit_status_are_reported_when_a_command_ends(cli: Cli) -> No
     assert result.err == ""
 
 
+@pytest.mark.slow
 def test_each_command_starts_when_it_is_due(cli: Cli) -> None:
     at = datetime.now(UTC) + timedelta(seconds=0.6)
     begin = time.monotonic()
@@ -191,7 +192,7 @@ def test_what_does_not_terminate_is_killed(
     backend: str, cli: Cli, tmp_path: Path, capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch, gone: Callable[[int], bool],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(jobs, "TERMINATION_TIME", 0.2)
+    monkeypatch.setattr(subprocesses, "TERMINATE_TIMEOUT", 0.2)
     command = f"trap '' TERM; echo stubborn; echo $$ > {tmp_path}/shell; sleep 60; sleep 60"
     shell = tmp_path / "shell"
     sample = feed_when(
@@ -212,8 +213,8 @@ def test_what_does_not_terminate_is_killed(
 def test_a_process_that_left_the_group_cannot_hold_up_the_end(
     backend: str, cli: Cli, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "TERMINATION_TIME", 0.2)
-    monkeypatch.setattr(jobs, "LAST_WORDS_TIME", 0.1)
+    monkeypatch.setattr(subprocesses, "TERMINATE_TIMEOUT", 0.2)
+    monkeypatch.setattr(subprocesses, "DRAIN_TIMEOUT", 0.1)
     left = tmp_path / "left"
     program = (
         "import subprocess, time; subprocess.Popen(['sleep', '20'], start_new_session=True); "
@@ -233,7 +234,7 @@ def test_a_process_that_left_the_group_cannot_hold_up_the_end(
 
 
 def test_a_long_output_is_cut_at_its_beginning(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "OUTPUT_LIMIT", 10)
+    monkeypatch.setattr(buffers, "OUTPUT_LIMIT", 10)
     result = cli(
         {"id": "a", "run": ["sh", "-c", "echo 0123456; sleep 0.05; echo 789; sleep 0.05; echo; echo abcdef; echo XYZ"]}
     )
@@ -242,7 +243,7 @@ def test_a_long_output_is_cut_at_its_beginning(cli: Cli, monkeypatch: pytest.Mon
 
 
 def test_output_just_over_the_limit_is_cut_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "OUTPUT_LIMIT", 10)
+    monkeypatch.setattr(buffers, "OUTPUT_LIMIT", 10)
     result = cli({"id": "a", "run": ["printf", "0123456789ab"]})
     assert "a | 23456789ab" in result.lines
 
@@ -274,3 +275,9 @@ def test_an_interrupt_outside_of_the_session_gives_no_traceback(monkeypatch: pyt
     monkeypatch.setattr("anysched._cli.app.anyio.run", interrupt)
     result = cli({"id": "a", "run": ["true"]})
     assert (result.status, result.out, result.err) == (130, "", "")
+
+
+def test_a_line_that_is_too_long_is_malformed(cli: Cli) -> None:
+    result = cli(b'{"id": "a", "run": ["true"]}', b"x" * 1_100_000, {"id": "b", "run": ["true"]})
+    assert (result.status, result.err) == (1, "anysched: line 2 is malformed, skipped: longer than 1,048,576 bytes\n")
+    assert result.lines[-1] == "# done: 2 finished, 1 malformed line skipped"

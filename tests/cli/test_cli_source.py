@@ -11,12 +11,12 @@ from pathlib import Path
 import anyio
 import pytest
 
-from anysched._cli import source
+from anysched._cli import lines, source
 from anysched._cli.source import open_input, read_lines
 
 
-def read_all(descriptor: int, backend: str) -> list[bytes]:
-    lines: list[bytes] = []
+def read_all(descriptor: int, backend: str) -> list[bytes | None]:
+    lines: list[bytes | None] = []
     try:
         anyio.run(read_lines, descriptor, lines.append, backend=backend)
     finally:
@@ -85,3 +85,26 @@ def test_waiting_for_a_line_can_be_cancelled_at_once(backend: str) -> None:
 
 def test_a_device_is_always_readable(backend: str) -> None:
     assert read_all(open_input(os.devnull), backend) == []
+
+
+def test_a_line_that_is_too_long_is_skipped_to_its_end_and_takes_no_memory(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LINE_LIMIT", 10)
+    monkeypatch.setattr(source, "CHUNK", 4)
+    (tmp_path / "schedule").write_bytes(b"0123456789\n0123456789a\nb\n" + b"x" * 100)
+    assert read_all(open_input(str(tmp_path / "schedule")), backend) == [b"0123456789", None, b"b", None]
+
+
+def test_while_it_is_read_a_line_is_not_copied_again_and_again() -> None:
+    splitter = lines.LineSplitter()
+    for count in range(20):
+        assert list(splitter.feed(b"x" * 60_000)) == []
+        assert len(splitter._parts) == (count + 1 if (count + 1) * 60_000 <= lines.LINE_LIMIT else 0)
+    assert list(splitter.feed(b"x\ny")) == [None]
+    assert list(splitter.finish()) == [b"y"]
+
+
+def test_a_byte_order_mark_is_dropped_before_the_first_line_only(backend: str, tmp_path: Path) -> None:
+    (tmp_path / "schedule").write_bytes(b"\xef\xbb\xbfone\n\xef\xbb\xbftwo")
+    assert read_all(open_input(str(tmp_path / "schedule")), backend) == [b"one", b"\xef\xbb\xbftwo"]

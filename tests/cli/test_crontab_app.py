@@ -18,9 +18,11 @@ import pytest
 import time_machine
 
 from anysched.__main__ import main
-from anysched._cli.crontab import account, zones
-from anysched._cli.crontab.account import is_current_user, job_environment
-from anysched._cli.crontab.arguments import CrontabArguments, parse_crontab_arguments
+from anysched._cli.arguments import parse_arguments
+from anysched._cli.crontab import environment as environment_module
+from anysched._cli.crontab import zones
+from anysched._cli.crontab.arguments import CrontabArguments
+from anysched._cli.crontab.environment import is_current_user, job_environment
 
 Crontab = Callable[..., "tuple[int, str, str]"]
 
@@ -45,20 +47,21 @@ def crontab(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Crontab:
 
 
 def test_defaults() -> None:
-    assert parse_crontab_arguments(["x"]) == CrontabArguments(
+    assert parse_arguments(["crontab", "x"]) == CrontabArguments(
         file="x", backend="asyncio", grace=5.0, zone=None, system=False, lenient=False, log_format="text", test=False,
-        dry_run=False, until=None,
+        strict=False, dry_run=False, until=None,
     )  # fmt: skip
 
 
 def test_all() -> None:
     argv = "- --backend trio --grace inf --zone Europe/Paris --system --lenient --log-format json --dry-run --until 2030-01-01"
     paris = ZoneInfo("Europe/Paris")
-    assert parse_crontab_arguments(argv.split()) == CrontabArguments(
-        "-", "trio", math.inf, paris, True, True, "json", False, True, datetime(2030, 1, 1)
+    assert parse_arguments(["crontab", *argv.split()]) == CrontabArguments(
+        "-", "trio", math.inf, paris, True, True, "json", False, False, True, datetime(2030, 1, 1)
     )
-    assert parse_crontab_arguments(["x", "--utc", "--test"]).zone is UTC
-    assert parse_crontab_arguments(["x", "--utc", "--test"]).test
+    options = parse_arguments(["crontab", "x", "--utc", "--test", "--strict"])
+    assert isinstance(options, CrontabArguments)
+    assert (options.zone, options.strict) == (UTC, True)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,7 @@ def test_wrong_arguments_end_with_status_2(argv: list[str], message: str, capsys
     ("module", "argv", "message"),
     [
         ("cronsim", ["x"], "crontab needs cronsim: pip install 'anysched[cli]'"),
+        ("cronsim", ["x", "--zone", "Europe/Paris"], "needs cronsim: pip install 'anysched[cron]'"),
         ("trio", ["x", "--backend", "trio"], "--backend trio needs trio: pip install 'anysched[trio]'"),
     ],
 )
@@ -94,6 +98,7 @@ def test_what_is_missing_is_named(
     module: str, argv: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "anysched.cron", raising=False)
     with pytest.raises(SystemExit) as caught:
         main(["crontab", *argv])
     assert caught.value.code == 2
@@ -103,7 +108,7 @@ def test_what_is_missing_is_named(
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     for argv, texts in (
         (["crontab", "--help"], ["crontab(5)", "SIGHUP", "exit status:"]),
-        (["--help"], ["crontab FILE"]),
+        (["--help"], ["run a crontab in the foreground"]),
     ):
         with pytest.raises(SystemExit) as caught:
             main(argv)
@@ -155,7 +160,7 @@ def test_a_system_crontab_is_refused_unless_it_is_for_the_current_user(crontab: 
     assert crontab(f"@daily {ME} a", "--test", "--system")[0] == 0
     status, _, err = crontab("@daily no-such-user-here a", "--test", "--system")
     assert status == 1
-    assert "line 1 is wrong: it is to run as 'no-such-user-here', and this process is run by somebody else" in err
+    assert "line 1 is wrong: it must run as 'no-such-user-here', and this process runs as another user" in err
     status, out, _ = crontab(f"@daily {ME} a\n@daily no-such-user-here b", "--test", "--system", "--lenient")
     assert (status, out) == (0, "FILE: 1 command, and nothing is run\n")
 
@@ -184,6 +189,16 @@ def test_a_zone_that_cannot_be_found_is_told(
     monkeypatch.setattr(zones, "LOCALTIME", "/no/such/file")
     assert main(["crontab", str(tmp_path / "crontab"), "--test", "--zone", "Europe/Paris"]) == 0
     assert capfd.readouterr().err == ""
+
+
+def test_a_suspicious_line_is_told_and_with_strict_it_fails(crontab: Crontab) -> None:
+    text = "@daily a\n0 0 * * * * b"
+    warning = "anysched: FILE: line 2: warning: the command begins with '*', which looks like a sixth field: there are five, none of them for seconds or years\n"
+    assert crontab(text, "--test") == (0, "FILE: 2 commands, and nothing is run\n", warning)
+    assert crontab(text, "--test", "--strict") == (1, "", warning)
+    assert crontab("@daily a", "--test", "--strict")[0] == 0
+    with pytest.raises(SystemExit):
+        crontab(text, "--strict")
 
 
 # --dry-run
@@ -215,18 +230,11 @@ def test_until_when_is_in_the_zone_of_the_times(tmp_path: Path, capfd: pytest.Ca
         assert capfd.readouterr().out == "2030-01-01T02:00+01:00  line-1      a\n"
 
 
-def test_a_reader_that_leaves_ends_the_dry_run(
-    crontab: Crontab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    class Left(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-        def fileno(self) -> int:
-            return spare.fileno()
-
-    with (tmp_path / "out").open("w") as spare:
-        monkeypatch.setattr(sys, "stdout", Left())
+def test_a_reader_that_leaves_ends_the_dry_run(crontab: Crontab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "w") as left:
+        monkeypatch.setattr(sys, "stdout", left)
         assert crontab("@hourly a", "--dry-run", "--until", "9999-12-31")[0] == 141
 
 
@@ -252,7 +260,7 @@ def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(uid: int) -> object:
         raise KeyError(uid)
 
-    monkeypatch.setattr(account.pwd, "getpwuid", missing)
+    monkeypatch.setattr(environment_module.pwd, "getpwuid", missing)
     monkeypatch.setenv("LOGNAME", "inherited")
     monkeypatch.delenv("HOME")
     environment = job_environment([("A", "1")])

@@ -15,8 +15,8 @@ from anysched import Scheduler
 from anysched._cli.crontab import runner as runner_module
 from anysched._cli.crontab.runner import Runner
 from anysched._cli.crontab.syntax import CronLine, parse_crontab
-from anysched._cli.jobs import Ending
-from anysched._cli.report import Event
+from anysched._cli.reports.events import Event
+from anysched._cli.subprocesses import CommandResult
 from anysched.testing import VirtualClock
 from anysched.testing import virtual_anyio_backend as anyio_backend  # noqa: F401
 
@@ -42,19 +42,21 @@ class Stage:
     def show(self, event: Event) -> None:
         self.events.append(event)
 
+    separates_streams = False
+
     def pass_on(self, event: Event) -> None:
         self.output.append((str(event.task_id), event.output))
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, level: str = "info") -> None:
         self.notes.append(text)
 
     async def play(
         self,
         command: tuple[str, ...],
         started: Callable[[int], None],
-        ended: Callable[[Ending], None],
+        ended: Callable[[CommandResult], None],
         *,
-        printed: Callable[[tuple[str, ...]], object],
+        printed: Callable[[tuple[str, ...], str], object],
         **others: object,
     ) -> None:
         self.calls.append({"command": command, **others})
@@ -64,10 +66,10 @@ class Stage:
         state: Any = "cancelled"
         try:
             await anyio.sleep(float(minutes) * MINUTE)
-            printed((word,))
+            printed((word,), "stdout")
             state = "finished"
         finally:
-            ended(Ending(state, "played", facts={"exit_status": 0}))
+            ended(CommandResult(state, "played", fields={"exit_status": 0}))
 
     def states(self, job: str) -> list[str]:
         return [event.state for event in self.events if event.task_id == job]
@@ -189,7 +191,7 @@ async def test_what_machines_are_told(stage: Stage) -> None:
     async with running(stage, "0 * * * * 0 x%y"):
         await minutes(stage, 60)
     known: Mapping[str, object] = {"line": 1, "schedule": "0 * * * *", "command": "0 x"}
-    assert [event.facts for event in stage.events] == [
+    assert [event.fields for event in stage.events] == [
         known, {**known, "pid": 1}, {**known, "pid": 1, "exit_status": 0},
     ]  # fmt: skip
 
@@ -197,14 +199,14 @@ async def test_what_machines_are_told(stage: Stage) -> None:
 async def test_the_process_id_is_told_as_long_as_there_is_a_process(stage: Stage) -> None:
     async with running(stage, "0 * * * * 0 x") as runner:
         await minutes(stage, 60)
-        runner.adopt(lines("\n0 * * * * 0 x"))
-    assert stage.last("line-2").facts == {"line": 2, "schedule": "0 * * * *", "command": "0 x"}
+        runner.reload(lines("\n0 * * * * 0 x"))
+    assert stage.last("line-2").fields == {"line": 2, "schedule": "0 * * * *", "command": "0 x"}
 
 
 async def test_a_line_that_is_never_due_is_told(stage: Stage) -> None:
     async with running(stage, "0 0 */31 * 1#2 0 x") as runner:
         assert stage.notes == ["line-1 is never due: 0 0 */31 * 1#2"]
-        assert runner.adopt(()) == "0 new, 0 unchanged, 1 removed"
+        assert runner.reload(()) == "0 new, 0 unchanged, 1 removed"
     assert stage.events == []
 
 
@@ -215,7 +217,7 @@ async def test_unchanged_lines_stay_as_they_are_wherever_they_stand(stage: Stage
     async with running(stage, "*/10 * * * * 0 a\n*/10 * * * * 0 b\n*/10 * * * * 0 b\n@reboot 0 c") as runner:
         await minutes(stage, 5)
         stage.events.clear()
-        said = runner.adopt(lines("# new\n*/10 * * * * 0 b\n@reboot 0 c\n*/10 * * * * 0 b\n*/10 * * * * 0 a"))
+        said = runner.reload(lines("# new\n*/10 * * * * 0 b\n@reboot 0 c\n*/10 * * * * 0 b\n*/10 * * * * 0 a"))
         assert said == "0 new, 4 unchanged, 0 removed"
         assert [(event.task_id, event.state, event.detail) for event in stage.events] == [
             ("line-4", "pending", "line-3 until now"),
@@ -227,7 +229,7 @@ async def test_unchanged_lines_stay_as_they_are_wherever_they_stand(stage: Stage
 
 async def test_lines_come_and_go_and_a_change_is_both(stage: Stage) -> None:
     async with running(stage, "2 * * * * 0 a\n2 * * * * 0 b") as runner:
-        said = runner.adopt(lines("3 * * * * 0 a\nX=1\n2 * * * * 0 b\n@reboot 0 c"))
+        said = runner.reload(lines("3 * * * * 0 a\nX=1\n2 * * * * 0 b\n@reboot 0 c"))
         assert said == "3 new, 0 unchanged, 2 removed"
         assert stage.states("line-1") == ["pending", "cancelled", "pending"]
         assert [event.detail for event in stage.events if event.state == "cancelled"] == ["removed", "removed"]
@@ -240,21 +242,22 @@ async def test_a_running_job_whose_line_has_gone_runs_to_its_end_and_not_again(s
     async with running(stage, "*/10 * * * * 25 old\n@reboot 30 once") as runner:
         await minutes(stage, 11)
         assert (
-            runner.adopt(lines("*/10 * * * * 1 new")) == "1 new, 0 unchanged, 2 removed (2 of them running, to its end)"
+            runner.reload(lines("*/10 * * * * 1 new"))
+            == "1 new, 0 unchanged, 2 removed (2 of them running, to its end)"
         )
         assert stage.last("old-line-1").detail == "line-1 until now, removed"
         assert stage.last("old-line-1").state == "running"
         await minutes(stage, 30)
         assert stage.last("old-line-1").state == stage.last("old-line-2").state == "finished"
         assert stage.last("old-line-1").next_due is None
-        assert runner.adopt(()) == "0 new, 0 unchanged, 1 removed"
+        assert runner.reload(()) == "0 new, 0 unchanged, 1 removed"
     assert [start for start in stage.starts if start[1] != "new"] == [("01 00:00", "once"), ("01 00:10", "old")]
 
 
 async def test_a_job_that_catches_up_ends_with_its_line_too(stage: Stage) -> None:
     async with running(stage, "*/10 * * * * 15 x") as runner:
         await minutes(stage, 26)  # at 10, and at 25 for the time of 20
-        runner.adopt(())
+        runner.reload(())
         await minutes(stage, 60)
     assert stage.starts == [("01 00:10", "x"), ("01 00:25", "x")]
 
@@ -262,9 +265,9 @@ async def test_a_job_that_catches_up_ends_with_its_line_too(stage: Stage) -> Non
 async def test_a_line_that_is_there_again_while_it_runs_is_not_started_twice(stage: Stage) -> None:
     async with running(stage, "*/10 * * * * 25 x") as runner:
         await minutes(stage, 11)
-        runner.adopt(())
-        assert runner.adopt(()) == "0 new, 0 unchanged, 0 removed"
-        assert runner.adopt(lines("\n*/10 * * * * 25 x")) == "0 new, 1 unchanged, 0 removed"
+        runner.reload(())
+        assert runner.reload(()) == "0 new, 0 unchanged, 0 removed"
+        assert runner.reload(lines("\n*/10 * * * * 25 x")) == "0 new, 1 unchanged, 0 removed"
         assert stage.last("line-2").state == "running"
         assert stage.last("line-2").detail == "old-line-1 until now"
         await minutes(stage, 29)
@@ -274,11 +277,84 @@ async def test_a_line_that_is_there_again_while_it_runs_is_not_started_twice(sta
 async def test_a_line_that_is_there_again_after_its_job_has_ended_is_new(stage: Stage) -> None:
     async with running(stage, "*/10 * * * * 5 x") as runner:
         await minutes(stage, 11)
-        runner.adopt(())
+        runner.reload(())
         await minutes(stage, 10)
-        assert runner.adopt(lines("*/10 * * * * 5 x")) == "1 new, 0 unchanged, 0 removed"
+        assert runner.reload(lines("*/10 * * * * 5 x")) == "1 new, 0 unchanged, 0 removed"
         await minutes(stage, 15)
     assert stage.starts == [("01 00:10", "x"), ("01 00:30", "x")]
+
+
+async def test_a_changed_assignment_does_not_start_a_command_beside_itself(stage: Stage) -> None:
+    async with running(stage, "*/10 * * * * 25 x") as runner:
+        await minutes(stage, 11)
+        assert (
+            runner.reload(lines("A=1\n*/10 * * * * 25 x"))
+            == "1 new, 0 unchanged, 1 removed (1 of them running, to its end)"
+        )
+        assert stage.last("line-2").detail == "after the end of old-line-1"
+        assert stage.last("line-2").due == datetime(2025, 1, 1, 0, 20, tzinfo=UTC)
+        await minutes(stage, 23)
+        assert stage.starts == [("01 00:10", "x")]
+        await minutes(stage, 26)
+        assert stage.states("old-line-1") == ["running", "finished"]
+    assert stage.starts == [("01 00:10", "x"), ("01 00:35", "x"), ("01 01:00", "x")]
+    assert ["A" in call["environment"] for call in stage.calls] == [False, True, True]
+
+
+async def test_however_often_the_file_is_read_again_a_command_waits_for_its_own_end(stage: Stage) -> None:
+    async with running(stage, "*/10 * * * * 25 x") as runner:
+        await minutes(stage, 11)
+        runner.reload(lines("A=1\n*/10 * * * * 25 x"))
+        runner.reload(lines("*/10 * * * * 25 x"))  # as at first; the first job will not run again
+        assert [stage.last(name).state for name in ("old-line-1", "line-2", "line-1")] == [
+            "running",
+            "cancelled",
+            "pending",
+        ]
+        runner.reload(lines("*/5 * * * * 25 x"))
+        runner.reload(())
+        runner.reload(lines("*/4 * * * * 25 x"))
+        await minutes(stage, 25)
+    assert stage.starts == [("01 00:10", "x"), ("01 00:35", "x")]
+
+
+async def test_each_of_two_equal_lines_waits_for_one_of_those_before(stage: Stage) -> None:
+    async with running(stage, "*/10 * * * * 25 x\n*/10 * * * * 25 x\n*/10 * * * * 25 y") as runner:
+        await minutes(stage, 11)
+        runner.reload(lines("A=1\n*/10 * * * * 25 x\n*/10 * * * * 25 x\n*/10 * * * * 25 x"))
+        details = [event.detail for event in stage.events if event.state == "pending"][-3:]
+        assert details == ["after the end of old-line-1", "after the end of old-line-2", ""]
+
+
+async def test_a_changed_line_whose_command_runs_from_the_start_waits_for_it(stage: Stage) -> None:
+    async with running(stage, "@reboot 15 x") as runner:
+        await minutes(stage, 1)
+        runner.reload(lines("*/10 * * * * 15 x"))
+        await minutes(stage, 18)
+    assert stage.starts == [("01 00:00", "x"), ("01 00:15", "x")]
+
+
+async def test_a_second_signal_and_the_end_also_find_what_is_waited_for(stage: Stage) -> None:
+    async with running(stage, "*/10 * * * * 60 x") as runner:
+        await minutes(stage, 11)
+        runner.reload(lines("A=1\n*/10 * * * * 60 x"))
+        assert {job.name for job in runner.tasks.values()} == {"old-line-1", "line-2"}
+        stage.clock.autojump = True
+        await runner.close(signal.SIGTERM, MINUTE)
+    assert stage.notes == ["SIGTERM: 1 pending dropped, 1 running may take 1 min more"]
+    assert stage.states("old-line-1") == ["running", "cancelled", "unfinished"]
+
+
+async def test_a_home_that_cannot_be_entered_is_told_and_the_command_runs_in_the_root(stage: Stage) -> None:
+    async with running(
+        stage, "HOME=/no/such/place\n@reboot 0 a\nHOME=/etc/passwd\n@reboot 0 b\nHOME=/tmp\n@reboot 0 c"
+    ):
+        await stage.clock.settle()
+    assert [call["directory"] for call in stage.calls] == ["/", "/", "/tmp"]
+    assert stage.notes == [
+        "line-2: HOME cannot be entered: No such file or directory: /no/such/place; it runs in /",
+        "line-4: HOME cannot be entered: Not a directory: /etc/passwd; it runs in /",
+    ]
 
 
 # The end
@@ -291,7 +367,7 @@ async def test_the_end_waits_for_what_runs_and_lists_what_it_stops(stage: Stage)
         await minutes(stage, 1)
         stage.clock.autojump = True
         await runner.close(signal.SIGTERM, 5 * MINUTE)
-    assert stage.notes == ["SIGTERM: 1 pending dropped, 3 running may take 300 s more"]
+    assert stage.notes == ["SIGTERM: 1 pending dropped, 3 running may take 5 min more"]
     assert stage.now() == "01 00:06"
     unfinished = [event for event in stage.events if event.state == "unfinished"]
     assert sorted((event.task_id, event.detail, event.command) for event in unfinished) == [
@@ -305,7 +381,7 @@ async def test_the_end_waits_for_what_runs_and_lists_what_it_stops(stage: Stage)
 async def test_a_removed_job_is_listed_too_if_it_has_to_be_stopped(stage: Stage) -> None:
     async with running(stage, "@reboot 60 slow") as runner:
         await stage.clock.settle()
-        runner.adopt(())
+        runner.reload(())
         stage.clock.autojump = True
         await runner.close(signal.SIGINT, 0)
     assert stage.states("old-line-1") == ["running", "cancelled", "unfinished"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,7 +11,9 @@ from cronsim import CronSim, CronSimError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anysched._cli import lines as lines_module
 from anysched._cli.crontab.syntax import CronLine, Crontab, Problem, parse_crontab
+from anysched._cli.crontab.warnings import is_user, warnings
 
 
 def parse(text: str, users: set[str] | None = None) -> Crontab:
@@ -78,11 +81,8 @@ def test_a_comment_after_a_command_belongs_to_the_command() -> None:
         ('MAILTO=""', "MAILTO", ""),
         ("MAILTO=", "MAILTO", ""),
         ("A==b=c", "A", "=b=c"),
-        ("'A B'=c", "A B", "c"),
         ('"A"="c" ', "A", "c"),
-        ("A-b.c=d", "A-b.c", "d"),
         ("A=$HOME/%x\\%#", "A", "$HOME/%x\\%#"),
-        ("@daily=x", "@daily", "x"),
     ],
 )
 def test_an_assignment(assignment: str, name: str, value: str) -> None:
@@ -138,7 +138,7 @@ def test_the_percent_sign(text: str, command: str, stdin: str) -> None:
 def test_a_system_crontab_has_a_column_for_the_user() -> None:
     crontab = parse("0 1 * * * me do it\n@daily\tme\tdo it", {"me"})
     assert [line.command for line in crontab.lines] == ["do it", "do it"]
-    assert problem("@daily you do it", {"me"}) == "it is to run as 'you', and this process is run by somebody else"
+    assert problem("@daily you do it", {"me"}) == "it must run as 'you', and this process runs as another user"
     assert problem("@daily me", {"me"}) == "it has no command"
     assert problem("0 1 * * * ", {"me"}) == "neither a user nor a command"
 
@@ -155,9 +155,27 @@ def test_a_system_crontab_has_a_column_for_the_user() -> None:
         ("* * * * fri-mon do", "bad day-of-week in '* * * * fri-mon'"),
         ("0 0 31 2 * do", "bad day-of-month in '0 0 31 2 *'"),
         (f"* * {'5' * 5000} * * do", "a number is too long in '* * 55"),
-        ("@Daily do", "unknown name @Daily: the names are @reboot, @yearly, @annually, "),
-        ("@every 5m do", "unknown name @every: "),
+        ("@Daily do", "unknown name '@Daily': the names are @yearly, @annually, "),
+        (
+            "@every 5m do",
+            "unknown name '@every': the names are @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly, @reboot",
+        ),
         ("A='b", "the quote ' is not closed"),
+        ("'A B'=c", "not a name of a variable, which has letters, digits and underscores: 'A B'"),
+        ("A-b.c=d", "not a name of a variable"),
+        ("@daily=x", "not a name of a variable"),
+        ("Ä=x", "not a name of a variable"),
+        ("1A=x", "not a name of a variable"),
+        (
+            "0 1 * * /bin/backup now",
+            "bad day-of-week in '0 1 * * /bin/backup': only four fields come before the command '/bin/backup'",
+        ),
+        ("0 1 * * backup now", "bad day-of-week in '0 1 * * backup': only four fields"),
+        (
+            "* * * * sat-sun do",
+            "bad day-of-week in '* * * * sat-sun': a range must not end before it begins, write 6-7",
+        ),
+        ("# one\n\ufeffA=b", "it begins with a byte-order mark"),
         ("A=\"b'", 'the quote " is not closed'),
         ("A='b' c", "something follows the value in quotes: ' c'"),
         ("A B=c", "neither an assignment nor five fields and a command: 'A B=c'"),
@@ -240,6 +258,78 @@ def test_of_five_fields_those_are_taken_that_cronsim_understands(fields: list[st
     try:
         CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError:
-        assert problem(f"{expression} do").endswith(f" in {expression!r}")
+        _, found, advice = problem(f"{expression} do").partition(f" in {expression!r}")
+        assert found
+        assert advice == "" or advice.startswith(": ")
     else:
         assert only(f"{expression} do").schedule == expression
+
+
+def test_a_byte_order_mark_at_the_start_of_the_file_is_dropped() -> None:
+    """Otherwise it would become a part of the name that is assigned, and the lines below would run in another zone."""
+    (line,) = parse_crontab(b"\xef\xbb\xbfCRON_TZ=Europe/Paris\n@daily do", UTC).lines
+    assert line.zone == ZoneInfo("Europe/Paris")
+    assert dict(line.environment) == {"CRON_TZ": "Europe/Paris"}
+
+
+def test_a_byte_order_mark_elsewhere_is_refused_unless_it_is_in_a_command() -> None:
+    crontab = parse_crontab(b"A=1\n \xef\xbb\xbfCRON_TZ=Europe/Paris\n@daily printf '\xef\xbb\xbf'", UTC)
+    assert crontab.problems == (Problem(2, "it begins with a byte-order mark"),)
+    assert [line.command for line in crontab.lines] == ["printf '\ufeff'"]
+
+
+def test_a_line_that_is_too_long_is_wrong_and_the_others_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines_module, "LINE_LIMIT", 20)
+    crontab = parse("@daily one\n@daily " + "x" * 20 + "\n@daily two")
+    assert [line.command for line in crontab.lines] == ["one", "two"]
+    assert crontab.problems == (Problem(2, "it is longer than 1,048,576 bytes"),)
+
+
+# What is suspicious
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0 0 * * * * do", "the command begins with '*', which looks like a sixth field"),
+        ("*/5 * * * * 2030 do", "the command begins with '2030', which looks like"),
+        ("0 0 1 1 * */2 do", "the command begins with '*/2', which"),
+        ("0 0 1 1 * mon-fri do", "the command begins with 'mon-fri', which"),
+        ("0 0 * * * ? do", "the command begins with '?', which"),
+        ("@daily root do", "the command begins with 'root', the name of a user: is --system missing?"),
+        ("@daily tar czf $(date +%F).tgz .", "the command ends before the first %, as in `date +`: write \\% for a %"),
+    ],
+)
+def test_a_suspicious_line_is_told(text: str, reason: str) -> None:
+    (found,) = warnings([only(text)], has_user=False, is_user={"root"}.__contains__)
+    assert found.number == 1
+    assert found.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@daily do it",
+        "@daily root",
+        "@daily 7z x",
+        "@daily ./5",
+        r"@daily date +\%F",
+        "@daily do%in",
+        "@daily cat%date +%",
+    ],
+)
+def test_others_are_not(text: str) -> None:
+    assert list(warnings([only(text)], has_user=False, is_user={"root"}.__contains__)) == []
+
+
+def test_with_a_column_for_the_user_a_name_is_a_command() -> None:
+    assert list(warnings([only("@daily root do")], has_user=True, is_user={"root"}.__contains__)) == []
+
+
+def test_a_user_is_one_unless_there_is_a_program_of_this_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert is_user("root")
+    assert not is_user("no-such-user-here")
+    assert not is_user("a\0b")
+    (tmp_path / "root").touch(0o755)
+    assert not is_user("root")

@@ -11,7 +11,7 @@ import pytest
 
 from anysched import Scheduler
 from anysched._core import clock as clock_module
-from anysched._core.backends import current_backend
+from anysched._core.backends.current import current_backend
 from anysched._core.clock import (
     TOLERANCE,
     SystemClock,

@@ -54,6 +54,7 @@ async def measure(size: int, work: Callable[[], Any]) -> list[float]:
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "work", "each"), [("asyncio", lambda: nothing, 2), ("trio", nothing, 3)])
 def test_the_cost_of_an_id_does_not_depend_on_their_number(backend: str, work: Callable[[], Any], each: int) -> None:
     small, large = (anyio.run(measure, size, work, backend=backend) for size in SIZES)

@@ -1,8 +1,11 @@
 """The handle of a task, beside anyio's."""
 
+import copy
 import gc
 import inspect
 import logging
+import pickle
+import re
 import weakref
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,6 +37,7 @@ def test_the_interface_is_that_of_anyios_handle() -> None:
 async def test_a_task_that_returns(scheduler: Scheduler) -> None:
     gate = Gate()
     task = scheduler.schedule("id", gate)
+    assert re.fullmatch(r"<ScheduledTask pending name='test_id' task_id='id' due=\d.*\+00:00 run_count=0>", repr(task))
     for _ in range(2):
         with pytest.raises(anyio.TaskNotFinished):
             task.return_value  # noqa: B018
@@ -46,7 +50,7 @@ async def test_a_task_that_returns(scheduler: Scheduler) -> None:
     assert task.status is ScheduledTask.Status.FINISHED
     assert task.return_value == "through"
     assert task.exception is None
-    assert repr(task) == "<ScheduledTask finished name='test_id'>"
+    assert repr(task) == "<ScheduledTask finished name='test_id' task_id='id' run_count=1>"
     assert await task == "through"
 
 
@@ -224,3 +228,29 @@ async def test_a_dispatcher_that_sleeps_until_a_task_is_due_does_not_keep_it(sch
     scheduler.cancel_all()
     del task, at
     assert [handle() for handle in handles] == [None, None]
+
+
+async def test_a_handle_and_a_scheduler_cannot_be_copied_or_pickled(scheduler: Scheduler) -> None:
+    task = scheduler.schedule("id", nothing)
+    for value_ in (task, scheduler):
+        for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="cannot be copied or pickled"):
+                attempt(value_)
+
+
+@pytest.mark.parametrize("method", ["schedule", "cancel", "reschedule_later", "in"])
+async def test_a_handle_is_not_an_id(scheduler: Scheduler, method: str) -> None:
+    task = scheduler.schedule_every(60, "id", nothing)
+    coroutine = nothing()
+    with pytest.raises(TypeError, match=r"pass handle\.task_id"):
+        match method:
+            case "schedule":
+                scheduler.schedule(task, coroutine)
+            case "cancel":
+                scheduler.cancel(task)
+            case "reschedule_later":
+                scheduler.reschedule_later(1, task)
+            case _:
+                _ = task in scheduler
+    assert "id" in scheduler
+    coroutine.close()

@@ -562,7 +562,7 @@ async def test_a_finalizer_may_cancel_another_task_while_leaving() -> None:
 
 
 async def test_whatever_is_raised_while_leaving_the_task_group_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def interrupted(self: Scheduler) -> None:
+    async def interrupted(self: Scheduler, *args: Any) -> None:
         raise KeyboardInterrupt
 
     gate = Gate()

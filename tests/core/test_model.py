@@ -408,7 +408,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     job.task is None or job.state not in ("pending", "running", "cancelling")
                 ):
                     assert is_closed(job.coroutine)
-            statistics = scheduler.statistics()
+            statistics = self.portal.call(scheduler.statistics)
             pending = [job for job in world.holders.values() if job.state == "pending"]
             assert statistics.pending == len(pending)
             assert statistics.running == world.running == sum(world.active.values())
@@ -450,4 +450,4 @@ TestOnAsyncio.settings = MACHINE_SETTINGS
 TestOnTrio = TrioMachine.TestCase
 TestOnTrio.settings = MACHINE_SETTINGS
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.slow]

@@ -8,7 +8,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from anysched import Scheduler
-from anysched._core.backends import current_backend
+from anysched._core.backends.current import current_backend
 from support import Gate, nothing, settle
 
 pytestmark = pytest.mark.anyio

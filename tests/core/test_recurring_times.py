@@ -515,6 +515,7 @@ async def live(life: Life, seed: int, clock: VirtualClock) -> list[int]:
     return starts
 
 
+@pytest.mark.slow
 @backends
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(life=LIVES, seed=st.integers(0, 1_000))

@@ -5,6 +5,7 @@ import logging
 import math
 import threading
 from contextlib import suppress
+from contextvars import Context, copy_context
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -13,10 +14,10 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from anyio import to_thread
+from anyio import TaskFailed, to_thread
 
 from anysched import DuplicateTaskError, ScheduledTask, Scheduler
-from support import Gate, errors, forever, is_closed, nothing, records, settle, value
+from support import Gate, errors, fail, forever, is_closed, nothing, records, settle, value
 
 pytestmark = pytest.mark.anyio
 
@@ -403,7 +404,11 @@ async def test_a_scheduler_is_entered_once() -> None:
         await scheduler.__aenter__()
 
 
-async def test_calls_from_another_thread_are_refused_and_change_nothing(scheduler: Scheduler) -> None:
+@pytest.mark.parametrize("context", [Context(), None], ids=["empty", "inherited"])
+async def test_calls_from_another_thread_are_refused_and_change_nothing(
+    scheduler: Scheduler, context: Context | None
+) -> None:
+    """Also from one that inherits the context, and so knows the event loop, as all do in a free-threaded Python."""
     task = scheduler.schedule_later(HOUR, "held", nothing)
     errors: list[BaseException] = []
     coroutine = value(1)
@@ -422,9 +427,9 @@ async def test_calls_from_another_thread_are_refused_and_change_nothing(schedule
             lambda: scheduler.cancel("unknown"),
             scheduler.cancel_all,
             task.cancel,
-            lambda: anyio.run(scheduler.join),
-            lambda: anyio.run(scheduler.close),
-            lambda: anyio.run(wait),
+            lambda: Context().run(lambda: anyio.run(scheduler.join)),
+            lambda: Context().run(lambda: anyio.run(scheduler.close)),
+            lambda: Context().run(lambda: anyio.run(wait)),
         ]
         for call in calls:
             try:
@@ -432,7 +437,7 @@ async def test_calls_from_another_thread_are_refused_and_change_nothing(schedule
             except RuntimeError as error:
                 errors.append(error)
 
-    thread = threading.Thread(target=call_all)
+    thread = threading.Thread(target=(context or copy_context()).run, args=(call_all,))
     thread.start()
     await to_thread.run_sync(thread.join)
     assert len(errors) == 12
@@ -598,22 +603,41 @@ async def test_names(scheduler: Scheduler) -> None:
     assert scheduler.name == "test"
 
 
-async def test_an_id_that_cannot_be_printed_fails_alone(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_id_that_cannot_be_printed_runs_as_any_other(
+    scheduler: Scheduler, caplog: pytest.LogCaptureFixture
+) -> None:
     class Unprintable:
         def __str__(self) -> str:
             raise ZeroDivisionError
 
-        def __repr__(self) -> str:
-            return "<unprintable>"
+        __repr__ = __str__
 
-    coroutine = value(1)
-    task = scheduler.schedule(Unprintable(), coroutine)
-    await task.wait()
-    assert isinstance(task.exception, ZeroDivisionError)
-    assert is_closed(coroutine)
-    assert any("<unprintable>" in record.getMessage() for record in records(caplog))
-    assert not scheduler.tasks
-    assert await scheduler.schedule("next", value, 1) == 1
+    caplog.set_level(logging.DEBUG, "anysched")
+    task_id = Unprintable()
+    assert await scheduler.schedule(task_id, value(1)) == 1
+    failed = scheduler.schedule(task_id, fail, ValueError())
+    with pytest.raises(TaskFailed, match="<Unprintable that has no str>"):
+        await failed
+    scheduler.cancel(task_id)
+    assert "<Unprintable that has no repr>" in records(caplog, logging.ERROR)[0].getMessage()
+    assert "Unprintable" in repr(failed)
+
+
+async def test_an_id_cannot_forge_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Forger:
+        def __repr__(self) -> str:
+            return "x\nERROR:root:forged\u2028\x1b[2J"
+
+    caplog.set_level(logging.DEBUG, "anysched")
+    async with Scheduler("test\nforged") as scheduler:
+        for task_id in (Forger(), "y\nforged", ("z\r",)):
+            await scheduler.schedule(task_id, fail, ValueError()).wait()
+        scheduler.cancel(Forger())
+    assert len(records(caplog)) == 7
+    for record in records(caplog):
+        assert record.getMessage().isprintable()
+        assert record.name == r"anysched.test\nforged"
+    assert records(caplog)[0].__dict__["scheduler"] == "test\nforged"
 
 
 async def test_a_duplicate_error_tells_what_and_where(scheduler: Scheduler) -> None:

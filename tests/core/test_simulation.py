@@ -751,6 +751,7 @@ END_IN_THE_INSTANT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @example(script=Script(datetime(2025, 3, 20, tzinfo=UTC), (None, None), None, False, END_IN_THE_INSTANT, "join", 0))
 @settings(max_examples=100, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))

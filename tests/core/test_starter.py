@@ -321,3 +321,32 @@ def test_a_start_leaves_no_garbage(by_choice: None, cancelled: bool) -> None:
                 gc.enable()
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio has no call graph")
+@WAYS
+async def test_a_task_is_in_the_call_graph(monkeypatch: pytest.MonkeyPatch, way: Way, anyio_backend_name: str) -> None:
+    """`python -m asyncio pstree` shows a task below the one that waits for it, as it shows those of anyio."""
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has none")
+    monkeypatch.setattr(dispatcher_module, "starter_for", way)
+    graphs: Any = asyncio
+
+    def parents(task: object) -> list[object]:
+        return [graph.future for graph in graphs.capture_call_graph(task).awaited_by]
+
+    natives: list[asyncio.Task[Any] | None] = []
+
+    async def work() -> None:
+        natives.append(asyncio.current_task())
+        await anyio.sleep_forever()
+
+    async with Scheduler("test") as scheduler:
+        tasks = [scheduler.schedule(number, work) for number in range(3)]
+        await settle()
+        assert [parents(native) for native in natives] == [[asyncio.current_task()]] * 3
+        tasks[0].cancel()
+        await tasks[0].wait()
+        await settle()
+        assert parents(natives[0]) == []
+    assert [parents(native) for native in natives] == [[], [], []]

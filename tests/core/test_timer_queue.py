@@ -122,6 +122,7 @@ def move_about(size: int) -> None:
     assert queue.entries <= 2 * size + timer_queue_module.SEGMENT_SIZE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [push_and_pop, push_and_discard, debounce, move_about])
 def test_the_work_for_one_timer_does_not_grow_with_their_number(
     run: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch
@@ -213,4 +214,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 QueueMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
-TestQueueMachine = QueueMachine.TestCase
+TestQueueMachine = pytest.mark.slow(QueueMachine.TestCase)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import count
 from typing import Any
 
@@ -32,7 +32,7 @@ class Every:
     """A calendar: the multiples of some seconds."""
 
     expression: str
-    timezone: str = "UTC"
+    timezone: tzinfo = UTC
 
     def __call__(self, now: datetime) -> Iterator[datetime]:
         period = int(self.expression) * SECOND

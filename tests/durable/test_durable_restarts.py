@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import count
-from types import ModuleType
 from typing import Any
 
 import anyio
 import pytest
 from durable_support import START, Program, seconds
 
+from anysched.cron import Cron
 from anysched.durable import DurableScheduler, MemoryStore, Store, StoreInUseError, UnknownHandlerError, current_run
 from anysched.durable.operations import Claim, Put, Recover
 from anysched.durable.recurrence import Recurrence
@@ -232,30 +230,9 @@ async def test_arguments_that_do_not_fit_any_more(program: Program, caplog: pyte
     assert program.began == [(20, "id")]
 
 
-@dataclass(frozen=True)
-class Cron:
-    """A calendar of the minutes of an hour."""
-
-    expression: str
-    timezone: str
-
-    def __call__(self, now: datetime) -> Iterator[datetime]:
-        hour = now.replace(minute=0, second=0, microsecond=0)
-        times = (hour + timedelta(hours=number, minutes=int(self.expression)) for number in count())
-        return (time for time in times if time > now)
-
-
-@pytest.fixture
-def cron(monkeypatch: pytest.MonkeyPatch) -> Any:
-    module: Any = ModuleType("anysched.cron")
-    module.Cron = Cron
-    monkeypatch.setitem(sys.modules, "anysched.cron", module)
-    return module
-
-
-async def test_a_calendar_is_stored_as_its_rule(program: Program, cron: Any) -> None:
+async def test_a_cron_is_stored(program: Program) -> None:
     async with program.start() as scheduler:
-        await scheduler.schedule_at_times(Cron("30", "Europe/Paris"), "id", program.quick, "id")
+        await scheduler.schedule_at_times(Cron("30 * * * *", "Europe/Paris"), "id", program.quick, "id")
         await anyio.sleep(3_600)
     async with program.start() as scheduler:
         await anyio.sleep(3_600)
@@ -266,11 +243,11 @@ async def test_a_calendar_is_stored_as_its_rule(program: Program, cron: Any) -> 
 
 
 async def test_a_recurrence_that_fails_is_parked(
-    program: Program, cron: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    program: Program, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with program.start() as scheduler:
         for number in range(2):
-            await scheduler.schedule_at_times(Cron(f"3{number}", "here"), number, program.slow, str(number))
+            await scheduler.schedule_at_times(Cron(f"3{number} * * * *"), number, program.slow, str(number))
         await anyio.sleep(30 * 60 + 1)
 
         def fail(cron: Cron, now: datetime) -> Iterator[datetime]:
@@ -283,7 +260,7 @@ async def test_a_recurrence_that_fails_is_parked(
         assert task.problem == "ZeroDivisionError: no more"
         assert await scheduler.cancel(0)
     assert program.began == [(1_800, "0"), (1_860, "1")]
-    cron.Cron = None
+    monkeypatch.setitem(sys.modules, "anysched.cron", None)
     Recurrence.decode.cache_clear()
     async with program.start() as scheduler:
         assert await scheduler.retry(1)

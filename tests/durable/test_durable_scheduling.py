@@ -12,6 +12,7 @@ import pytest
 from durable_support import START, Program, seconds
 
 from anysched import DuplicateTaskError
+from anysched.cron import Cron
 from anysched.durable import DurableScheduler, UnknownHandlerError, current_run
 
 pytestmark = pytest.mark.anyio
@@ -610,6 +611,13 @@ async def test_other_bad_input(program: Program) -> None:
         program.start(unknown=bad)
     with pytest.raises(TypeError, match="name must be a string"):
         DurableScheduler(bad.encode(), program.store)
+
+
+async def test_a_cron_that_cannot_be_stored(program: Program) -> None:
+    async with program.start() as scheduler:
+        for zone in (timezone(timedelta(hours=2)), timezone(timedelta(hours=2), "Europe/Paris")):
+            with pytest.raises(TypeError, match="times must be a Cron whose time zone has a name by which it is found"):
+                await scheduler.schedule_at_times(Cron("0 3 * * *", zone), "id", program.quick, "a")
 
 
 async def test_a_delay_beyond_the_calendar_is_its_end(program: Program) -> None:

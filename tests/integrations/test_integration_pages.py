@@ -112,6 +112,7 @@ def test_quart_trio(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("Not done: bread due 20")
 
 
+@pytest.mark.filterwarnings("ignore:'asyncio.iscoroutinefunction' is deprecated:DeprecationWarning")  # discord.py's
 def test_discord(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     import discord
     from discord.ext.commands import Context

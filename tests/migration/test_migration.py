@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from migration_page import both, observe_apart, shown, titles
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def seen() -> dict[str, str]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tarfile
 import zipfile
 from email.message import Message
 from email.parser import Parser
+from html.parser import HTMLParser
 from pathlib import Path
 
+from readme_renderer import markdown
+
 ROOT = Path(__file__).parents[2]
-TOP = ("src", "tests", "docs", "benchmarks")
-FILES = ("pyproject.toml", "noxfile.py", "README.md", "CHANGELOG.md", "LICENSE")
+TOP = ("src", "tests", "docs", "benchmarks", ".ci", ".github")
+FILES = (
+    "pyproject.toml", "noxfile.py", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", ".pre-commit-config.yaml", ".readthedocs.yaml",
+)  # fmt: skip
 LEFT_BEHIND = {"__pycache__", ".hypothesis"}
 
 
@@ -19,6 +25,33 @@ def sources(folder: Path) -> set[str]:
     """Return the files below a folder, by their paths in the project."""
     paths = (path for path in folder.rglob("*") if path.is_file() and not LEFT_BEHIND & set(path.parts))
     return {path.relative_to(ROOT).as_posix() for path in paths}
+
+
+class Links(HTMLParser):
+    """Collects what a page links to or shows, and its anchors."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.targets: set[str] = set()
+        self.anchors: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the links and the anchor of a tag."""
+        for name, value in attrs:
+            if name in ("href", "src"):
+                self.targets.add(str(value))
+            elif name in ("id", "name"):
+                self.anchors.add(f"#{value}")
+
+
+def check_description(text: str) -> None:
+    """Check that no link or picture of the README is dead where the index shows it: there are no files beside it."""
+    html = markdown.render(text)
+    assert html, "the index would show the source"
+    links = Links(html)
+    dead = {target for target in links.targets - links.anchors if not target.startswith("https://")}
+    assert not dead, dead
 
 
 def check_metadata(metadata: Message) -> None:
@@ -31,6 +64,11 @@ def check_metadata(metadata: Message) -> None:
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
+    check_description(str(metadata.get_payload()))
+    urls = [line.split(", ")[1] for line in metadata.get_all("Project-URL", [])]
+    repository = os.environ.get("ANYSCHED_REPOSITORY", "")
+    assert bool(urls) == bool(repository)
+    assert all(url.startswith(repository) for url in urls), urls
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert [line.partition(">")[0] for line in required] == ["anyio"]
     assert set(metadata.get_all("Provides-Extra", [])) >= {"cli", "time-machine", "trio"}

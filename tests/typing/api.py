@@ -57,8 +57,8 @@ async def scheduling(scheduler: Scheduler, policy: ConflictPolicy) -> None:
     assert page.status is not ScheduledTask.Status.PENDING
     await wider.wait()
 
-    scheduler.schedule("k", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    scheduler.schedule("k", fetch)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    scheduler.schedule("k", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # unseen: ty
+    scheduler.schedule("k", fetch)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType, reportCallIssue]  # unseen: ty, pyrefly
     scheduler.schedule("k", plain)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType, reportCallIssue]
     scheduler.schedule("k", 5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     scheduler.schedule([], nothing)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -85,8 +85,8 @@ async def recurring(
     assert_type(task.run_count, int)
     assert_type(await task, None)
 
-    scheduler.schedule_every(5, "k", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    scheduler.schedule_every(5, "k", fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule_every(5, "k", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # unseen: ty
+    scheduler.schedule_every(5, "k", fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # unseen: ty, pyrefly
     scheduler.schedule_every(5, "k", plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scheduler.schedule_every(5, "k", fetch("u"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scheduler.schedule_every("5", "k", nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -42,7 +42,7 @@ async def use(scheduler: Scheduler, reminders: Reminders) -> None:
     assert_type(await scheduler.schedule("url", fetch, "url"), Page)
     assert_type(await scheduler.schedule("url", partial(fetch, "url", retries=3)), Page)
     assert_type(await scheduler.schedule("url", lambda: fetch("url", retries=3)), Page)
-    assert_type(await scheduler.schedule("text", anyio.to_thread.run_sync, plain, 5), str)
+    assert_type(await scheduler.schedule("text", anyio.to_thread.run_sync, plain, 5), str)  # odd: ty
     assert_type(await reminders.remind(timedelta(days=1), "text"), int)
     task = scheduler.tasks["url"]
     assert_type(task, ScheduledTask[Any])
@@ -64,7 +64,7 @@ async def slips(scheduler: Scheduler, coroutine: Coroutine[Any, Any, Page]) -> N
     text: str = await scheduler.schedule("k", fetch, "url")  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     scheduler.schedule("k", coroutine, "url")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     scheduler.schedule("k", fetch, url="url")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    scheduler.schedule("k", Reminders.send, "text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.schedule("k", Reminders.send, "text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # unseen: ty
     scheduler.schedule("k")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     scheduler.schedule_later(5, coroutine)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     scheduler.schedule_later(datetime.now(UTC), "k", coroutine)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]

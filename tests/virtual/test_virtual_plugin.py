@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -15,14 +16,16 @@ pytest_plugins = ["pytester"]
 
 # pytest-asyncio and pytest-trio are installed, and must be as good as ever beside this plugin. The former warns unless its
 # option is set.
+Inner = Callable[..., pytest.RunResult]
+
 OPTIONS = ("-W", "error", "-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:cacheprovider", "-v")
 
 
 @pytest.fixture
-def inner(pytester):
+def inner(pytester: pytest.Pytester) -> Inner:
     """Run pytest in a process of its own on modules, given by name; return its result."""
 
-    def run(*options, **modules):
+    def run(*options: str, **modules: str) -> pytest.RunResult:
         pytester.makepyfile(**modules)
         return pytester.runpytest_subprocess(*OPTIONS, *options)
 
@@ -178,24 +181,27 @@ async def test_trio(autojump_clock):
 """
 
 
-def docstring():
-    lines = anysched.testing.__doc__.splitlines()
+def docstring() -> list[str]:
+    lines = str(anysched.testing.__doc__).splitlines()
     return [line.removeprefix("    ").partition("  #")[0] for line in lines]
 
 
-def second_test():
+def second_test() -> str:
     lines = docstring()
     begin = lines.index("async def test_not_too_early(virtual_clock: VirtualClock) -> None:")
-    end = next(number for number, line in enumerate(lines[begin:], begin) if line.startswith("What is not virtual"))
+    end = next(number for number, line in enumerate(lines[begin:], begin) if line.startswith("Not virtual"))
     head = FIRST_TEST.partition("async def")[0]
     return head + "from anyio import sleep_forever\n" + "\n".join(lines[begin:end])
 
 
-def test_the_first_test_is_the_example_in_the_docstring():
+def test_the_first_test_is_the_example_in_the_docstring() -> None:
     assert FIRST_TEST.strip() in "\n".join(docstring())
 
 
-def test_on_both_backends_with_hypothesis_beside_pytest_asyncio_and_pytest_trio(inner, pytester):
+@pytest.mark.slow
+def test_on_both_backends_with_hypothesis_beside_pytest_asyncio_and_pytest_trio(
+    inner: Inner, pytester: pytest.Pytester
+) -> None:
     pytest.importorskip("pytest_asyncio")
     pytest.importorskip("pytest_trio")
     pytester.mkpydir("directory").joinpath("conftest.py").write_text(CONFTEST)
@@ -230,7 +236,8 @@ def test_on_both_backends_with_hypothesis_beside_pytest_asyncio_and_pytest_trio(
     )
 
 
-def test_in_the_auto_modes_of_anyio_and_pytest_asyncio(inner):
+@pytest.mark.slow
+def test_in_the_auto_modes_of_anyio_and_pytest_asyncio(inner: Inner) -> None:
     """pytest-asyncio in auto mode takes all async tests for its own, unless they ask for anyio's backend."""
     pytest.importorskip("pytest_asyncio")
     virtual = FIRST_TEST.replace("pytestmark = pytest.mark.anyio", "")
@@ -280,7 +287,8 @@ async def test_it(virtual_clock):
 }
 
 
-def test_what_is_wrong_is_a_clear_error(inner):
+@pytest.mark.slow
+def test_what_is_wrong_is_a_clear_error(inner: Inner) -> None:
     result = inner(**WRONG)
     result.assert_outcomes(passed=3, failed=2, errors=3)
     result.stdout.fnmatch_lines_random(
@@ -296,11 +304,11 @@ def test_what_is_wrong_is_a_clear_error(inner):
     )
 
 
-def python(code):
+def python(code: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=os.environ)
 
 
-def test_the_clock_needs_neither_pytest_nor_trio():
+def test_the_clock_needs_neither_pytest_nor_trio() -> None:
     python(
         "import sys\n"
         "sys.modules['pytest'] = sys.modules['trio'] = None\n"
@@ -313,7 +321,7 @@ def test_the_clock_needs_neither_pytest_nor_trio():
     )
 
 
-def test_trio_is_not_imported_on_asyncio_and_the_plugin_imports_nothing_heavy():
+def test_trio_is_not_imported_on_asyncio_and_the_plugin_imports_nothing_heavy() -> None:
     python(
         "import sys, pytest, anyio\n"
         "from anysched import pytest_plugin\n"
@@ -325,7 +333,7 @@ def test_trio_is_not_imported_on_asyncio_and_the_plugin_imports_nothing_heavy():
     )
 
 
-def test_the_fixtures_of_the_testing_module():
+def test_the_fixtures_of_the_testing_module() -> None:
     from anysched import pytest_plugin, testing
 
     assert testing.virtual_anyio_backend is pytest_plugin.virtual_anyio_backend
@@ -335,7 +343,7 @@ def test_the_fixtures_of_the_testing_module():
         _ = testing.nothing
 
 
-def test_without_trio_the_backend_is_asyncio():
+def test_without_trio_the_backend_is_asyncio() -> None:
     python(
         "import sys, importlib.util\n"
         "find_spec = importlib.util.find_spec\n"

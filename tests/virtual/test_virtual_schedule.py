@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -18,27 +20,30 @@ pytestmark = pytest.mark.anyio
 START = datetime(2025, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
+Seen = dict[object, tuple[datetime, float]]
+Note = Callable[..., Coroutine[Any, Any, None]]
+
 
 @pytest.fixture
-def seen():
+def seen() -> Seen:
     return {}
 
 
 @pytest.fixture
-def note(seen, virtual_clock):
-    async def note(key=None):
+def note(seen: Seen, virtual_clock: VirtualClock) -> Note:
+    async def note(key: object = None) -> None:
         seen[key] = virtual_clock.now(), virtual_clock.monotonic()
 
     return note
 
 
 @pytest.fixture
-def manual(virtual_clock):
+def manual(virtual_clock: VirtualClock) -> VirtualClock:
     virtual_clock.autojump = False
     return virtual_clock
 
 
-async def test_in_thirty_days(seen, note):
+async def test_in_thirty_days(seen: Seen, note: Note) -> None:
     async with Scheduler("test") as scheduler:
         task = scheduler.schedule_later(timedelta(days=30), "x", note, "x")
         assert task.due == datetime(2025, 1, 31, tzinfo=UTC)
@@ -46,7 +51,7 @@ async def test_in_thirty_days(seen, note):
     assert seen == {"x": (datetime(2025, 1, 31, tzinfo=UTC), 30 * 86_400)}
 
 
-async def test_at_a_time_across_a_change_to_summer_time(seen, note):
+async def test_at_a_time_across_a_change_to_summer_time(seen: Seen, note: Note) -> None:
     berlin = ZoneInfo("Europe/Berlin")
     async with Scheduler("test") as scheduler:
         # The clocks go forward on 30 March, at 1:00 UTC.
@@ -62,7 +67,7 @@ async def test_at_a_time_across_a_change_to_summer_time(seen, note):
     assert seen["after"][1] - seen["before"][1] == 23 * 3600
 
 
-async def test_a_suspend_of_two_hours(manual, seen, note):
+async def test_a_suspend_of_two_hours(manual: VirtualClock, seen: Seen, note: Note) -> None:
     """The wall clock goes on meanwhile, elapsed time does not."""
     async with Scheduler("test") as scheduler:
         scheduler.schedule_at(START + HOUR, "at", note, "at")
@@ -77,7 +82,7 @@ async def test_a_suspend_of_two_hours(manual, seen, note):
         assert seen["later"] == (START + 3 * HOUR, 3600)
 
 
-async def test_an_ntp_step_of_an_hour_forward(manual, seen, note):
+async def test_an_ntp_step_of_an_hour_forward(manual: VirtualClock, seen: Seen, note: Note) -> None:
     async with Scheduler("test") as scheduler:
         scheduler.schedule_at(START + timedelta(minutes=90), "at", note, "at")
         scheduler.schedule_later(timedelta(minutes=90), "later", note, "later")
@@ -91,7 +96,7 @@ async def test_an_ntp_step_of_an_hour_forward(manual, seen, note):
         assert seen["later"] == (START + timedelta(minutes=150), 5400)
 
 
-async def test_an_ntp_step_of_an_hour_back(virtual_clock, seen, note):
+async def test_an_ntp_step_of_an_hour_back(virtual_clock: VirtualClock, seen: Seen, note: Note) -> None:
     async with Scheduler("test") as scheduler:
         scheduler.schedule_at(START + timedelta(minutes=90), "at", note, "at")
         scheduler.schedule_later(timedelta(minutes=90), "later", note, "later")
@@ -104,7 +109,9 @@ async def test_an_ntp_step_of_an_hour_back(virtual_clock, seen, note):
     }
 
 
-async def test_a_step_that_nobody_tells_of_is_found_by_the_recheck(manual, seen, note):
+async def test_a_step_that_nobody_tells_of_is_found_by_the_recheck(
+    manual: VirtualClock, seen: Seen, note: Note
+) -> None:
     async with Scheduler("test") as scheduler:
         scheduler.schedule_at(START + HOUR, "at", note, "at")
         await manual.advance(600)
@@ -115,7 +122,7 @@ async def test_a_step_that_nobody_tells_of_is_found_by_the_recheck(manual, seen,
         assert seen == {"at": (START + HOUR + timedelta(seconds=630), 630)}
 
 
-async def test_a_silent_step_is_found_under_autojump_too(virtual_clock, seen, note):
+async def test_a_silent_step_is_found_under_autojump_too(virtual_clock: VirtualClock, seen: Seen, note: Note) -> None:
     async with Scheduler("test") as scheduler:
         scheduler.schedule_at(START + HOUR, "at", note, "at")
         await anyio.sleep(600)
@@ -124,7 +131,9 @@ async def test_a_silent_step_is_found_under_autojump_too(virtual_clock, seen, no
     assert seen == {"at": (START + HOUR + timedelta(seconds=630), 630)}
 
 
-async def test_a_silent_step_is_found_in_time_if_the_task_is_due_before_the_recheck(manual, seen, note):
+async def test_a_silent_step_is_found_in_time_if_the_task_is_due_before_the_recheck(
+    manual: VirtualClock, seen: Seen, note: Note
+) -> None:
     async with Scheduler("test") as scheduler:
         scheduler.schedule_at(START + timedelta(seconds=10), "at", note, "at")
         await manual.settle()
@@ -133,7 +142,7 @@ async def test_a_silent_step_is_found_in_time_if_the_task_is_due_before_the_rech
         assert seen == {"at": (START + timedelta(seconds=15), 10)}
 
 
-async def test_a_silent_step_back_makes_nothing_early(virtual_clock, seen, note):
+async def test_a_silent_step_back_makes_nothing_early(virtual_clock: VirtualClock, seen: Seen, note: Note) -> None:
     async with Scheduler("test") as scheduler:
         scheduler.schedule_at(START + HOUR, "at", note, "at")
         await anyio.sleep(600)
@@ -143,14 +152,16 @@ async def test_a_silent_step_back_makes_nothing_early(virtual_clock, seen, note)
 
 
 @pytest.mark.parametrize(("step", "found"), [(HOUR, 630), (-HOUR, 7200)])
-async def test_with_a_recheck_interval_the_scheduler_polls_as_in_real_time(anyio_backend_name, step, found):
+async def test_with_a_recheck_interval_the_scheduler_polls_as_in_real_time(
+    anyio_backend_name: Any, step: timedelta, found: float
+) -> None:
     clock = VirtualClock(recheck_interval=30)
     seen = []
 
-    async def note():
+    async def note() -> None:
         seen.append((clock.now(), clock.monotonic()))
 
-    async def main():
+    async def main() -> None:
         async with Scheduler("test") as scheduler:
             scheduler.schedule_at(START + HOUR, "at", note)
             await anyio.sleep(610)
@@ -162,13 +173,15 @@ async def test_with_a_recheck_interval_the_scheduler_polls_as_in_real_time(anyio
     assert seen == [(START + timedelta(seconds=found) + step, found)]
 
 
-async def test_there_is_no_polling_when_steps_are_announced(anyio_backend_name, virtual_clock, monkeypatch):
+async def test_there_is_no_polling_when_steps_are_announced(
+    anyio_backend_name: Any, virtual_clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from anysched._core import dispatcher as dispatcher_module
 
     sleeps = 0
     sleep = dispatcher_module.Dispatcher._sleep
 
-    async def counting(self):
+    async def counting(self: dispatcher_module.Dispatcher) -> None:
         nonlocal sleeps
         sleeps += 1
         await sleep(self)
@@ -180,7 +193,7 @@ async def test_there_is_no_polling_when_steps_are_announced(anyio_backend_name, 
     assert sleeps <= 3
 
 
-async def test_the_clock_is_not_called_by_schedulers_that_are_closed(virtual_clock):
+async def test_the_clock_is_not_called_by_schedulers_that_are_closed(virtual_clock: VirtualClock) -> None:
     async with Scheduler("test"):
         await virtual_clock.settle()
         assert timeline_of(virtual_clock).subscriber_count == 1
@@ -188,18 +201,18 @@ async def test_the_clock_is_not_called_by_schedulers_that_are_closed(virtual_clo
     virtual_clock.step_wall(5)
 
 
-def test_in_real_time_nobody_tells():
+def test_in_real_time_nobody_tells() -> None:
     from anysched._core.clock import SystemClock
 
     unsubscribe = SystemClock(lambda: 0.0).subscribe(pytest.fail)
     unsubscribe()
 
 
-def test_a_subscription_can_be_ended_after_the_run():
+def test_a_subscription_can_be_ended_after_the_run() -> None:
     clock = VirtualClock()
     calls = []
 
-    async def main():
+    async def main() -> Callable[[], object]:
         unsubscribe = clock.subscribe(lambda: calls.append(clock.now()))
         clock.step_wall(60)
         return unsubscribe
@@ -211,11 +224,13 @@ def test_a_subscription_can_be_ended_after_the_run():
     assert calls == [START + timedelta(minutes=1)] * 2
 
 
-async def test_first_steps_of_tasks_due_at_one_instant_run_in_the_order_of_the_calls(virtual_clock):
+async def test_first_steps_of_tasks_due_at_one_instant_run_in_the_order_of_the_calls(
+    virtual_clock: VirtualClock,
+) -> None:
     """trio shuffles what becomes runnable in one turn: each start is let through before the next."""
     started = []
 
-    async def task(number):
+    async def task(number: int) -> None:
         started.append((number, virtual_clock.monotonic()))
         await anyio.sleep(1)
 
@@ -228,10 +243,10 @@ async def test_first_steps_of_tasks_due_at_one_instant_run_in_the_order_of_the_c
     assert started == [(number, 60) for number in range(300)]
 
 
-async def test_a_task_that_reschedules_itself_keeps_its_beat_for_a_year(virtual_clock):
+async def test_a_task_that_reschedules_itself_keeps_its_beat_for_a_year(virtual_clock: VirtualClock) -> None:
     beats = []
 
-    async def beat():
+    async def beat() -> None:
         beats.append(virtual_clock.now())
         if len(beats) < 365:
             scheduler.schedule_at(virtual_clock.now() + timedelta(days=1), "beat", beat, on_conflict="follow")

@@ -1,1 +1,1 @@
-"""The command line of anysched: a program that uses the library as any other would. Nothing in the library imports it."""
+"""The command line of anysched: a program that uses the library's public names only. Nothing in the library imports it."""

@@ -1,4 +1,4 @@
-"""Putting the parts together: where lines come from, who is told, and what runs it all."""
+"""Running a schedule from a file: connects the source of lines, the report and the session."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from functools import partial
 import anyio
 
 from .arguments import Arguments
-from .closing import EXIT_INTERRUPTED, EXIT_TROUBLE, EXIT_UNREADABLE, complain
 from .demo import feed_sample
-from .plain import PlainReport
+from .reports.report import for_stream
 from .session import Session
-from .showing import report_to
+from .shutdown import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
 from .source import Source, open_input, read_lines
+from .streams import print_error
 
 __all__ = ["run"]
 
 
 def run(arguments: Arguments) -> int:
-    """Run what the arguments ask for.
+    """Run the schedule that the arguments name.
 
     Returns:
         The exit status for the process.
@@ -32,25 +32,24 @@ def run(arguments: Arguments) -> int:
             descriptor = open_input(arguments.file)
         except OSError as error:
             name = "the standard input" if arguments.file == "-" else arguments.file
-            complain(f"cannot open {name}: {error.strerror}")
-            return EXIT_UNREADABLE
+            print_error(f"cannot open {name}: {error.strerror}")
+            return EXIT_USAGE
         try:
             return _run_session(partial(read_lines, descriptor), arguments)
         finally:
             os.close(descriptor)
-    except KeyboardInterrupt:  # before signals are received in an orderly way, or after
+    except KeyboardInterrupt:  # outside of the session, which receives signals itself
         return EXIT_INTERRUPTED
 
 
 def _run_demo(arguments: Arguments) -> int:
     status = _run_session(feed_sample, arguments)
-    if status != EXIT_TROUBLE:
+    if status != EXIT_FAILURE:
         return status
-    PlainReport(sys.stdout).note(
-        "demo: one command was meant to fail; the exit status is 0, of a schedule it would be 1"
-    )
+    with for_stream(sys.stdout, live=False) as report:
+        report.note("demo: one command was meant to fail; the exit status is 0, of a schedule it would be 1")
     return 0
 
 
 def _run_session(source: Source, arguments: Arguments) -> int:
-    return anyio.run(Session(source, report_to(sys.stdout), arguments.grace).run, backend=arguments.backend)
+    return anyio.run(Session(source, for_stream(sys.stdout), arguments.grace).run, backend=arguments.backend)

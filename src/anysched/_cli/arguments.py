@@ -1,53 +1,77 @@
-"""The arguments of the command line."""
+"""The arguments of the command line: the subcommands ``run``, ``crontab`` and ``demo``.
+
+They are parsed by `argparse`, since an installation without extras has no other parser; argcomplete, from the extra
+``cli``, completes them in the shell.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from typing import Literal, TypeAlias
+from typing import Final
 
-__all__ = ["Arguments", "Backend", "add_common_options", "check_platform", "parse_arguments"]
+from .crontab.arguments import CrontabArguments, add_crontab_arguments, checked_crontab_arguments
+from .options import Backend, ParagraphFormatter, add_common_options, check_platform
 
-Backend: TypeAlias = Literal["asyncio", "trio"]
+__all__ = ["Arguments", "build_parser", "parse_arguments"]
 
-DESCRIPTION = """\
-Run commands, now or in the future, each under an ID, as a schedule says.
+COMMANDS: Final = ("run", "crontab", "demo")
 
-The schedule has one JSON object on each line:
-
-  {"id": ID, "run": ["command", "argument", ...]}               now
-  {"id": ID, "in": SECONDS, "run": ["command", ...]}            after a delay
-  {"id": ID, "at": "2030-01-01T12:00:00Z", "run": [...]}        at a time (ISO 8601; without a zone: UTC)
-  {"cancel": ID}                                                drop it, or terminate it if it runs
-
-An ID is a string or a whole number. A line with an ID that is still held replaces the task that holds it; a command that
-runs is terminated first. A malformed line is reported with its number, and skipped. Standard input may stay open, and
-bring lines while the schedule runs. A command has no standard input; what it writes is shown when it has ended.
-
-"anysched crontab FILE" runs a crontab instead; "anysched crontab --help" tells of it.
+DESCRIPTION: Final = """\
+Run commands on a schedule: one JSON object a line, or a crontab.
 """
 
-EPILOG = """\
-Ctrl-C, SIGTERM and SIGHUP end the schedule: what is pending is dropped, what runs may go on for the time of --grace and
-is then terminated, and what did not finish is listed. A second signal cuts the grace short.
+EPILOG: Final = """\
+"anysched COMMAND --help" explains a command. Without one, "anysched FILE" is "anysched run FILE".
+
+Completion in the shell needs the extra "cli":
+
+  eval "$(register-python-argcomplete anysched)"
+"""
+
+RUN: Final = """\
+Run commands, now or in the future, each under an ID, as a schedule says. It has one JSON object on each line:
+
+  {"id": ID, "run": ["command", "argument", ...]}    now
+  {"id": ID, "in": SECONDS, "run": [...]}            after a delay
+  {"id": ID, "at": TIME, "run": [...]}               at a time
+  {"cancel": ID}                                     drop or terminate it
+
+An ID is a string or a whole number. A time is one of ISO 8601, such as "2030-01-01T12:00:00+01:00"; without a zone, it is
+in UTC.
+
+A line with an ID that is still held replaces the task that holds it; a command that runs is terminated first. A malformed
+line is reported with its number, and skipped. Standard input may stay open, and bring lines while the schedule runs. A
+command has no standard input; what it writes is shown when it has ended.
+"""
+
+RUN_EPILOG: Final = """\
+Ctrl-C, SIGTERM, SIGQUIT and SIGHUP end the schedule: what is pending is dropped, what runs may go on for the time of
+--grace and is then terminated, and what did not finish is listed. A second signal cuts the grace short. SIGUSR1 writes to
+the standard error what runs and what is pending.
 
 On a terminal a live table is shown (needs rich: pip install 'anysched[cli]'), elsewhere plain lines.
 
 exit status:
-  0      all commands ended with exit status 0, or were cancelled by the schedule
+  0      all commands ended with exit status 0, or were cancelled by the
+         schedule
   1      a command failed, or a line was malformed
   2      the arguments are wrong, or the schedule cannot be read
   128+N  ended by signal N (130: Ctrl-C, 143: SIGTERM)
 """
 
+DEMO: Final = """\
+Run a built-in schedule of two seconds: a delay, a replacement, cancellations and a command that fails.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """The arguments, checked.
+    """The arguments of ``run`` and ``demo``, checked.
 
     Attributes:
         file: The path of the schedule; ``"-"`` is the standard input.
@@ -62,67 +86,59 @@ class Arguments:
     demo: bool
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
+def parse_arguments(argv: Sequence[str]) -> Arguments | CrontabArguments:
     """Return the arguments of the command line.
 
     Args:
-        argv: The arguments, without the program's name; `None` for those of the process.
+        argv: The arguments, without the program's name.
 
     Raises:
-        SystemExit: with status 2 if they are wrong, after a message; with status 0 after ``--help`` and ``--version``.
+        SystemExit: with status 2 if they are wrong, after a message; with status 0 after ``--help`` and ``--version``, and
+            after the help if there are none and the standard input is a terminal.
     """
-    parser = ArgumentParser(
-        prog="anysched", description=DESCRIPTION, epilog=EPILOG, formatter_class=RawDescriptionHelpFormatter
-    )
-    parser.add_argument("file", metavar="FILE", nargs="?", help='the schedule; "-", the default, is the standard input')
-    add_common_options(parser)
-    parser.add_argument("--demo", action="store_true", help="run a built-in sample of a few seconds instead of FILE")
+    parser, commands = build_parser()
+    if not argv and sys.stdin is not None and sys.stdin.isatty():
+        parser.print_help()
+        raise SystemExit(0)
+    # A file, as before there were commands; or an option of `run`.
+    has_command = bool(argv) and argv[0] in (*COMMANDS, "-h", "--help", "--version")
+    options = vars(parser.parse_args([*argv] if has_command else ["run", *argv]))
+    command = options.pop("command")
+    check_platform(commands[command], options["backend"])
+    if command == "crontab":
+        return checked_crontab_arguments(commands[command], options)
+    if command == "run" and options["demo"] and options["file"] is not None:
+        commands[command].error("--demo runs its own schedule: give no FILE with it")
+    return Arguments(options["file"] or "-", options["backend"], options["grace"], options["demo"])
+
+
+def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    """Return the parser, and those of the subcommands by their names. Within a completion, it does not return."""
+    parser = ArgumentParser(prog="anysched", description=DESCRIPTION, epilog=EPILOG, formatter_class=ParagraphFormatter)
     parser.add_argument("--version", action="version", version=f"anysched {_version()}")
-    options = parser.parse_args(argv)
-    if options.demo and options.file is not None:
-        parser.error("--demo runs its own schedule: give no FILE with it")
-    check_platform(parser, options.backend)
-    return Arguments(options.file or "-", options.backend, options.grace, options.demo)
-
-
-def add_common_options(parser: ArgumentParser) -> None:
-    """Add what can be chosen whatever the schedule is: ``--backend`` and ``--grace``."""
-    parser.add_argument(
-        "--backend", choices=("asyncio", "trio"), default="asyncio", help="what to run on (default: %(default)s)"
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    run = commands.add_parser(
+        "run",
+        help="run a schedule of JSON lines",
+        description=RUN,
+        epilog=RUN_EPILOG,
+        formatter_class=ParagraphFormatter,
     )
-    parser.add_argument(
-        "--grace",
-        type=_seconds,
-        default=5.0,
-        metavar="SECONDS",
-        help="how long running commands may take after a signal (default: %(default)g; inf: no limit)",
+    run.add_argument("file", metavar="FILE", nargs="?", help='the schedule; "-", the default, is the standard input')
+    run.add_argument("--demo", action="store_true", help=SUPPRESS)  # before there was a command for it
+    add_common_options(run)
+    crontab = commands.add_parser("crontab", help="run a crontab in the foreground", formatter_class=ParagraphFormatter)
+    add_crontab_arguments(crontab)
+    demo = commands.add_parser(
+        "demo", help="run a built-in sample", description=DEMO, formatter_class=ParagraphFormatter
     )
+    demo.set_defaults(file=None, demo=True)
+    add_common_options(demo)
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
 
-
-def check_platform(parser: ArgumentParser, backend: Backend) -> None:
-    """Refuse to run where it cannot be done.
-
-    Args:
-        parser: What to refuse it with.
-        backend: The backend that was chosen.
-
-    Raises:
-        SystemExit: with status 2, after a message.
-    """
-    if backend == "trio" and find_spec("trio") is None:
-        parser.error("--backend trio needs trio: pip install 'anysched[trio]'")
-    if sys.platform == "win32":
-        parser.error("the command line needs POSIX signals and process groups; the library itself runs on Windows")
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not seconds >= 0:
-        raise ArgumentTypeError(f"expected a number of seconds, zero or more, not {text!r}")
-    return seconds
+        argcomplete.autocomplete(parser)
+    return parser, {"run": run, "crontab": crontab, "demo": demo}
 
 
 def _version() -> str:

@@ -19,11 +19,11 @@ SAMPLE: tuple[tuple[float, bytes], ...] = (
     (0.5, b'{"cancel": "alarm"}'),
     (1.2, b'{"cancel": "backup"}'),
 )
-"""Each line, and after how many seconds it is fed. All of it is over in two."""
+"""Each line with the seconds after which it is fed. The sample takes two seconds."""
 
 
-async def feed_sample(take: Callable[[bytes], None]) -> None:
-    """Hand over the lines of the sample, some of them later than others.
+async def feed_sample(take: Callable[[bytes | None], None]) -> None:
+    """Feed the lines of the sample, each at its time.
 
     Args:
         take: Called with each line.

@@ -1,4 +1,4 @@
-"""What a line of a schedule says. Pure data: no clock, no event loop."""
+"""Parsing the lines of a schedule. Pure data: no clock, no event loop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["CancelEntry", "Entry", "MalformedLineError", "RunEntry", "TaskId", "
 
 TaskId: TypeAlias = int | str
 
-LONGEST_DELAY = 1e11
-"""In seconds: three thousand years. More is a mistake in the unit."""
+MAX_DELAY = 1e11
+"""In seconds: three thousand years. A longer delay is a mistake in the unit."""
 
 
 class MalformedLineError(ValueError):
-    """Raised for a line that is no entry; the message says why."""
+    """Raised for a line that is not an entry; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ Entry: TypeAlias = RunEntry | CancelEntry
 
 
 def parse_line(line: bytes) -> Entry | None:
-    """Return what a line says, or `None` if it is blank.
+    """Return the entry of a line, or `None` if the line is blank.
 
     Args:
         line: One JSON object, in UTF-8.
 
     Raises:
-        MalformedLineError: if it is anything else, or an object of neither kind. Unknown keys are refused: each is
-            likely a known one with a typing error, and the command would run at another time than was meant.
+        MalformedLineError: if it is not a JSON object of one of the two kinds. Unknown keys are refused: each is likely
+            a misspelt known one, and the command would run at a time that was not meant.
     """
     if not line.strip():
         return None
@@ -88,11 +88,11 @@ def _parse_object(line: bytes) -> dict[str, object]:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make an object of its pairs; JSON would let the last of two equal keys win without a word."""
+    """Return the object with these pairs; without this hook, the last of two equal keys would silently win."""
     fields: dict[str, object] = {}
     for key, value in pairs:
         if key in fields:
-            raise MalformedLineError(f"{json.dumps(key)} stands twice")
+            raise MalformedLineError(f"duplicate key {json.dumps(key)}")
         fields[key] = value
     return fields
 
@@ -109,7 +109,7 @@ def _check_keys(fields: dict[str, object], known: set[str]) -> None:
 
 
 def _parse_id(key: str, value: object) -> TaskId:
-    # A bool is an int in Python, and would be taken for the ID 0 or 1.
+    # A bool is an int in Python and would become the ID 0 or 1.
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise MalformedLineError(f'"{key}" must be a string or a whole number, not {_kind(value)}')
     return value
@@ -126,8 +126,8 @@ def _parse_due(fields: dict[str, object]) -> float | datetime:
 def _parse_delay(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise MalformedLineError(f'"in" must be a number of seconds, not {_kind(value)}')
-    if not abs(value) <= LONGEST_DELAY:
-        raise MalformedLineError(f'"in" must be at most {LONGEST_DELAY:.0e} seconds')
+    if not abs(value) <= MAX_DELAY:
+        raise MalformedLineError(f'"in" must be at most {MAX_DELAY:.0e} seconds')
     return value
 
 
@@ -154,7 +154,7 @@ def _parse_command(value: object) -> tuple[str, ...]:
 
 
 def _kind(value: object) -> str:
-    """Name a value in the words of JSON."""
+    """Return the name of a value's type in JSON."""
     match value:
         case None:
             return "null"

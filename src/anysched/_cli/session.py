@@ -1,4 +1,4 @@
-"""A schedule as it runs: lines come in, commands are scheduled, started, replaced, cancelled, and end."""
+"""Running a schedule: commands are scheduled, replaced and cancelled as lines come in."""
 
 from __future__ import annotations
 
@@ -12,50 +12,65 @@ import anyio
 
 from anysched import ScheduledTask, Scheduler
 
-from .closing import (
+from .entries import MalformedLineError, RunEntry, TaskId, parse_line
+from .lines import LINE_LIMIT
+from .logs import logs_to
+from .orphans import reap_orphans
+from .reports.events import Event, Report, State
+from .reports.formats import format_id
+from .shutdown import (
+    EXIT_FAILURE,
     EXIT_SIGNAL,
-    EXIT_TROUBLE,
-    EXIT_UNREADABLE,
+    EXIT_USAGE,
+    STATE_SIGNALS,
+    cancel_on_second_signal,
     close,
-    complain,
     ending_signals,
-    hurry,
+    first_ending_signal,
+    state_actions,
     summary,
 )
-from .entries import MalformedLineError, RunEntry, TaskId, parse_line
-from .jobs import Ending, run_command
-from .report import Event, Report, State, shown_id
 from .source import Source
+from .subprocesses import CommandResult, run_command
 
 __all__ = ["Session"]
 
 
 @final
-class Job:
+class ScheduledCommand:
     """A command in the schedule.
 
     Args:
         line: The number of its line.
-        entry: What the line says.
+        entry: The parsed line.
+
+    Attributes:
+        since: When it started (aware UTC), while it runs.
     """
 
     def __init__(self, line: int, entry: RunEntry) -> None:
         self.line = line
         self.entry = entry
+        self.since: datetime | None = None
         self._task: ScheduledTask[None] | None = None
 
     def attach(self, task: ScheduledTask[None]) -> None:
-        """Take the handle of the task that runs the command."""
+        """Set the handle of the task that runs the command."""
         self._task = task
 
     @property
-    def due(self) -> datetime | None:
-        """When it is due, or was when it was dropped; `None` once it has started."""
+    def task(self) -> ScheduledTask[None]:
+        """The task that runs the command."""
         assert self._task is not None
-        return self._task.due
+        return self._task
+
+    @property
+    def due(self) -> datetime | None:
+        """The due time, also after the command was dropped; `None` once it has started."""
+        return self.task.due
 
     def event(self, state: State, detail: str = "", output: tuple[str, ...] = ()) -> Event:
-        """Return an event that tells of it."""
+        """Return an event about the command."""
         return Event(self.line, self.entry.task_id, state, self.entry.command, self.due, detail, output)
 
 
@@ -65,7 +80,7 @@ class Session:
 
     Args:
         source: Where the lines come from.
-        report: Who is told what happens.
+        report: Where to report.
         grace: How long running commands may take when a signal ends the schedule, in seconds.
     """
 
@@ -74,8 +89,8 @@ class Session:
         self._report = report
         self._grace = grace
         self._scheduler = Scheduler("cli")
-        # The jobs whose tasks hold an ID.
-        self._jobs: dict[Hashable, Job] = {}
+        # The commands whose tasks hold an ID.
+        self._commands: dict[Hashable, ScheduledCommand] = {}
         self._line = 0
         self._malformed = 0
         self._unreadable = False
@@ -88,9 +103,10 @@ class Session:
         Returns:
             The exit status for the process.
         """
-        with anyio.open_signal_receiver(*_ending_signals()) as signals, self._report:
+        with anyio.open_signal_receiver(*_signals()) as signals, self._report, logs_to(self._report.error):
             async with self._scheduler, anyio.create_task_group() as helpers:
-                helpers.start_soon(self._report.animate)
+                helpers.start_soon(self._report.refresh)
+                helpers.start_soon(reap_orphans)
                 with anyio.CancelScope() as work:
                     helpers.start_soon(self._watch, signals, work)
                     await self._feed()
@@ -102,91 +118,100 @@ class Session:
         if self._signal is not None:
             return EXIT_SIGNAL + self._signal
         if self._unreadable:
-            return EXIT_UNREADABLE
-        return EXIT_TROUBLE if self._totals["failed"] or self._malformed else 0
+            return EXIT_USAGE
+        return EXIT_FAILURE if self._totals["failed"] or self._malformed else 0
 
     async def _watch(self, signals: AsyncIterator[signal.Signals], work: anyio.CancelScope) -> None:
-        self._signal = await anext(signals)
+        actions = state_actions(self._report, self._commands.values)
+        self._signal = await first_ending_signal(signals, actions)
         work.cancel()
-        await hurry(signals, self._scheduler)
+        await cancel_on_second_signal(signals, self._scheduler.tasks.values, actions)
 
     async def _feed(self) -> None:
         try:
             await self._source(self._take)
         except OSError as error:
             self._unreadable = True
-            complain(f"the schedule cannot be read after line {self._line}: {error.strerror}")
+            self._report.error(f"the schedule cannot be read after line {self._line}: {error.strerror}")
 
-    def _take(self, line: bytes) -> None:
-        """Do what a line says."""
+    def _take(self, line: bytes | None) -> None:
+        """Handle one line; `None` is one that is too long."""
         self._line += 1
         try:
+            if line is None:
+                raise MalformedLineError(f"longer than {LINE_LIMIT:,} bytes")
             entry = parse_line(line)
         except MalformedLineError as error:
             self._malformed += 1
-            complain(f"line {self._line} is malformed, skipped: {error}")
+            self._report.error(f"line {self._line} is malformed, skipped: {error}")
             return
         if isinstance(entry, RunEntry):
-            self._schedule(Job(self._line, entry))
+            self._schedule(ScheduledCommand(self._line, entry))
         elif entry is not None:
             self._cancel(entry.task_id)
 
-    def _schedule(self, job: Job) -> None:
-        entry = job.entry
-        former = self._jobs.pop(entry.task_id, None)
-        if former is not None:
-            self._show_vacated(former, f"replaced by line {job.line}")
+    def _schedule(self, command: ScheduledCommand) -> None:
+        entry = command.entry
+        predecessor = self._commands.pop(entry.task_id, None)
+        if predecessor is not None:
+            self._show_vacated(predecessor, f"replaced by line {command.line}")
         if isinstance(entry.due, datetime):
-            task = self._scheduler.schedule_at(entry.due, entry.task_id, self._run, job, on_conflict="replace")
+            task = self._scheduler.schedule_at(entry.due, entry.task_id, self._run, command, on_conflict="replace")
         else:
-            task = self._scheduler.schedule_later(entry.due, entry.task_id, self._run, job, on_conflict="replace")
-        job.attach(task)
-        self._jobs[entry.task_id] = job
-        self._report.show(job.event("pending"))
+            task = self._scheduler.schedule_later(entry.due, entry.task_id, self._run, command, on_conflict="replace")
+        command.attach(task)
+        self._commands[entry.task_id] = command
+        self._report.show(command.event("pending"))
 
     def _cancel(self, task_id: TaskId) -> None:
-        job = self._jobs.pop(task_id, None)
-        if job is None:
-            self._report.note(f"line {self._line}: nothing to cancel, no task holds the ID {shown_id(task_id)}")
+        command = self._commands.pop(task_id, None)
+        if command is None:
+            self._report.note(f"line {self._line}: nothing to cancel, no task holds the ID {format_id(task_id)}")
             return
-        self._show_vacated(job, f"by line {self._line}")
+        self._show_vacated(command, f"by line {self._line}")
         self._scheduler.cancel(task_id)
 
-    def _show_vacated(self, job: Job, reason: str) -> None:
-        """Tell that a job is about to lose its ID: a pending one ends with that, a running one a little later."""
-        if job.due is None:
-            self._report.show(job.event("cancelling", reason))
+    def _show_vacated(self, command: ScheduledCommand, reason: str) -> None:
+        """Report that a command loses its ID: a pending one ends with that, a running one a little later."""
+        if command.due is None:
+            self._report.show(command.event("cancelling", reason))
         else:
             self._totals["cancelled"] += 1
-            self._report.show(job.event("cancelled", reason))
+            self._report.show(command.event("cancelled", reason))
 
-    async def _run(self, job: Job) -> None:
-        # It does not raise: that a command failed is no error in this program, and not for its log.
+    async def _run(self, command: ScheduledCommand) -> None:
+        # It does not raise: a failed command is not an error of this program.
         await run_command(
-            job.entry.command,
-            started=lambda pid: self._report.show(job.event("running", f"pid {pid}")),
-            ended=lambda ending: self._ended(job, ending),
+            command.entry.command,
+            started=lambda pid: self._started(command, pid),
+            ended=lambda result: self._ended(command, result),
         )
 
-    def _ended(self, job: Job, ending: Ending) -> None:
-        if self._jobs.get(job.entry.task_id) is job:
-            del self._jobs[job.entry.task_id]
-        self._totals[ending.state] += 1
-        self._report.show(job.event(ending.state, ending.detail, ending.output))
+    def _started(self, command: ScheduledCommand, pid: int) -> None:
+        command.since = self._scheduler.now()
+        self._report.show(command.event("running", f"pid {pid}"))
+
+    def _ended(self, command: ScheduledCommand, result: CommandResult) -> None:
+        command.since = None
+        if self._commands.get(command.entry.task_id) is command:
+            del self._commands[command.entry.task_id]
+        self._totals[result.state] += 1
+        self._report.show(command.event(result.state, result.detail, result.output))
 
     async def _close(self, number: signal.Signals) -> None:
-        """Close the scheduler, and list what did not finish."""
-        for job in await close(self._scheduler, self._jobs, number, self._grace, self._report):
+        """Close the scheduler and report the commands that did not finish."""
+        held = {command.task: command for command in self._commands.values()}
+        for command in await close(self._scheduler, held, number, self._grace, self._report):
             self._totals["unfinished"] += 1
-            self._totals["cancelled"] -= job.due is None  # counted once is enough
-            self._report.show(job.event("unfinished", "pending" if job.due else "cancelled"))
+            self._totals["cancelled"] -= command.due is None  # counted once is enough
+            self._report.show(command.event("unfinished", "pending" if command.due else "cancelled"))
 
     def _summary(self) -> str:
         malformed = f"{self._malformed} malformed line{'s' * (self._malformed > 1)} skipped"
         return summary(self._totals, [malformed] if self._malformed else [])
 
 
-def _ending_signals() -> tuple[signal.Signals, ...]:
-    # A SIGHUP that is ignored was ignored by `nohup`.
+def _signals() -> tuple[signal.Signals, ...]:
+    # `nohup` ignores SIGHUP for its command.
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return ending_signals() if ignored else (*ending_signals(), signal.SIGHUP)
+    return (*ending_signals(), *STATE_SIGNALS, *(() if ignored else (signal.SIGHUP,)))

@@ -1,22 +1,26 @@
-"""Where lines come from: a file, a pipe, a terminal, a socket."""
+"""Reading lines from a file, a pipe, a terminal or a socket."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from .lines import LineSplitter
+
 __all__ = ["Source", "open_input", "read_lines"]
 
-Source: TypeAlias = Callable[[Callable[[bytes], None]], Awaitable[None]]
-"""Hands over line after line until there are no more. Not an async iterator, which would have to be closed."""
+Source: TypeAlias = Callable[[Callable[[bytes | None], None]], Awaitable[None]]
+"""Calls a function with each line, or `None` for one that is too long, until there are no more. Not an async iterator, which would need closing."""
 
 CHUNK = 16_384
-"""In bytes. The lines of one chunk are taken in one turn of the event loop."""
+"""In bytes. The lines of one chunk are handled in one iteration of the event loop."""
 
 STANDARD_INPUT = 0
 
@@ -31,28 +35,29 @@ def open_input(path: str) -> int:
         OSError: if it cannot be opened.
     """
     if path == "-":
-        os.fstat(STANDARD_INPUT)  # raises if it is closed
+        if sys.stdin is None:  # it was closed when the process started
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return STANDARD_INPUT
-    # A named pipe would otherwise block here until somebody writes to it.
+    # Without O_NONBLOCK, opening a named pipe blocks until it has a writer.
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-async def read_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
-    """Hand over the lines of an open file, until its end.
+async def read_lines(descriptor: int, take: Callable[[bytes | None], None]) -> None:
+    """Read the lines of an open file until its end.
 
-    It waits until the file is readable, and only then reads. A worker thread that reads could not be stopped while
-    nothing comes in, and would keep the interpreter from ending.
+    It waits until the file is readable and only then reads. A worker thread that blocks in a read could not be
+    stopped and would keep the interpreter from ending.
 
     Args:
         descriptor: The file descriptor.
-        take: Called with each line, without its end.
+        take: Called with each line, without its end; with `None` for one that is too long.
 
     Raises:
         OSError: if it cannot be read.
     """
-    # The system knows no waiting for what is always readable: regular files, and devices such as /dev/null.
+    # epoll refuses what is always readable: regular files, and devices such as /dev/null.
     waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
-    rest = b""
+    splitter = LineSplitter()
     while True:
         if waits:
             try:
@@ -63,12 +68,11 @@ async def read_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
             await checkpoint()
         try:
             chunk = os.read(descriptor, CHUNK)
-        except BlockingIOError:  # somebody else who holds the same file was quicker
+        except BlockingIOError:  # another process that shares the open file was quicker
             continue
         if not chunk:
             break
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
+        for line in splitter.feed(chunk):
             take(line)
-    if rest:
-        take(rest)
+    for line in splitter.finish():
+        take(line)

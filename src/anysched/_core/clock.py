@@ -1,4 +1,4 @@
-"""Reading time: the event loop's monotonic clock, the wall clock, and the rule between them.
+"""Reading time: the event loop's monotonic clock, the wall clock, and when to read them again.
 
 A monotonic due time is a float in seconds on the loop's clock; a wall due time is an integer in nanoseconds of UTC
 since 1970, so that comparing two of them never rounds.
@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 from weakref import WeakKeyDictionary
+
+from anysched.abc import Clock
 
 from .backends import Backend
 
@@ -21,7 +22,6 @@ __all__ = [
     "RECHECK_INTERVAL",
     "TOLERANCE",
     "TOLERANCE_NS",
-    "Clock",
     "SystemClock",
     "bind_clock",
     "bound_clock",
@@ -35,47 +35,18 @@ __all__ = [
 ]
 
 RECHECK_INTERVAL = 30.0
-"""How long the wall clock may go unread, in seconds, while a task waits for it."""
+"""The longest time between two readings of the wall clock while a task waits for it, in seconds."""
 
 TOLERANCE = 1e-6
 TOLERANCE_NS = 1_000
-"""Less than this from its due time, a task is due: rounding in a float must not make the wake-up loop spin."""
+"""A task is due less than this before its due time, so that rounding of floats does not make the dispatcher spin."""
 
 MAX_DELAY = 1e12
-"""More seconds than a `datetime` can express, and than anybody waits."""
+"""The limit of delays, in seconds: more than a `datetime` can express."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_NS = 253_402_300_799_999_999_000
-"""The last moment that a `datetime` can express."""
-
-
-class Clock(Protocol):
-    """Where a scheduler reads time. The real one is `SystemClock`; a virtual one can be bound to an event loop."""
-
-    @property
-    def monotonic(self) -> Callable[[], float]:
-        """Reads the monotonic clock of the event loop, in seconds."""
-        ...
-
-    @property
-    def time_ns(self) -> Callable[[], int]:
-        """Reads the wall clock, in nanoseconds of UTC since 1970."""
-        ...
-
-    @property
-    def recheck_interval(self) -> float:
-        """How long the wall clock may go unread while a task waits for it, in seconds."""
-        ...
-
-    def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
-        """Have ``stepped`` called whenever the wall clock has been set, if this clock can tell.
-
-        It is called in the thread of the event loop, between the steps of its tasks or in one of them.
-
-        Returns:
-            What ends the subscription.
-        """
-        ...
+"""The latest time that a `datetime` can express."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +59,7 @@ class SystemClock:
     recheck_interval: float = RECHECK_INTERVAL
 
     def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
-        """Do nothing: nobody tells when the machine's clock is set. The re-check finds it."""
+        """Do nothing: programs are not told when the machine's clock is set. The re-check finds out."""
         return lambda: None
 
 
@@ -96,7 +67,7 @@ _bound: WeakKeyDictionary[object, Clock] = WeakKeyDictionary()
 
 
 def bind_clock(time_source: object, clock: Clock) -> None:
-    """Make every scheduler that is entered on an event loop from now on read ``clock``.
+    """Bind a clock to an event loop: every scheduler that is entered on it from now on reads ``clock``.
 
     Args:
         time_source: The asyncio event loop, or trio's clock (see `Backend.time_source`).
@@ -120,7 +91,7 @@ def wake_time(clock: Clock, now: float, now_ns: int, due: float | None, due_ns: 
     """Return the monotonic time at which to read the clocks again.
 
     That is the earlier of the next monotonic and the next wall due time, but no later than the re-check interval from
-    now while something waits for the wall clock: it may be stepped, and the machine may sleep, and nobody tells.
+    now while a task waits for the wall clock: programs are not told when it is set or when the machine was suspended.
 
     Args:
         clock: The clock that was read.
@@ -146,7 +117,7 @@ def due_after(clock: Clock, delay: float | timedelta) -> float:
 
 
 def due_at(clock: Clock, time: datetime) -> float:
-    """Return the due time of a time of the wall clock: a wall due time, or if it is in the past, the monotonic now.
+    """Return the due time of a time of the wall clock: a wall due time, or the monotonic now if it is past.
 
     Raises:
         TypeError: as `ns_from_datetime`.
@@ -170,7 +141,7 @@ def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
         return delay  # the usual case first: this is on the path of every scheduling call
     if isinstance(delay, timedelta):
         return delay.total_seconds()
-    # Any real number will do (NumPy's, Decimal, Fraction), but not a string, which float() would take as well.
+    # Any real number is accepted (NumPy's, Decimal, Fraction), but not a string, which float() would accept.
     if not hasattr(delay, "__float__") and not hasattr(delay, "__index__"):
         raise TypeError(f"{name} must be a number of seconds or a timedelta, not {type(delay).__name__}: {delay!r}")
     try:
@@ -183,21 +154,21 @@ def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
 
 
 def ns_from_datetime(moment: datetime) -> int:
-    """Return a time as nanoseconds of UTC since 1970; a naive one is taken as UTC.
+    """Return a time as nanoseconds of UTC since 1970; a naive time is taken as UTC.
 
     Raises:
-        TypeError: if it is no `datetime`.
+        TypeError: if it is not a `datetime`.
     """
     if not isinstance(moment, datetime):
         raise TypeError(f"time must be a datetime, not {type(moment).__name__}: {moment!r}")
     if moment.utcoffset() is None:
         moment = moment.replace(tzinfo=UTC)
-    # Between two different zones datetime subtracts UTC instants; within one zone it would ignore DST. EPOCH is in UTC,
-    # where there is none.
+    # Between two different zones datetime subtracts UTC instants; within one zone it ignores DST. EPOCH is in UTC,
+    # which has no DST.
     since = moment - EPOCH
     return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
 
 
 def datetime_from_ns(ns: int) -> datetime:
-    """Return nanoseconds of UTC since 1970 as an aware `datetime`, the last one that there is for what lies beyond."""
+    """Return nanoseconds of UTC since 1970 as an aware `datetime`, or the latest possible one if that is earlier."""
     return EPOCH + timedelta(microseconds=min(ns, MAX_NS) // 1_000)

@@ -12,12 +12,16 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from .backends import current_backend
+from .backends.current import current_backend
 from .coroutines import LazyCoroutine, check_target, close_unstarted, is_coroutine
 from .failures import is_fatal, split_failure
+from .lazy import LazyModule
+from .logs import printable
 
 if TYPE_CHECKING:
     import asyncio
+else:
+    asyncio = LazyModule("asyncio")
 
 __all__ = ["create_task"]
 
@@ -161,4 +165,4 @@ def _create_group_task(
 
 def _log_failure(failure: BaseException, suppressed: tuple[type[BaseException], ...], name: str) -> None:
     if not isinstance(failure, suppressed):
-        _log.error("Error in task %s!", name, exc_info=failure)
+        _log.error("Error in task %s!", printable(name), exc_info=failure)

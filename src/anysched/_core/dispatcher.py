@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from itertools import count
-from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, cast
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .backends import Backend, Starter, current_backend
+from anysched.abc import Clock
+
+from .backends import Backend, Starter
+from .backends.current import current_backend
 from .backends.starter import starter_for
-from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, Clock, clock_of, wake_time
+from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, wake_time
 from .coroutines import LazyCoroutine
-from .failures import sole_exception
 from .run import RunOwner, TaskRun
 from .task import ScheduledTask
 from .timer_queue import TimerQueue
@@ -44,22 +45,30 @@ class TaskOwner(RunOwner, Protocol):
 class Dispatcher:
     """Starts tasks when they are due, in due order, in a task group of its own.
 
-    It serves a scheduler and its children. Whether a task that is due may start is for its owner to say.
+    It serves a scheduler and its children. Whether a task that is due may start is decided by its owner.
 
     Args:
-        on_stopped: Called when no more tasks will be started, however that comes about.
+        drop_pending: Called when no more tasks will be started, however that comes about: drops those that have not.
+        abandon: Called when everything has ended.
+
+    Attributes:
+        backend: What the event loop offers.
+        thread: The thread of the event loop.
+        clock: What the due times are compared with.
     """
 
-    def __init__(self, on_stopped: Callable[[], object]) -> None:
-        self._on_stopped = on_stopped
+    def __init__(self, drop_pending: Callable[[], Coroutine[Any, Any, object]], abandon: Callable[[], object]) -> None:
+        self._drop_pending = drop_pending
+        self._abandon = abandon
         self.thread = threading.get_ident()
-        self._backend: Backend = current_backend()
-        self._host_task = self._backend.current_task()
-        self.clock: Clock = clock_of(self._backend)
+        self.backend: Backend = current_backend()
+        self._host_task = self.backend.current_task()
+        self.clock: Clock = clock_of(self.backend)
         self._closed_at: tuple[float, int] | None = None
-        self._cancelled = self._cancelled_externally = False
+        self._cancelled = self._cancelled_externally = self._loop_started = False
+        self._loop_ended = anyio.Event()
 
-        # One number for each scheduling call, one turn for each task that falls due.
+        # One number for each scheduling call, one index for each task that falls due.
         self._next_sequence = count(1).__next__
         self._next_dispatch_index = count(1).__next__
         self._timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
@@ -75,11 +84,11 @@ class Dispatcher:
 
     # Lifecycle
 
-    async def __aenter__(self) -> Self:
+    async def enter(self) -> None:
+        """Enter the task group, and start the loop in it."""
         await self._group.__aenter__()
-        self.starter = starter_for(self._group, self._backend)
+        self.starter = starter_for(self._group, self.backend)
         self._group.create_task(LazyCoroutine(self._loop), name="anysched dispatcher")
-        return self
 
     def cancel(self) -> None:
         """Cancel all tasks, and start no more."""
@@ -88,35 +97,50 @@ class Dispatcher:
             self._cancelled_externally = self._group.cancel_scope.cancel_called
             self._group.cancel_scope.cancel()
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def is_stopping(self) -> bool:
+        """Return whether all tasks are being cancelled: by the scheduler, around it, or by the event loop's end."""
+        host = self._host_task
+        return self.starter.is_cancelled() or self.backend.is_done(host) or self.backend.is_cancelling(host)
+
+    def is_left_elsewhere(self) -> bool:
+        """Return whether the caller is another native task than the one that entered."""
+        return self.backend.current_task() is not self._host_task
+
+    async def leave(self) -> list[BaseException]:
         """Cancel all tasks and wait for their end.
 
-        What leaves from here are only the `KeyboardInterrupt` or `SystemExit` of a task, as itself if it is the only
-        one. The exception of the ``async with`` body is none of the group's business: it would come out wrapped.
+        Returns:
+            What was raised: the `KeyboardInterrupt` or `SystemExit` of tasks, a cancellation of the caller, or what
+            the task group says if it is left in another task than the one that entered it.
         """
         self.cancel()
-        failures = self.starter.fatal_exceptions
+        raised: list[BaseException] = []
+        if self.is_left_elsewhere() and not self._cancelled_externally:
+            # trio's nursery would wake the task that entered it, and not this one: it must have nothing to wait for.
+            with anyio.CancelScope(shield=True):
+                await self._loop_ended.wait()
         try:
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
-            failures = [*group.exceptions, *failures]
-        except BaseException:
-            if not failures:  # else they outdo a cancellation
-                raise
+            if not self.starter.fatal_exceptions:  # otherwise these are in the group
+                raised = [*group.exceptions]
+        except BaseException as exception:
+            raised = [exception]
         finally:
             self._closed_at = self.clock.monotonic(), self.clock.time_ns()
-        if failures:
-            raise sole_exception(BaseExceptionGroup("multiple tasks raised KeyboardInterrupt or SystemExit", failures))
-        self._check_stopped(exc_type)
+            self._abandon()
+        raised += self.starter.fatal_exceptions
+        if self._cancelled_externally and not raised:
+            raised = [self._stopped_error()]
+        return raised
 
-    def _check_stopped(self, exc_type: type[BaseException] | None) -> None:
-        """Tell if anyio's task group cancelled itself, and with it the body; it does so without a word."""
-        if self._cancelled_externally and (exc_type is None or issubclass(exc_type, self._backend.cancelled_exc_class)):
-            raise RuntimeError(
-                "the scheduler was stopped: one of its tasks was cancelled through the event loop before its first step"
-            )
+    def _stopped_error(self) -> RuntimeError:
+        what = (
+            "one of its tasks" if self._loop_started else "its dispatcher, as when all tasks of a loop are cancelled,"
+        )
+        return RuntimeError(
+            f"the scheduler was stopped: {what} was cancelled through the event loop before its first step"
+        )
 
     def check_thread(self) -> None:
         """Refuse a call from another thread.
@@ -133,7 +157,7 @@ class Dispatcher:
     # Tasks come and go
 
     def add(self, task: ScheduledTask[Any], when: float) -> None:
-        """Take a task that waits nowhere yet.
+        """Queue a task that is in no queue.
 
         Args:
             task: The task.
@@ -148,7 +172,7 @@ class Dispatcher:
             self._wake_for(when)
 
     def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
-        """Change the due time of a task that was added, has not started and, if it is due, waits nowhere else."""
+        """Change the due time of a pending task that is not queued for anything else."""
         if task._segment is None or type(task._when) is not type(when):
             task._leave_queue()
             self.add(task, when)
@@ -162,7 +186,7 @@ class Dispatcher:
             self._wake_for(when)
 
     def requeue(self, task: ScheduledTask[Any]) -> None:
-        """Take back a task that was due, had to wait, and may start now; its turn has not changed."""
+        """Take back a task that was due, had to wait, and may start now; its dispatch index has not changed."""
         index = task._dispatch_index
         self._requeued.push(task, index, index)
         self._wake()
@@ -179,23 +203,33 @@ class Dispatcher:
     # The loop
 
     async def _loop(self) -> None:
+        self._loop_started = True
         unsubscribe = self.clock.subscribe(self._wake)
-        async with self.starter:
+        try:
+            async with self.starter:
+                try:
+                    await self._dispatch()
+                finally:
+                    unsubscribe()
+                    if not self._cancelled:  # otherwise the caller of `cancel` drops them
+                        await self._drop_pending()
+        finally:
+            if not self._cancelled:  # otherwise they are still being dropped, in slices
+                self._abandon()
+            self._loop_ended.set()
+
+    async def _dispatch(self) -> None:
+        while True:
             try:
-                while True:
-                    try:
-                        if self._start_due():
-                            await checkpoint()
-                        else:
-                            await self._sleep()
-                    except self._backend.cancelled_exc_class:
-                        # A cancellation that nobody asked for, by `asyncio.Task.cancel`, is none of the tasks' concern;
-                        # unless whoever entered the scheduler is gone: then the event loop is shutting down.
-                        if anyio.current_effective_deadline() == -math.inf or self._backend.is_done(self._host_task):
-                            raise
-            finally:
-                unsubscribe()
-                self._on_stopped()
+                if self._start_due():
+                    await checkpoint()
+                else:
+                    await self._sleep()
+            except self.backend.cancelled_exc_class:
+                # A cancellation by `asyncio.Task.cancel` that nothing asked for does not concern the tasks, unless the
+                # task that entered the scheduler has ended: then the event loop is shutting down.
+                if anyio.current_effective_deadline() == -math.inf or self.backend.is_done(self._host_task):
+                    raise
 
     async def _sleep(self) -> None:
         self._wake_at = self._next_wake()
@@ -214,6 +248,7 @@ class Dispatcher:
     def _wake(self) -> None:
         self._wake_at = -math.inf
         self._wakeup.set()
+        self.backend.wake()
 
     def _wake_for(self, when: float) -> None:
         """Wake the loop if it sleeps past a due time, or for too long now that something waits for the wall clock."""
@@ -223,9 +258,9 @@ class Dispatcher:
             self._wake()
 
     def _start_due(self) -> bool:
-        """Start what is due, but no more than the event loop can bear at once; return whether there may be more."""
+        """Start the tasks that are due, in a batch of bounded size; return whether there may be more."""
         now, now_ns = self.clock.monotonic(), self.clock.time_ns()
-        steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self._backend.starts_per_iteration
+        steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self.backend.starts_per_iteration
         while starts:
             steps = self._requeued.prune_top(steps)
             steps = self._timers.prune_top(steps)
@@ -245,7 +280,7 @@ class Dispatcher:
         return True
 
     def _pop_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
-        """Take out the task whose turn it is; `None` if nothing is due."""
+        """Remove and return the task that is due first; `None` if none is due."""
         if self._requeued.peek() is not None:
             return self._requeued.pop()  # it fell due before all that is still in the other queues
         first, first_wall = self._timers.peek(), self._wall_timers.peek()
@@ -268,14 +303,13 @@ class Dispatcher:
 
     def _start(self, task: ScheduledTask[Any], owner: TaskOwner) -> None:
         """Hand a task to the event loop."""
-        starter = self.starter
-        run = TaskRun(task, owner, self._backend, starter.new_scope(), starter.is_cancelled)
+        run = TaskRun(task, owner, self)
         task._set_run(run)
         try:
             context = task._context
             assert context is not None
-            starter.start(run, task.name, context)
-        except Exception as failure:  # an ID that cannot be printed, an event loop that refuses
+            self.starter.start(run, task.name, context)
+        except Exception as failure:  # an event loop that refuses
             owner.start_refused(task, failure)
 
 

@@ -1,10 +1,11 @@
-"""Splitting what a task raised into failures and cancellations."""
+"""Splitting failures from cancellations, and deciding which of several exceptions leaves."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
-__all__ = ["is_fatal", "sole_exception", "split_failure"]
+__all__ = ["exit_exception", "is_fatal", "sole_exception", "split_failure"]
 
 
 def split_failure(exception: BaseException, cancelled: type[BaseException]) -> tuple[BaseException | None, bool]:
@@ -30,11 +31,38 @@ def is_fatal(exception: BaseException) -> bool:
     return isinstance(exception, (KeyboardInterrupt, SystemExit))
 
 
-def sole_exception(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the exception in a group, without the group, if it is the only one; else the group."""
-    only, *others = group.exceptions
-    if others:
-        return group
-    if isinstance(only, BaseExceptionGroup):
-        return sole_exception(cast("BaseExceptionGroup[BaseException]", only))
-    return only
+def sole_exception(exception: BaseException) -> BaseException:
+    """Return the exception in a group, without the group, if it is the only one; otherwise what was given."""
+    while isinstance(exception, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", exception)
+        only, *others = group.exceptions
+        if others:
+            return group
+        exception = only
+    return exception
+
+
+def exit_exception(
+    body: BaseException | None, others: Sequence[BaseException], cancelled: type[BaseException]
+) -> BaseException | None:
+    """Return what must leave an ``async with`` block in place of what its body raised.
+
+    A failure is never replaced by a cancellation; several failures leave as a group, as from anyio's task groups.
+
+    Args:
+        body: What the body raised, if anything.
+        others: What was raised while leaving.
+        cancelled: The exception class of cancellations.
+
+    Returns:
+        An exception to raise, or `None` if the block is left as its body ended.
+    """
+    failed = [body] if body is not None and split_failure(body, cancelled)[0] is not None else []
+    failures = [sole_exception(other) for other in others if split_failure(other, cancelled)[0] is not None]
+    if failures:
+        if failed or len(failures) > 1:
+            return BaseExceptionGroup("multiple exceptions left a scheduler", [*failed, *failures])
+        return failures[0]
+    if body is None and others:
+        return others[-1]
+    return None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from collections.abc import Callable, Hashable, Iterable
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -14,14 +12,42 @@ import anyio
 
 from .clock import MAX_DELAY, datetime_from_ns
 from .dispatcher import Dispatcher
+from .logs import SchedulerLog
 from .run import TaskRun
-from .task import ScheduledTask, Status, current_scheduled_task, running_caller
+from .task import ScheduledTask, Status
 from .timer_queue import TimerQueue
 
 __all__ = ["SchedulerState", "TaskRegistry", "cancel_runs"]
 
 SchedulerState: TypeAlias = Literal["new", "running", "closing", "closed"]
 """Where a scheduler is in its life; see `Scheduler.state`."""
+
+
+class Family:
+    """What a root scheduler and its descendants share.
+
+    A child is known here only while it holds tasks, so that children cost nothing when they are idle, and nothing when
+    the root closes.
+
+    Attributes:
+        dispatcher: What starts the tasks, from entry on.
+        busy: The registries with tasks that hold an ID or run.
+        hosts: The events for which a hosted child waits, by its registry; set when the child is closed.
+        dropped: The pending tasks that were dropped because the dispatcher stopped, each with its registry, for
+            `Scheduler.close`.
+    """
+
+    def __init__(self) -> None:
+        self.dispatcher: Dispatcher | None = None
+        self.busy: dict[TaskRegistry, None] = {}
+        self.hosts: dict[TaskRegistry, anyio.Event] = {}
+        self.dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
+        self._members = 0
+
+    def next_number(self) -> int:
+        """Return the place of a new member among the others."""
+        self._members += 1
+        return self._members
 
 
 class TaskRegistry:
@@ -31,12 +57,13 @@ class TaskRegistry:
         name: The name of the scheduler.
         max_running: How many tasks may run at once, if there is a limit.
         cancel: Called to cancel a task by its handle.
+        parent: The registry of the parent, for a child.
 
     Attributes:
-        state: Where the scheduler is in its life. Tasks are accepted and started while it is running.
-        dispatcher: Who starts the tasks, from entry on.
+        family: What it shares with its parent and children.
         tasks: The tasks that hold an ID, by ID.
         predecessors: The tasks that run on although their ID has been released or taken over.
+        collected: While `Scheduler.close` waits, the tasks that were scheduled in the meantime, and dropped.
         running: How many tasks run.
         started: How many tasks have started since entry; each run of a recurring task counts, here and below.
         finished: How many tasks have returned since entry.
@@ -44,13 +71,19 @@ class TaskRegistry:
         cancelled: How many have been cancelled since entry, before their start or after.
     """
 
-    def __init__(self, name: str, max_running: int | None, cancel: Callable[[ScheduledTask[Any]], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        max_running: int | None,
+        cancel: Callable[[ScheduledTask[Any]], None],
+        parent: TaskRegistry | None = None,
+    ) -> None:
         self.name = name
-        self.log = logging.getLogger(f"anysched.{name}")
         self.cancel = cancel
         self.max_running = max_running
-        self.state: SchedulerState = "new"
-        self.dispatcher: Dispatcher | None = None
+        self.parent = parent
+        self.log: SchedulerLog = SchedulerLog(name, None if parent is None else parent.log)
+        self.family: Family = Family() if parent is None else parent.family
         self.running = 0
         self.started = 0
         self.finished = 0
@@ -58,11 +91,55 @@ class TaskRegistry:
         self.cancelled = 0
         self.tasks: dict[Hashable, ScheduledTask[Any]] = {}
         self.predecessors: dict[Hashable, ScheduledTask[Any]] = {}
+        self.collected: list[ScheduledTask[Any]] | None = None
+        self._number = self.family.next_number()
+        # A child has a state of its own when it closes; until then its state is that of its parent.
+        self._state: SchedulerState | None = "new" if parent is None else None
         # Due, and waiting for the predecessor under their ID; due, and waiting for a slot; in possession of one.
         self._blocked: dict[Hashable, ScheduledTask[Any]] = {}
         self._slot_queue: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         self._slots: set[ScheduledTask[Any]] = set()
         self._idle: anyio.Event | None = None
+
+    # Life
+
+    @property
+    def state(self) -> SchedulerState:
+        """Where the scheduler is in its life. Tasks are accepted and started while it is running."""
+        registry = self
+        while (state := registry._state) is None:
+            assert registry.parent is not None
+            registry = registry.parent
+        return state
+
+    @state.setter
+    def state(self, state: SchedulerState) -> None:
+        self._state = state
+
+    @property
+    def dispatcher(self) -> Dispatcher | None:
+        """What starts the tasks, from entry on."""
+        return self.family.dispatcher
+
+    @property
+    def collector(self) -> list[ScheduledTask[Any]] | None:
+        """What takes the tasks that are scheduled while the scheduler, or one above it, is being closed."""
+        registry: TaskRegistry | None = self
+        while registry is not None and registry.collected is None:
+            registry = registry.parent
+        return None if registry is None else registry.collected
+
+    def is_within(self, other: TaskRegistry) -> bool:
+        """Return whether this is another registry, or that of a descendant."""
+        registry: TaskRegistry | None = self
+        while registry is not None and registry is not other:
+            registry = registry.parent
+        return registry is not None
+
+    def busy_members(self) -> list[TaskRegistry]:
+        """Return this registry and those of its descendants, if they have tasks, in the order in which they were made."""
+        busy = [registry for registry in self.family.busy if registry.is_within(self)]
+        return sorted(busy, key=lambda registry: registry._number)
 
     # Asked by a handle
 
@@ -77,12 +154,12 @@ class TaskRegistry:
         """Refuse to wait for a task that waits for the caller, and from another thread."""
         assert self.dispatcher is not None
         self.dispatcher.check_thread()
-        caller = running_caller()
-        if caller is task:
+        if self.is_caller(task):
             raise RuntimeError(f"deadlock: task {task.name!r} awaits itself")
-        if caller is not None and task.status is Status.PENDING and self.predecessors.get(task.task_id) is caller:
+        predecessor = self.predecessors.get(task.task_id)
+        if predecessor is not None and task.status is Status.PENDING and self.is_caller(predecessor):
             raise RuntimeError(
-                f"deadlock: task {caller.name!r} awaits its successor, which cannot start until {caller.name!r} has ended"
+                f"deadlock: task {task.name!r} awaits its successor, which cannot start until the first has ended"
             )
 
     # Asked by the dispatcher
@@ -130,10 +207,18 @@ class TaskRegistry:
             self._end_run(task, status)
             task._advance(found, failure)
 
-    def native_task_cancelled(self, task: ScheduledTask[Any], run: TaskRun) -> None:
-        """Called when the native task of a run was cancelled, possibly before its first step."""
-        if task._run is run and task.status is Status.PENDING:
+    def native_task_ended(self, task: ScheduledTask[Any], run: TaskRun, *, cancelled: bool) -> None:
+        """Called when the native task of a run has ended, possibly before its first step."""
+        if task._run is not run:
+            return
+        if task.status is not Status.PENDING:
+            self.finish(task, Status.CANCELLED, ran=True)  # a `KeyboardInterrupt` came before the run could end
+        elif cancelled:
+            assert self.dispatcher is not None
+            stray = not self.dispatcher.is_stopping()
             task._start_cancelled()
+            if stray:
+                self.log_stray_cancellation(task, None)
 
     # Asked by a task that recurs
 
@@ -158,6 +243,12 @@ class TaskRegistry:
 
     # Asked by the scheduler
 
+    def hold(self, task: ScheduledTask[Any]) -> None:
+        """Enter a new task into the table of IDs, as the last one. Another one that held the ID must be displaced."""
+        self.tasks.pop(task.task_id, None)
+        self.tasks[task.task_id] = task
+        self.family.busy[self] = None
+
     def displace(self, holder: ScheduledTask[Any], *, cancel_running: bool) -> None:
         """Displace a task that has lost its ID.
 
@@ -165,17 +256,28 @@ class TaskRegistry:
             holder: The task. A pending one is dropped.
             cancel_running: Whether to cancel a running one, unless it is the caller; if not, it runs on to its end.
         """
-        if holder._status is Status.PENDING:
+        if holder.status is Status.PENDING:
             self.drop(holder)
         else:
             self.predecessors[holder.task_id] = holder
-            if cancel_running and current_scheduled_task() is not holder:
-                cancel_runs([holder])
+            if cancel_running:
+                self.cancel_run(holder)
 
     def release_id(self, holder: ScheduledTask[Any]) -> None:
         """Release the ID of a task; a pending one is dropped, a running one finishes."""
-        del self.tasks[holder.task_id]
+        self.tasks.pop(holder.task_id, None)
         self.displace(holder, cancel_running=False)
+
+    def cancel_run(self, task: ScheduledTask[Any]) -> None:
+        """Cancel a running task, unless it is the caller."""
+        if not self.is_caller(task):
+            cancel_runs([task])
+            assert self.dispatcher is not None
+            self.dispatcher.backend.wake()
+
+    def is_caller(self, task: ScheduledTask[Any]) -> bool:
+        """Return whether this is called in the run of a task, or in a task of a task group opened inside it."""
+        return task._contains_caller()
 
     def drop(self, task: ScheduledTask[Any]) -> None:
         """End a task that has not started; it never will."""
@@ -198,9 +300,10 @@ class TaskRegistry:
             del self._blocked[task.task_id]
         self.free_slot(task)
 
-    def runs(self, task: ScheduledTask[Any]) -> bool:
-        """Return whether a task is one of this scheduler's, holding its ID or running on without it."""
-        return any(table.get(task.task_id) is task for table in (self.tasks, self.predecessors))
+    def calling_task(self) -> ScheduledTask[Any] | None:
+        """Return the task inside whose run this is called, if it is one of these."""
+        tasks = (task for table in (self.tasks, self.predecessors) for task in table.values())
+        return next(filter(self.is_caller, tasks), None)
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:
         """Return the tasks that run and have not been cancelled."""
@@ -211,12 +314,30 @@ class TaskRegistry:
             if task.status is Status.RUNNING
         ]
 
+    @property
+    def pending(self) -> int:
+        """How many tasks hold an ID and have not started."""
+        return len(self.tasks) + len(self.predecessors) - self.running
+
+    def next_due(self) -> float | None:
+        """Return the due time of the next pending task: a float on the monotonic clock, or an int on the wall clock."""
+        whens = [when for task in self.tasks.values() if (when := task._when) is not None]
+        nexts = [min((when for when in whens if isinstance(when, clock)), default=None) for clock in (float, int)]
+        return min((when for when in nexts if when is not None), default=None, key=self.due)
+
     async def wait_idle(self) -> None:
         """Wait until no ID is held, and no task is unwinding."""
         while self.tasks or self.predecessors:
             if self._idle is None:
                 self._idle = anyio.Event()
             await self._idle.wait()
+
+    def abandon(self) -> None:
+        """End what is left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it."""
+        for task in [*self.predecessors.values(), *self.tasks.values()]:
+            self.predecessors.pop(task.task_id, None)
+            self.finish(task, Status.CANCELLED, ran=task.status is not Status.PENDING)
+        self.family.busy.pop(self, None)
 
     # The end
 
@@ -241,7 +362,7 @@ class TaskRegistry:
             failure: The exception, if it is to be logged.
             ran: Whether a run ends with it.
         """
-        target = task._complete(status, outcome)
+        # The tables first: should a `KeyboardInterrupt` come in between, the task is ended again, and nothing waits.
         if ran:
             self._end_run(task, status)
         elif status is Status.CANCELLED:
@@ -249,9 +370,12 @@ class TaskRegistry:
         task_id = task.task_id
         if self.tasks.get(task_id) is task:
             del self.tasks[task_id]
-        if self._idle is not None and not self.tasks and not self.predecessors:
-            self._idle.set()
-            self._idle = None
+        target = task._complete(status, outcome)
+        if not self.tasks and not self.predecessors:
+            self.family.busy.pop(self, None)
+            if self._idle is not None:
+                self._idle.set()
+                self._idle = None
         if failure is not None:
             self.log_failure(task, failure)
         task._close(target)
@@ -301,28 +425,17 @@ class TaskRegistry:
 
     def log_failure(self, task: ScheduledTask[Any], failure: BaseException) -> None:
         """Log the failure of a task."""
-        task_id = task.task_id
-        try:
-            self.log.error("Error in task %r!", task_id, exc_info=failure, extra=self.log_fields(task_id))
-        except Exception:  # in a handler or filter: no reason to end the other tasks
-            if logging.raiseExceptions:
-                traceback.print_exc()
+        self.log.log(logging.ERROR, "Error in task %s!", task.task_id, failure=failure)
+
+    def log_stray_cancellation(self, task: ScheduledTask[Any], cancellation: BaseException | None) -> None:
+        """Log that a task was cancelled by something else than the scheduler, or a scope around it."""
+        message = "Task %s was cancelled, but not through its scheduler; it may have awaited something cancelled."
+        self.log.log(logging.WARNING, message, task.task_id, failure=cancellation)
 
     def log_skipped(self, task: ScheduledTask[Any], count: int) -> None:
         """Log that due times were missed and are not run."""
-        task_id = task.task_id
-        with suppress(Exception):  # a handler or filter that raises concerns no task
-            self.log.info(
-                "Skipped %d missed run%s of task %r.",
-                count,
-                "s" if count > 1 else "",
-                task_id,
-                extra=self.log_fields(task_id),
-            )
-
-    def log_fields(self, task_id: Hashable) -> dict[str, object]:
-        """Return the attributes that each log record about a task has."""
-        return {"scheduler": self.name, "task_id": task_id}
+        runs = f"{count} missed run{'s' if count > 1 else ''}"
+        self.log.log(logging.INFO, "Skipped %s of task %s.", task.task_id, runs)
 
 
 def cancel_runs(tasks: Iterable[ScheduledTask[Any]]) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Protocol, final
 
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from .backends import Backend, Scope, current_task_is_inside
+from .backends import Backend, Scope, Starter
 from .failures import is_fatal, split_failure
 from .task import ScheduledTask, Status
 
-__all__ = ["RunOwner", "TaskRun"]
+__all__ = ["RunHost", "RunOwner", "TaskRun"]
 
 
 class RunOwner(Protocol):
@@ -39,12 +37,34 @@ class RunOwner(Protocol):
             task: The task.
             status: The status of the run.
             outcome: The return value, or the exception.
-            failure: The exception, if it is to be logged.
+            failure: The exception, if it must be logged.
         """
         ...
 
-    def native_task_cancelled(self, task: ScheduledTask[Any], run: TaskRun, /) -> None:
-        """Called when the native task of a run was cancelled, possibly before its first step."""
+    def log_stray_cancellation(self, task: ScheduledTask[Any], cancellation: BaseException, /) -> None:
+        """Log that a task was cancelled by something else than the scheduler, or a scope around it."""
+        ...
+
+    def native_task_ended(self, task: ScheduledTask[Any], run: TaskRun, /, *, cancelled: bool) -> None:
+        """Called when the native task of a run has ended, possibly before its first step."""
+        ...
+
+
+class RunHost(Protocol):
+    """What a run asks of the dispatcher that starts it."""
+
+    @property
+    def backend(self) -> Backend:
+        """What the event loop offers."""
+        ...
+
+    @property
+    def starter(self) -> Starter:
+        """What starts native tasks."""
+        ...
+
+    def is_stopping(self) -> bool:
+        """Return whether all tasks are being cancelled."""
         ...
 
 
@@ -55,50 +75,51 @@ class TaskRun:
     Args:
         task: The task.
         owner: The registry that holds it.
-        backend: What the event loop offers.
-        scope: The cancel scope in which the task will run.
-        is_cancelled: Returns whether the task group has been cancelled, or a scope around it.
+        host: The dispatcher that starts it.
 
     Attributes:
-        native_task: The native task, from its first step on at the latest.
+        task: The task until the run has ended, `None` afterwards. A context that was copied during the run keeps this
+            object, and must keep nothing of the outcome.
+        native_task: The native task, from its first step on at the latest, until the run has ended.
     """
 
-    __slots__ = ("_backend", "_is_cancelled", "_owner", "_scope", "_task", "native_task")
+    __slots__ = ("_host", "_owner", "_scope", "native_task", "task")
 
-    def __init__(
-        self,
-        task: ScheduledTask[Any],
-        owner: RunOwner,
-        backend: Backend,
-        scope: Scope,
-        is_cancelled: Callable[[], bool],
-    ) -> None:
-        self._task = task
+    def __init__(self, task: ScheduledTask[Any], owner: RunOwner, host: RunHost) -> None:
+        self.task: ScheduledTask[Any] | None = task
         self._owner = owner
-        self._backend = backend
-        self._scope = scope
-        self._is_cancelled = is_cancelled
-        self.native_task: object = None
+        self._host = host
+        self._scope: Scope | None = host.starter.new_scope()
+        self.native_task: Any = None
 
     def cancel(self) -> None:
         """Cancel the cancel scope in which the task runs."""
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
     def contains_current_task(self) -> bool:
-        """Return whether the caller is this run, or a child task of it."""
-        return current_task_is_inside(self.native_task)
+        """Return whether this is called in the run's native task, or in a task of a task group opened inside it."""
+        native_task = self.native_task
+        return native_task is not None and any(task is native_task for task in self._host.backend.ancestors())
 
-    def native_task_cancelled(self) -> None:
-        """Called when the native task was cancelled, possibly before its first step."""
-        self._owner.native_task_cancelled(self._task, self)
+    def native_task_ended(self, *, cancelled: bool) -> None:
+        """Called when the native task has ended, possibly before its first step."""
+        if self.task is not None:
+            self._owner.native_task_ended(self.task, self, cancelled=cancelled)
+        self._clear()
 
     async def main(self) -> None:
         """Run the task to its end. Nothing that it raises leaves from here, except a request to end the process."""
-        task, owner, backend = self._task, self._owner, self._backend
+        task, scope, owner, host = self.task, self._scope, self._owner, self._host
+        assert task is not None
+        assert scope is not None
+        backend = host.backend
         if not owner.accepts(task, self):
+            self._clear()
             return  # dropped or postponed after it was handed over, or about to be dropped: it has not started
-        if self._is_cancelled():
+        if host.starter.is_cancelled():
             owner.cancel(task)  # cancelled from outside of the scheduler before its first step: neither
+            self._clear()
             return
         if self.native_task is None:
             self.native_task = backend.current_task()
@@ -106,31 +127,47 @@ class TaskRun:
         status: Status = Status.FAILED
         outcome: object = None
         failure: BaseException | None = None
+        stray: BaseException | None = None
         try:
-            with self._scope:
+            with scope:
                 try:
                     outcome = await task._start()
                     status = Status.FINISHED
                 except BaseException as exception:
-                    failure, cancelled = split_failure(exception, backend.cancelled_exc_class)
+                    outcome, cancelled = split_failure(exception, backend.cancelled_exc_class)
                     if is_fatal(exception):
-                        outcome = exception
-                        failure = None  # it leaves the event loop, which reports it
+                        outcome = exception  # it leaves the event loop, which reports it: it is not logged
                         raise
                     # A cancellation that nothing asked for (a cancelled future, `asyncio.current_task().cancel()`)
                     # would cancel the whole group if it left from here. One that was asked for has done its work. Both
                     # end here.
                     status = Status.CANCELLED if cancelled else Status.FAILED
-                    outcome = failure
+                    failure = outcome
+                    if failure is None and not isinstance(exception, GeneratorExit) and self._is_stray():
+                        outcome = stray = exception
                 if backend.has_pending_cancellation(self.native_task):
-                    with suppress(backend.cancelled_exc_class):
+                    try:
                         await cancel_shielded_checkpoint()
-                    if status is Status.FINISHED:
-                        status, outcome = Status.CANCELLED, None
+                    except backend.cancelled_exc_class as exception:
+                        if status is Status.FINISHED:
+                            status = Status.CANCELLED
+                            outcome = stray = exception if self._is_stray() else None
         except Exception as exception:  # from the scope: the task has entered another one, and never left it
-            status, outcome = Status.FAILED, exception
-            failure = exception
+            backend.leave_scopes(scope)
+            status, outcome, failure = Status.FAILED, exception, exception
         finally:
             owner.run_finished(task, status, outcome, failure)
+            if stray is not None:
+                owner.log_stray_cancellation(task, stray)
+            self._clear()
             # An exception refers to this frame: the frame must not refer to the exception.
-            del task, owner, self, outcome, failure
+            del task, scope, owner, host, self, outcome, failure, stray
+
+    def _is_stray(self) -> bool:
+        """Return whether a cancellation that has arrived was not asked for, by the scheduler or around it."""
+        task = self.task
+        return task is not None and task.status is Status.RUNNING and not self._host.is_stopping()
+
+    def _clear(self) -> None:
+        """Release everything: contexts that were copied during the run keep this object."""
+        self.task = self._scope = self.native_task = None

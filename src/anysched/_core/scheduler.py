@@ -12,20 +12,23 @@ from datetime import datetime, timedelta
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, get_args, overload
-from weakref import WeakSet
+from typing import Any, Literal, NoReturn, Self, TypeVar, TypeVarTuple, final, get_args, overload
 
 import anyio
 from anyio.abc import TaskStatus
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
-from .clock import Clock, SystemClock, datetime_from_ns, due_after, due_at, seconds_from_delay
+from anysched.abc import Clock
+
+from .clock import SystemClock, datetime_from_ns, due_after, due_at, seconds_from_delay
 from .coroutines import Target, check_target, close_unstarted, is_coroutine
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
+from .failures import exit_exception
+from .logs import format_id
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
-from .task import ScheduledTask, Status, current_scheduled_task, running_caller
+from .task import ScheduledTask, Status, current_scheduled_task
 from .triggers import IntervalTrigger, IterableTrigger, MissedPolicy, Trigger
 
 __all__ = ["ConflictPolicy", "Scheduler", "SchedulerState", "SchedulerStatistics"]
@@ -38,7 +41,7 @@ ConflictPolicy = Literal["keep", "replace", "follow", "error"]
 """What to do when the ID is held; see `Scheduler.schedule`."""
 
 DROPS_PER_ITERATION = 500
-"""How many tasks are dropped on closing before the event loop is let through."""
+"""How many tasks are dropped on closing before the scheduler yields to the event loop."""
 
 _CONFLICT_POLICIES = frozenset(get_args(ConflictPolicy))
 
@@ -94,27 +97,35 @@ class Scheduler:
             started in due order.
 
     Raises:
-        TypeError: if the name is no string, or the limit no integer.
-        ValueError: if the limit is less than one.
+        TypeError: if the name is not a string, or the limit is not an integer.
+        ValueError: if the name is empty, or the limit is less than one.
     """
 
     def __init__(self, name: str, *, max_running: int | None = None) -> None:
+        self._set_up(name, max_running, None)
+
+    def _set_up(self, name: str, max_running: int | None, parent: TaskRegistry | None) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
+        if not name:
+            raise ValueError("name must not be empty: it names the logger and the tasks")
         if max_running is not None and (isinstance(max_running, bool) or not isinstance(max_running, int)):
             raise TypeError(f"max_running must be an integer or None, not {type(max_running).__name__}")
         if max_running is not None and max_running < 1:
             raise ValueError(f"max_running must be at least 1, not {max_running}")
-        self._name = name
-        # Everything that changes is in the registry: the state of the scheduler, and who holds which ID.
-        self._registry = registry = TaskRegistry(name, max_running, self._cancel_by_handle)
+        self._name = name if parent is None else f"{parent.name}.{name}"
+        # Everything that changes is in the registry: the state of the scheduler, and which task holds which ID.
+        self._registry = registry = TaskRegistry(self._name, max_running, self._cancel_by_handle, parent)
         self._tasks = registry.tasks
         self._tasks_view = MappingProxyType(registry.tasks)
         self._log = registry.log
-        self._parent: Scheduler | None = None
-        self._children: WeakSet[Scheduler] = WeakSet()
         self._entered = False
-        self._closed = anyio.Event()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: the tasks belong to this scheduler."""
+        raise TypeError(
+            "a Scheduler cannot be copied or pickled; to store its tasks, see the values that close() returns"
+        )
 
     @property
     def name(self) -> str:
@@ -141,21 +152,20 @@ class Scheduler:
 
     def __contains__(self, task_id: Hashable) -> bool:
         """Return whether the ID is held: by a pending or a running task."""
-        return task_id in self._tasks
+        return self._find(task_id) is not None
 
     def __repr__(self) -> str:
         return f"<Scheduler {self._name!r} {self._registry.state}, {len(self._tasks)} tasks>"
 
     def statistics(self) -> SchedulerStatistics:
         """Return statistics, in the manner of anyio's primitives."""
+        self._check_thread()
         registry = self._registry
-        # One pass over the raw due times of both clocks: there may be a million.
-        whens = [when for task in self._tasks.values() if (when := task._when) is not None]
-        nexts = [min((when for when in whens if isinstance(when, clock)), default=None) for clock in (float, int)]
+        next_due = registry.next_due()
         return SchedulerStatistics(
-            pending=len(whens),
+            pending=registry.pending,
             running=registry.running,
-            next_due=min((registry.due(when) for when in nexts if when is not None), default=None),
+            next_due=None if next_due is None else registry.due(next_due),
             started=registry.started,
             finished=registry.finished,
             failed=registry.failed,
@@ -466,8 +476,10 @@ class Scheduler:
             check_target(target, args)
             registry = self._registry
             dispatcher = registry.dispatcher
+            collector = None
             if registry.state != "running" or dispatcher is None or dispatcher.thread != get_ident():
                 dispatcher = self._running_dispatcher()
+                collector = registry.collector
             when = due(dispatcher.clock, moment)
             if on_conflict not in _CONFLICT_POLICIES:
                 raise ValueError(f"on_conflict must be one of {sorted(_CONFLICT_POLICIES)}, not {on_conflict!r}")
@@ -477,10 +489,10 @@ class Scheduler:
                 context = context.copy()
             else:
                 raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__}")
-            holder = self._tasks.get(task_id)
+            holder = self._find(task_id)
             same = holder is not None and holder._target is target
             if same and is_coroutine(target):
-                raise ValueError(f"this coroutine is already scheduled as {task_id!r}: {target!r}")
+                raise ValueError(f"this coroutine is already scheduled as {format_id(task_id)}: {target!r}")
             if holder is not None and on_conflict == "error":
                 raise DuplicateTaskError(self._name, task_id)
         except BaseException:
@@ -492,15 +504,19 @@ class Scheduler:
             self._log_kept(holder)
             return holder
         task = make(registry, task_id, target, args, context)
-        if holder is not None:
-            del self._tasks[task_id]  # the new one goes to the end of the table
-        self._tasks[task_id] = task
+        if collector is not None:
+            dispatcher.add(task, when)
+            registry.drop(task)
+            collector.append(task)
+            self._debug("Dropped task %s, because the scheduler is being closed.", task_id)
+            return task
+        registry.hold(task)
         dispatcher.add(task, when)
         if holder is not None:
-            # Now that the ID is taken: closing a coroutine may run finalizers, and these may want the ID, too.
+            # Now that the ID is taken: closing a coroutine may run finalizers, and these may want the ID as well.
             registry.displace(holder, cancel_running=on_conflict == "replace")
-        if self._log.isEnabledFor(logging.DEBUG):
-            self._debug("Scheduled task %r.", task_id)
+        if self._log.is_enabled_for(logging.DEBUG):
+            self._debug("Scheduled task %s.", task_id)
         return task
 
     def _schedule_recurring(
@@ -537,27 +553,53 @@ class Scheduler:
         registry = self._registry
         dispatcher = registry.dispatcher
         when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
-        task = self._tasks.get(task_id)
+        task = self._find(task_id)
         if dispatcher is None or registry.state != "running" or task is None or task.status is not Status.PENDING:
             return False
         registry.unqueue_due(task)
         dispatcher.reschedule(task, when)
-        if self._log.isEnabledFor(logging.DEBUG):
-            self._debug("Rescheduled task %r.", task_id)
+        if self._log.is_enabled_for(logging.DEBUG):
+            self._debug("Rescheduled task %s.", task_id)
         return True
 
     def _running_dispatcher(self) -> Dispatcher:
         registry = self._registry
         dispatcher = registry.dispatcher
-        if dispatcher is None or registry.state != "running":
-            advice = {
-                "new": "enter it first: `async with scheduler:`, or `await task_group.start(scheduler.run)`",
-                "closing": "it takes no more tasks",
-                "closed": "it cannot be entered again: make a new one",
-            }.get(registry.state)
-            raise RuntimeError(f"the scheduler {self._name!r} is not running ({registry.state}); {advice}")
+        state = registry.state
+        # While `close` waits for the running tasks, what these schedule is dropped, and the call succeeds.
+        is_collected = state == "closing" and registry.collector is not None and current_scheduled_task() is not None
+        if dispatcher is None or not (state == "running" or is_collected):
+            name, root = self._name, registry
+            while root.parent is not None and root.state == state:
+                root = root.parent
+            if root is not registry and root.state == state:
+                advice = f"its parent {root.name!r} is {state}"
+                if state == "new":
+                    advice = f"enter its parent {root.name!r} first: `async with {root.name}:`"
+            else:
+                advice = {
+                    "new": "enter it first: `async with scheduler:`, or `await task_group.start(scheduler.run)`",
+                    "closing": "it takes no more tasks",
+                    "closed": "it cannot be entered again: make a new one",
+                }[state]
+            raise RuntimeError(f"the scheduler {name!r} is not running ({state}); {advice}")
         dispatcher.check_thread()
         return dispatcher
+
+    def _find(self, task_id: Hashable) -> ScheduledTask[Any] | None:
+        """Return the task that holds an ID, or `None`.
+
+        Raises:
+            TypeError: if it cannot be an ID.
+        """
+        try:
+            task = self._tasks.get(task_id)
+        except TypeError:
+            _check_id(task_id)
+            raise
+        if task is None:
+            _check_id(task_id)
+        return task
 
     def _check_thread(self) -> None:
         dispatcher = self._registry.dispatcher
@@ -585,16 +627,18 @@ class Scheduler:
         dispatcher = self._registry.dispatcher
         if dispatcher is not None and dispatcher.thread != get_ident():
             dispatcher.check_thread()
-        task = self._tasks.pop(task_id, None)
+        try:
+            task = self._tasks.pop(task_id, None)
+        except TypeError:
+            _check_id(task_id)
+            raise
         if task is None:
-            hash(task_id)  # raises the TypeError that an empty dict does not
-            self._log.warning(
-                "Failed to unschedule %r (no task found).", task_id, extra=self._registry.log_fields(task_id)
-            )
+            _check_id(task_id)
+            self._log.log(logging.WARNING, "Failed to unschedule %s (no task found).", task_id)
             return False
         self._registry.displace(task, cancel_running=True)
-        if self._log.isEnabledFor(logging.DEBUG):
-            self._debug("Unscheduled task %r.", task_id)
+        if self._log.is_enabled_for(logging.DEBUG):
+            self._debug("Unscheduled task %s.", task_id)
         return True
 
     def cancel_all(self) -> None:
@@ -612,26 +656,25 @@ class Scheduler:
             self.cancel(task.task_id)
             return
         self._check_thread()
-        if current_scheduled_task() is not task:
-            cancel_runs([task])
+        self._registry.cancel_run(task)
 
     # Logging
 
     def _debug(self, message: str, task_id: Hashable) -> None:
-        # The callers ask first whether it is enabled: that is half the price.
-        self._log.debug(message, task_id, extra=self._registry.log_fields(task_id))
+        # The callers on the fast paths ask first whether it is enabled: that is half the price.
+        self._log.log(logging.DEBUG, message, task_id)
 
     def _log_kept(self, holder: ScheduledTask[Any]) -> None:
         task_id = holder.task_id
-        if current_scheduled_task() is holder:
-            self._log.warning(
-                "Task %r scheduled its own ID, which it still holds: the new coroutine was closed, and will not run. "
+        if self._registry.is_caller(holder):
+            self._log.log(
+                logging.WARNING,
+                "Task %s scheduled its own ID, which it still holds: the new coroutine was closed, and will not run. "
                 'Pass on_conflict="follow" to run it after this one.',
                 task_id,
-                extra=self._registry.log_fields(task_id),
             )
-        elif self._log.isEnabledFor(logging.DEBUG):
-            self._debug("Did not schedule task %r; its ID is already held.", task_id)
+        elif self._log.is_enabled_for(logging.DEBUG):
+            self._debug("Did not schedule task %s; its ID is already held.", task_id)
 
     # Life
 
@@ -649,51 +692,55 @@ class Scheduler:
         Raises:
             RuntimeError: if the parent is closing or closed.
         """
+        self._check_thread()
         if self._registry.state in ("closing", "closed"):
             raise RuntimeError(f"the scheduler {self._name!r} is {self._registry.state}: it can have no more children")
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
-        child = Scheduler(f"{self._name}.{name}", max_running=max_running)
-        child._parent = self
-        self._children.add(child)
-        if self._registry.state == "running" and self._registry.dispatcher is not None:
-            child._open(self._registry.dispatcher)
+        child = Scheduler.__new__(Scheduler)
+        child._set_up(name, max_running, self._registry)
         return child
 
     async def __aenter__(self) -> Self:
-        if self._entered or self._registry.state in ("closing", "closed"):
+        registry = self._registry
+        if self._entered or registry.state in ("closing", "closed"):
             raise RuntimeError(f"the scheduler {self._name!r} can be entered only once")
-        if self._parent is None:
-            dispatcher = Dispatcher(self._stop_accepting)
+        if registry.parent is None:
+            dispatcher = Dispatcher(self._drop_when_stopped, self._abandon)
             self._entered = True
-            await dispatcher.__aenter__()
-            self._open(dispatcher)
+            await dispatcher.enter()
+            registry.family.dispatcher = dispatcher
+            registry.state = "running"
         else:
             self._running_dispatcher()
-            self._check_not_inside("async with", self._with_descendants())
+            self._check_not_inside("async with", registry.busy_members())
             self._entered = True
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        dispatcher = self._registry.dispatcher
+        registry = self._registry
+        dispatcher = registry.dispatcher
         assert dispatcher is not None
+        is_root = registry.parent is None
+        raised: list[BaseException] = []
+        left_elsewhere = is_root and dispatcher.is_left_elsewhere()
+        self._stop_accepting()
+        if is_root:
+            dispatcher.cancel()
         try:
-            self._stop_accepting()
-            if self._parent is None:
-                dispatcher.cancel()
-            with anyio.CancelScope(shield=True):
-                await self._drop_pending()
-                if self._parent is not None:
-                    cancel_runs(self._running_tasks())
-                    await self._wait_all_idle()
+            dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
+            await self._shielded(self._drop_pending, raised, dropped)
+            if is_root:
+                raised += await dispatcher.leave()
+            else:
+                await self._shielded(self._cancel_and_wait, raised)
         finally:
-            try:
-                if self._parent is None:
-                    await dispatcher.__aexit__(exc_type, exc_value, traceback)
-            finally:
-                self._mark_closed()
+            self._mark_closed()
+        if left_elsewhere:
+            raised = [_left_elsewhere(self._name, raised)]
+        leaving = exit_exception(exc_value, raised, dispatcher.backend.cancelled_exc_class)
+        if leaving is not None:
+            raise leaving
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Host the scheduler in a task of its own, until that task is cancelled or the scheduler closed.
@@ -702,8 +749,13 @@ class Scheduler:
         ``await task_group.start(scheduler.run)``, or ``asyncio.create_task(scheduler.run())``.
         """
         async with self:
-            task_status.started()
-            await self._closed.wait()
+            registry = self._registry
+            closed = registry.family.hosts[registry] = anyio.Event()
+            try:
+                task_status.started()
+                await closed.wait()
+            finally:
+                del registry.family.hosts[registry]
 
     async def join(self) -> None:
         """Wait until no ID is held and nothing is unwinding.
@@ -711,17 +763,19 @@ class Scheduler:
         Raises:
             RuntimeError: if called from one of the tasks to wait for. (Longer ways to wait for oneself are not found.)
         """
-        self._check_not_inside("join()", [self])
+        self._check_not_inside("join()", [self._registry])
         await checkpoint()
         await self._registry.wait_idle()
 
     async def close(self, grace: float | timedelta = 0) -> list[ScheduledTask[Any]]:
         """Close the scheduler and its children: refuse new tasks, drop the pending ones, and wait for the running ones.
 
+        What a running task schedules before it ends is dropped as well: the call returns a handle that is already
+        cancelled. All other calls that schedule are refused.
+
         Args:
             grace: How long the running tasks may take, in seconds or as a `timedelta`; `math.inf` for no limit. Those
-                that have not ended by then are cancelled, and awaited. (A task that schedules another one meanwhile
-                gets a `RuntimeError`.) If this call is cancelled, so are they, at once.
+                that have not ended by then are cancelled and awaited. If this call is cancelled, so are they, at once.
 
         Returns:
             The tasks that did not finish, so that they can be stored. They are those dropped, with their due times, and
@@ -730,15 +784,21 @@ class Scheduler:
         Raises:
             RuntimeError: if called from one of the tasks to wait for.
             TypeError: if the grace is neither a number nor a `timedelta`.
-            ValueError: if it is NaN.
+            ValueError: if it is NaN or negative.
         """
-        seconds = math.inf if grace == math.inf else max(seconds_from_delay(grace, "grace"), 0)
-        self._check_not_inside("close()", self._with_descendants())
+        seconds = math.inf if grace == math.inf else seconds_from_delay(grace, "grace")
+        if seconds < 0:
+            raise ValueError(f"grace must not be negative: {grace!r}")
+        self._check_not_inside("close()", self._registry.busy_members())
         deadline = anyio.current_time() + seconds
+        registry = self._registry
         self._stop_accepting()
+        if registry.collected is None:
+            registry.collected = []
         running = self._running_tasks()
+        dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = list(registry.family.dropped)
         try:
-            dropped = await self._drop_pending()
+            await self._drop_pending(dropped)
             with anyio.CancelScope(deadline=deadline):
                 await self._wait_all_idle()
             late = [task for task in running if task.status is Status.RUNNING]
@@ -746,75 +806,129 @@ class Scheduler:
             await self._wait_all_idle()
         finally:
             cancel_runs(running)  # cancelled itself, it cannot wait, but it leaves nothing running on
+            collected, registry.collected = registry.collected, None
             self._mark_closed()
         cancelled = [
             task
             for task in running
             if task.status is Status.CANCELLED or (task in late and task.status is not Status.FINISHED)
         ]
-        return dropped + cancelled
-
-    def _open(self, dispatcher: Dispatcher) -> None:
-        for scheduler in self._with_descendants():
-            registry = scheduler._registry
-            if registry.state == "new":
-                registry.state = "running"
-                registry.dispatcher = dispatcher
+        return [*(task for owner, task in dropped if owner.is_within(registry)), *(collected or ()), *cancelled]
 
     def _stop_accepting(self) -> None:
-        """Accept and start no more tasks; also called when the dispatcher has stopped."""
-        for scheduler in self._with_descendants():
-            if scheduler._registry.state != "closed":
-                scheduler._registry.state = "closing"
+        """Accept and start no more tasks."""
+        if self._registry.state != "closed":
+            self._registry.state = "closing"
 
-    async def _drop_pending(self) -> list[ScheduledTask[Any]]:
-        """Drop what has not started, and return it. There may be a million: the event loop is let through in between."""
-        dropped: list[ScheduledTask[Any]] = []
-        for scheduler in self._with_descendants():
-            for task in list(scheduler._tasks.values()):
-                # Somebody else may have cancelled it meanwhile.
-                if task.status is Status.PENDING and scheduler._tasks.get(task.task_id) is task:
-                    scheduler._registry.release_id(task)
-                    dropped.append(task)
-                    if len(dropped) % DROPS_PER_ITERATION == 0:
+    async def _shielded(
+        self, step: Callable[[*Ts], Coroutine[Any, Any, object]], raised: list[BaseException], *args: *Ts
+    ) -> None:
+        """Take a step of leaving to its end, although asyncio cancels the caller natively; list the cancellation."""
+        assert self._registry.dispatcher is not None
+        cancelled = self._registry.dispatcher.backend.cancelled_exc_class
+        with anyio.CancelScope(shield=True):
+            while True:
+                try:
+                    await step(*args)
+                except cancelled as exception:
+                    raised.append(exception)
+                except KeyboardInterrupt as exception:
+                    raised.append(exception)
+                    break
+                else:
+                    break
+
+    async def _drop_pending(self, dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]]) -> None:
+        """Drop what has not started, and list it. There may be a million: this yields to the event loop in between."""
+        count = 0
+        for registry in self._registry.busy_members():
+            for task in list(registry.tasks.values()):
+                # It may have been cancelled in the meantime.
+                if task.status is Status.PENDING and registry.tasks.get(task.task_id) is task:
+                    registry.release_id(task)
+                    dropped.append((registry, task))
+                    count += 1
+                    if count % DROPS_PER_ITERATION == 0:
                         await cancel_shielded_checkpoint()
-        return dropped
+
+    async def _drop_when_stopped(self) -> None:
+        """Called when the dispatcher has stopped, for whatever reason: nothing may wait for what will never start."""
+        self._stop_accepting()
+        await self._shielded(self._drop_pending, [], self._registry.family.dropped)
+
+    async def _cancel_and_wait(self) -> None:
+        cancel_runs(self._running_tasks())
+        await self._wait_all_idle()
+
+    def _abandon(self) -> None:
+        for registry in self._registry.busy_members():
+            registry.abandon()
 
     def _mark_closed(self) -> None:
-        for scheduler in self._with_descendants():
-            # Nothing is pending any more, unless something as rude as a `KeyboardInterrupt` came in between.
-            for task in [task for task in scheduler._tasks.values() if task.status is Status.PENDING]:
-                scheduler._registry.release_id(task)
-            scheduler._registry.state = "closed"
-            scheduler._closed.set()
-
-    def _with_descendants(self) -> list[Scheduler]:
-        """Return the scheduler, its children, their children."""
-        family: list[Scheduler] = [self]
-        for scheduler in family:
-            family.extend(scheduler._children)
-        return family
+        for registry in self._registry.busy_members():
+            # Nothing is pending any more, unless something as abrupt as a `KeyboardInterrupt` came in between.
+            for task in [task for task in registry.tasks.values() if task.status is Status.PENDING]:
+                registry.release_id(task)
+        family = self._registry.family
+        if self._registry.parent is None:
+            family.dropped = []
+        self._registry.state = "closed"
+        for registry, closed in family.hosts.items():
+            if registry.is_within(self._registry):
+                closed.set()
 
     def _running_tasks(self) -> list[ScheduledTask[Any]]:
         """Return the tasks of the scheduler and its descendants that run and have not been cancelled."""
-        return [task for scheduler in self._with_descendants() for task in scheduler._registry.running_tasks()]
+        return [task for registry in self._registry.busy_members() for task in registry.running_tasks()]
 
     async def _wait_all_idle(self) -> None:
-        """Wait until no ID is held in the family, and nothing unwinds."""
+        """Wait until no ID is held by the scheduler and its descendants, and nothing unwinds."""
         await checkpoint()
-        for scheduler in reversed(self._with_descendants()):
-            await scheduler._registry.wait_idle()
-            scheduler._closed.set()  # the child may be hosted by a task of its parent
+        while busy := self._registry.busy_members():
+            for registry, closed in self._registry.family.hosts.items():
+                # A child may be hosted by a task of its parent, which ends when the child has closed.
+                if registry is not self._registry and registry.is_within(self._registry) and registry not in busy:
+                    closed.set()
+            await busy[-1].wait_idle()
 
-    def _check_not_inside(self, method: str, family: list[Scheduler]) -> None:
+    def _check_not_inside(self, method: str, registries: list[TaskRegistry]) -> None:
         """Refuse to wait for the caller, and from another thread."""
         self._check_thread()
-        caller = running_caller()
-        if caller is not None and any(scheduler._registry.runs(caller) for scheduler in family):
-            raise RuntimeError(
-                f"{method} was called in the task {caller.name!r}, for which it would wait forever; "
-                "call it in a task that the scheduler does not run"
-            )
+        for registry in registries:
+            caller = registry.calling_task()
+            if caller is not None:
+                raise RuntimeError(
+                    f"{method} was called in the task {caller.name!r}, for which it would wait forever; "
+                    "call it in a task that the scheduler does not run"
+                )
+
+
+def _check_id(task_id: Hashable) -> None:
+    """Refuse what cannot be an ID; called where looking it up failed, or found nothing.
+
+    Raises:
+        TypeError: if it is the handle of a task, or not hashable.
+    """
+    if isinstance(task_id, ScheduledTask):
+        raise TypeError(
+            "task_id must be an ID, not the handle of a task: pass handle.task_id, or call a method of the handle"
+        )
+    try:
+        hash(task_id)
+    except TypeError:
+        raise TypeError(
+            f"task_id is unhashable, a {type(task_id).__name__}: {task_id!r}; use a string, a number or a tuple of these"
+        ) from None
+
+
+def _left_elsewhere(name: str, raised: list[BaseException]) -> RuntimeError:
+    error = RuntimeError(
+        f"the scheduler {name!r} was entered in one task and left in another; its tasks have been cancelled. Where set-up "
+        "and tear-down happen in different tasks, call scheduler.start() or host it with scheduler.run, and use "
+        "scheduler.child(...) for each component"
+    )
+    error.__cause__ = raised[0] if raised else None
+    return error
 
 
 def _first_due(clock: Clock, trigger: Trigger) -> float:

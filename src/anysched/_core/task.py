@@ -6,15 +6,16 @@ from collections.abc import Coroutine, Generator, Hashable
 from contextvars import Context, ContextVar
 from datetime import datetime
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from .coroutines import Target, close_unstarted, make_coroutine
+from .logs import format_id, format_name
 from .timer_queue import Timer
 
-__all__ = ["Owner", "Run", "ScheduledTask", "Status", "current_scheduled_task", "running_caller"]
+__all__ = ["Owner", "Run", "ScheduledTask", "Status", "current_scheduled_task"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -43,12 +44,17 @@ class Owner(Protocol):
 class Run(Protocol):
     """One start of a task, from the moment at which it is handed to the event loop."""
 
+    @property
+    def task(self) -> ScheduledTask[Any] | None:
+        """The task, until the run has ended."""
+        ...
+
     def cancel(self) -> None:
         """Cancel the run."""
         ...
 
     def contains_current_task(self) -> bool:
-        """Return whether the caller is this run, or a child task of it."""
+        """Return whether this is called in the run's native task, or in a task of a task group opened inside it."""
         ...
 
 
@@ -122,7 +128,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._when: float | None = None
         self._dispatch_index = 0
         self._run: Run | None = None
-        # What came of it, a return value or an exception, and an event that is made when somebody waits.
+        # The return value or the exception, and an event that is made when a task waits.
         self._outcome: Any = None
         self._finished_event: anyio.Event | None = None
 
@@ -134,7 +140,7 @@ class ScheduledTask(Timer, Generic[T_co]):
     @property
     def name(self) -> str:
         """The name of the task in the event loop, ``<scheduler>_<id>``, as in pydis_core."""
-        return f"{self._owner.name}_{self._task_id}"
+        return format_name(self._owner.name, self._task_id)
 
     @property
     def status(self) -> _Status:
@@ -218,7 +224,15 @@ class ScheduledTask(Timer, Generic[T_co]):
         return self.return_value
 
     def __repr__(self) -> str:
-        return f"<ScheduledTask {self._status.value} name={self.name!r}>"
+        due = self.due
+        when = "" if due is None else f" due={due.isoformat()}"
+        task_id = format_id(self._task_id)
+        status, count = self._status.value, self.run_count
+        return f"<ScheduledTask {status} name={self.name!r} task_id={task_id}{when} run_count={count}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: there is one handle for each task."""
+        raise TypeError("a ScheduledTask cannot be copied or pickled; store its task_id and due, and schedule it again")
 
     def _is_done(self) -> bool:
         # By identity: to compare or hash members of an enumeration is slow.
@@ -229,7 +243,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         if self._status is Status.PENDING or self._status is Status.RUNNING:
             raise anyio.TaskNotFinished(f"the task {self.name!r} has not ended yet")
         if self._status is not Status.FINISHED:
-            raise anyio.TaskCancelled(f"the task {self.name!r} was cancelled")
+            raise anyio.TaskCancelled(f"the task {self.name!r} was cancelled") from self._outcome
 
     # The changes of state: called by the dispatcher, the run and the registry. No other module writes these fields.
 
@@ -261,12 +275,16 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._clear_target()
         self._when = None
         self._status = Status.RUNNING
-        _current.set(self)
+        _current.set(self._run)
         return make_coroutine(target, args)
 
     def _start_cancelled(self) -> None:
         """Called when the event loop has cancelled a start before its first step."""
         self.cancel()
+
+    def _contains_caller(self) -> bool:
+        """Return whether this is called in the task's run, or in a task of a task group opened inside it."""
+        return self._run is not None and self._run.contains_current_task()
 
     def _cancel_run(self) -> None:
         """Cancel the running coroutine, unless that was done before."""
@@ -314,22 +332,15 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._dispatch_index = 0
 
 
-_current: ContextVar[ScheduledTask[Any]] = ContextVar("anysched_current_task")
+# The run and not the task: a context may outlive the task, and must keep nothing of its outcome.
+_current: ContextVar[Run | None] = ContextVar("anysched_current_run", default=None)
 
 
 def current_scheduled_task() -> ScheduledTask[Any] | None:
     """Return the scheduled task in which the caller runs, or `None`.
 
-    It is found through the context, so that it is also found from the task's child tasks. Once it has ended, it is no
-    longer returned.
+    It is found through the context, so that it is also found from the task's child tasks. Once the run has ended, it is
+    no longer returned.
     """
-    task = _current.get(None)
-    return None if task is None or task._is_done() else task
-
-
-def running_caller() -> ScheduledTask[Any] | None:
-    """Return the scheduled task from whose run this is called, directly or in a child task of it."""
-    caller = current_scheduled_task()
-    if caller is None or caller._run is None or not caller._run.contains_current_task():
-        return None
-    return caller
+    run = _current.get()
+    return None if run is None else run.task

@@ -1,5 +1,5 @@
-"""Virtual time: what stands behind `anysched.testing`.
+"""Virtual time: the implementation of `anysched.testing`.
 
-``_timeline`` is virtual time itself and knows no event loop. ``_asyncio`` and ``_trio`` make an event loop live by it,
-each in one place. ``_clock`` is what users hold in their hands. ``_time_machine`` lets the rest of the process see it.
+``timeline`` is virtual time itself and independent of event loops. ``asyncio`` and ``trio`` each make an event loop run
+in it. ``clock`` is its public face. ``time_machine`` shows it to the rest of the process.
 """

@@ -1,4 +1,4 @@
-"""An asyncio event loop that lives by virtual time: its selector jumps instead of waiting. All that is asyncio's is here."""
+"""An asyncio event loop in virtual time: its selector moves time instead of waiting. All asyncio specifics are here."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["VirtualEventLoop"]
 
 
 class VirtualSelector(selectors.DefaultSelector):
-    """A selector that asks what to do before it waits."""
+    """A selector that does not wait, but calls back."""
 
     busy: Callable[[], object]
     """Called when the event loop has something to do."""
     idle: Callable[[], float]
-    """Called when there is nothing to do; returns for how many real seconds to wait."""
+    """Called when there is nothing to do. Returns how many real seconds to wait for I/O."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return the I/O that is ready. The timeout is virtual: it only tells whether the event loop is idle."""
+        """Return the I/O that is ready. The timeout is virtual and only shows whether the event loop is idle."""
         ready = super().select(0)
         if not ready and (timeout is None or timeout > 0):
             seconds = self.idle()
@@ -43,7 +43,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is virtual.
 
     Args:
-        timeline: The time to live by. It begins anew.
+        timeline: The time to use. It is reset.
     """
 
     def __init__(self, timeline: Timeline) -> None:
@@ -73,14 +73,14 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]  # typed as loosely as it is called
         self, executor: Any, func: Any, *args: Any
     ) -> asyncio.Future[Any]:
-        """Run a function in a thread, and count it: time stands still until it ends."""
+        """Run a function in a thread and count it: time stands still until it ends."""
         future = super().run_in_executor(executor, func, *args)
         self._executor_jobs += 1
         future.add_done_callback(self._end_job)
         return future
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
-        """Wait for the executor's threads. This takes real time, and has a timeout of its own that must not be jumped to."""
+        """Wait for the executor's threads. This takes real time, so virtual time must not jump to its timeout."""
         self._timeline.holds.append(None)
         try:
             await super().shutdown_default_executor(*args, **kwargs)
@@ -94,8 +94,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         if self._timeline.note_busy_iteration(self._threads):
             error = self._timeline.report_never_idle(self._runnable())
             if error is not None:
-                # From here it ends the run of the event loop. asyncio offers no way to raise it in the task that is to
-                # blame.
+                # Raised here, it ends the run of the event loop. asyncio has no way to raise it in the busy task.
                 raise error
 
     def _idle(self) -> float:
@@ -104,10 +103,10 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         return seconds
 
     def _threads(self) -> int:
-        """Return how many worker threads are at work: the executors' and anyio's."""
+        """Return the number of busy worker threads: those of executors and of anyio."""
         jobs = self._executor_jobs
         if threading.active_count() > 1:
-            # anyio keeps its threads itself. The limiter would tell only of those that share it.
+            # anyio manages its threads itself. A limiter counts only the threads that use it.
             for thread in threading.enumerate():
                 if isinstance(thread, WorkerThread) and thread.loop is self:
                     jobs += not thread.stopping and thread not in thread.idle_workers
@@ -118,20 +117,19 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def _deadline(self) -> float:
         """Return when the next timer is due, or infinity.
 
-        The timeout with which the selector is called is a difference of floats: the sum is not always the time that was
-        meant.
+        The selector's timeout is a difference of floats. Added to the time, it does not always give the deadline.
         """
         scheduled: list[asyncio.TimerHandle] = vars(self)["_scheduled"]
         return scheduled[0].when() if scheduled else math.inf
 
     def _update_clock_resolution(self) -> None:
-        """Make exactly those timers due that are: not to a nanosecond, as the event loop assumes.
+        """Set the resolution of the clock to one step of a float, where the event loop assumes a nanosecond.
 
         Past 2**24 s, 194 days, two neighbouring floats are more than a nanosecond apart. Adding one to the time would
-        not change it, and the event loop would spin, as on a machine that has been up for so long (CPython gh-145703).
+        not change it and the event loop would spin, as on a machine with such an uptime (CPython gh-145703).
         """
         self._clock_resolution = math.ulp(self._timeline.monotonic())
 
     def _runnable(self) -> tuple[str, ...]:
-        """Return the names of the tasks that wait for nothing."""
+        """Return the names of the tasks that are not blocked."""
         return tuple(task.get_name() for task in asyncio.all_tasks(self) if getattr(task, "_fut_waiter", None) is None)

@@ -1,4 +1,4 @@
-"""The virtual clock that users hold in their hands."""
+"""The public face of virtual time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, final
 
 import anyio
 
-from anysched._core.backends import current_backend
+from anysched._core.backends.current import current_backend
 from anysched._core.clock import bind_clock, bound_clock, datetime_from_ns, ns_from_datetime, seconds_from_delay
 
 from .timeline import Timeline, Waiter
@@ -25,40 +25,39 @@ _NOT_VIRTUAL = (
 
 @final
 class VirtualClock:
-    """A clock for tests, by which a whole event loop lives, on asyncio or trio.
+    """A clock for tests: a whole event loop runs in its time, on asyncio or trio.
 
-    Every sleep, timeout and scheduled task waits for this clock, and takes no real time::
+    Every sleep, timeout and scheduled task waits for this clock and takes no real time::
 
         clock = VirtualClock(start=datetime(2025, 3, 1, tzinfo=UTC))
         name, options = clock.backend("trio")
         anyio.run(main, backend=name, backend_options=options)
 
     There are two ways to make time pass. With ``autojump`` it jumps to the next deadline whenever no task can run: code
-    that sleeps for a month just goes on. Without, it stands still until `advance` or `travel_to` is called.
+    that sleeps for a month continues at once. Without, it stands still until `advance` or `travel_to` is called.
 
-    Monotonic time begins with 0 in each run, wall time with ``start``. Wall time goes with it, but can be set apart
-    from it by `step_wall` and `suspend`.
+    In each run, monotonic time begins with 0 and wall time with ``start``. Both move together, except that `step_wall`
+    and `suspend` change the wall time only.
 
-    Time does not move while functions run in worker threads (`anyio.to_thread.run_sync`, `asyncio.to_thread`) or while
-    there is a `hold`. Other real I/O, such as sockets, pipes and subprocesses, is not waited for when a timer is
-    pending: use `hold` around it.
+    Time does not move while functions run in worker threads (`anyio.to_thread.run_sync`, `asyncio.to_thread`) or during
+    a `hold`. Other real I/O, such as sockets, pipes and subprocesses, is not waited for when a timer is pending: use
+    `hold` around it.
 
-    A blocking portal is real I/O too: between two calls from the other thread, the event loop has nothing to do, and
-    with ``autojump`` all its timers would run off. Use ``autojump=False``, and move time with
-    ``portal.call(clock.advance, 60)``.
+    A blocking portal is real I/O as well: between two calls from the other thread the event loop is idle, and with
+    ``autojump`` all its timers would elapse. Use ``autojump=False`` and move time with ``portal.call(clock.advance, 60)``.
 
-    All methods that change something belong to the event loop's thread.
+    Methods that change something must be called in the event loop's thread.
 
     Args:
         start: The wall time at which each run begins; naive is taken as UTC.
-        autojump: Whether time jumps to the next deadline by itself. Can be changed at any time, also during a run.
-        recheck_interval: How often schedulers read the wall clock while a task waits for it, in virtual seconds. Never,
-            by default: steps of the clock are announced. Pass 30 to have them poll, as they do in real time.
-        thread_timeout: For how long, in real seconds, worker threads may hold time while nothing else happens. A thread
-            that itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
-        busy_limit: How many iterations in a row the event loop may take without becoming idle, before `NeverIdleError` is
-            raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one. If not,
-            on asyncio it ends the run, and on trio it is raised in the task that keeps yielding.
+        autojump: Whether time jumps to the next deadline by itself. Can be changed at any time, even during a run.
+        recheck_interval: How often schedulers read the wall clock while a task waits for it, in virtual seconds. Never
+            by default: steps of the clock are announced. Pass 30 to make them poll, as they do in real time.
+        thread_timeout: How long, in real seconds, worker threads may hold time while nothing else happens. A thread that
+            itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
+        busy_limit: How many consecutive iterations the event loop may take without becoming idle, before `NeverIdleError`
+            is raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one.
+            Otherwise it ends the run on asyncio, and is raised in the task that keeps yielding on trio.
 
     Raises:
         TypeError: if an argument is of the wrong type.
@@ -91,31 +90,31 @@ class VirtualClock:
     def current() -> VirtualClock:
         """Return the virtual clock of the running event loop.
 
-        For functions that cannot take it as an argument, and for Hypothesis, which refuses fixtures of function scope.
+        For functions that do not get it as an argument, and for Hypothesis, which refuses function-scoped fixtures.
 
         Raises:
-            RuntimeError: if no event loop runs in this thread, or its time is real, as always with uvloop.
+            RuntimeError: if no event loop runs in this thread, or its time is real. It always is with uvloop.
         """
-        timekeeper = current_backend().time_source
-        clock = bound_clock(timekeeper)
+        time_source = current_backend().time_source
+        clock = bound_clock(time_source)
         if isinstance(clock, VirtualClock):
             return clock
-        raise RuntimeError(f"the time of the running event loop is real ({timekeeper!r}). {_NOT_VIRTUAL}")
+        raise RuntimeError(f"the time of the running event loop is real ({time_source!r}). {_NOT_VIRTUAL}")
 
     @staticmethod
     def of_backend(backend: object) -> VirtualClock:
-        """Return the clock from which a backend was made: the value of the fixture ``anyio_backend``.
+        """Return the clock that a backend was created from. A backend is the value of the fixture ``anyio_backend``.
 
         Args:
             backend: What `backend` returned.
 
         Raises:
-            RuntimeError: if it was not made by a virtual clock.
+            RuntimeError: if it was not created by a virtual clock.
         """
-        # anyio takes a name, or a name with options.
+        # anyio accepts a name, or a name with options.
         options = cast("tuple[str, dict[str, Any]]", backend)[1] if isinstance(backend, tuple) else {}
-        timekeeper = options.get("loop_factory") or options.get("clock")
-        clock = None if timekeeper is None else bound_clock(timekeeper)
+        time_source = options.get("loop_factory") or options.get("clock")
+        clock = None if time_source is None else bound_clock(time_source)
         if isinstance(clock, VirtualClock):
             return clock
         raise RuntimeError(
@@ -124,17 +123,17 @@ class VirtualClock:
         )
 
     def backend(self, name: Literal["asyncio", "trio"], **options: Any) -> tuple[str, dict[str, Any]]:
-        """Return a backend that lives by this clock: its name and options for anyio.
+        """Return a backend that runs in the time of this clock: its name and options for anyio.
 
         Pass them to ``anyio.run(main, backend=name, backend_options=options)``, or return them from a fixture
-        ``anyio_backend``. They can be used for any number of runs, one after the other. Time begins anew with each.
+        ``anyio_backend``. They can be used for any number of consecutive runs. Time is reset at the start of each.
 
         Args:
             name: The event loop.
-            options: More of anyio's options for it, such as ``debug=True``.
+            options: Other options of anyio for it, such as ``debug=True``.
 
         Raises:
-            ValueError: if there is no such backend, it cannot be virtual (uvloop), or an option would make it real.
+            ValueError: if there is no such backend, if it cannot be virtual (uvloop), or if an option would make it real.
             ModuleNotFoundError: if trio is not installed.
         """
         if name == "asyncio":
@@ -187,35 +186,35 @@ class VirtualClock:
         return datetime_from_ns(self._timeline.time_ns())
 
     def time_ns(self) -> int:
-        """Return the wall time in nanoseconds of UTC since 1970, as `time.time_ns`; it moves in whole microseconds."""
+        """Return the wall time in nanoseconds of UTC since 1970, like `time.time_ns`, in whole microseconds."""
         return self._timeline.time_ns()
 
     def monotonic(self) -> float:
-        """Return the monotonic time in seconds since the run began, as `anyio.current_time`."""
+        """Return the monotonic time in seconds since the run began, like `anyio.current_time`."""
         return self._timeline.monotonic()
 
     def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
-        """Have ``stepped`` called at each announced step of the wall clock; schedulers do this.
+        """Call ``stepped`` at each announced step of the wall clock. Used by schedulers.
 
         Returns:
-            What ends the subscription. It ends by itself when the clock is used for another run.
+            A function that ends the subscription. It also ends when the clock is used for another run.
         """
         return self._timeline.subscribe(stepped)
 
     # Moving it
 
     async def advance(self, delay: float | timedelta) -> None:
-        """Let time pass: stop at every deadline on the way, and return when all that was due by then is done.
+        """Let time pass: stop at every deadline on the way and return when everything due by then is done.
 
-        "Done" means that every other task is blocked. So tasks run in their order, and each reads the time for which it
-        was due, on both backends. Also with ``autojump``.
+        "Done" means that every other task is blocked. So tasks run in order and each reads the time for which it was
+        due, on both backends, with and without ``autojump``.
 
         Args:
             delay: How long, in seconds or as a `timedelta`. With 0 this is `settle`.
 
         Raises:
-            NeverIdleError: if some task keeps yielding, so that time cannot move.
-            RuntimeError: if this clock is not that of the running event loop, or the caller itself holds time.
+            NeverIdleError: if a task keeps yielding, so that time cannot move.
+            RuntimeError: if this is not the clock of the running event loop, or if the caller holds time.
             TypeError: if the delay is neither a number nor a `timedelta`.
             ValueError: if it is negative, NaN or infinite.
         """
@@ -224,19 +223,19 @@ class VirtualClock:
             raise ValueError(f"time cannot go back: {delay!r}. To set the wall clock back, use step_wall")
         self._check_running("advance")
         self._check_holds()
-        # To the nanosecond, so that 0.1 and 0.2 are 0.3.
+        # Rounded to nanoseconds, so that 0.1 and 0.2 are 0.3.
         await self._wait(round(self.monotonic() + seconds, 9))
 
     async def travel_to(self, time: datetime) -> None:
-        """Let time pass, as `advance` does, until the wall clock shows a time.
+        """Let time pass like `advance`, until the wall clock shows a time.
 
         Args:
             time: The time; naive is taken as UTC.
 
         Raises:
-            NeverIdleError: if some task keeps yielding, so that time cannot move.
-            RuntimeError: if this clock is not that of the running event loop, or the caller itself holds time.
-            TypeError: if it is no `datetime`.
+            NeverIdleError: if a task keeps yielding, so that time cannot move.
+            RuntimeError: if this is not the clock of the running event loop, or if the caller holds time.
+            TypeError: if it is not a `datetime`.
             ValueError: if it is in the past.
         """
         target_ns = ns_from_datetime(time)
@@ -245,19 +244,19 @@ class VirtualClock:
                 f"it is {self.now()} already: time cannot go back to {time}. Use step_wall to set the wall clock"
             )
         await self.settle()
-        # More than once if the wall clock is stepped on the way.
+        # Several times if the wall clock is stepped on the way.
         while (left_ns := target_ns - self.time_ns()) > 0:
             await self.advance(left_ns / 1e9)
 
     async def settle(self) -> None:
-        """Wait until every other task is blocked: waits for a time, an event or I/O. Virtual time does not move.
+        """Wait until every other task is blocked, like `anyio.wait_all_tasks_blocked`, without moving virtual time.
 
-        Functions that run in worker threads are waited for, too. (`anyio.wait_all_tasks_blocked` waits for a
-        tenth of a second of the clock on asyncio, so that it needs ``autojump``, and moves time.)
+        This also waits for functions that run in worker threads. (anyio's function sleeps for 0.1 s on asyncio, so it
+        needs ``autojump`` and moves time.)
 
         Raises:
-            NeverIdleError: if some task keeps yielding.
-            RuntimeError: if this clock is not that of the running event loop.
+            NeverIdleError: if a task keeps yielding.
+            RuntimeError: if this is not the clock of the running event loop.
         """
         self._check_running("settle")
         await self._wait(-math.inf)
@@ -274,16 +273,16 @@ class VirtualClock:
             raise waiter.error
 
     def step_wall(self, delta: float | timedelta, *, notify: bool = True) -> None:
-        """Set the wall clock forward or back, as NTP or an operator does. Monotonic time is not affected.
+        """Set the wall clock forward or back, like NTP or an operator. Monotonic time is not affected.
 
         Args:
-            delta: By how much, in seconds or as a `timedelta`; negative means back.
-            notify: Whether to tell the schedulers. In real life nobody does, and they find out by looking again, in at
-                most 30 seconds. With `False`, they find out after these 30 seconds of virtual time (with a finite
-                ``recheck_interval``: when they look again).
+            delta: How far, in seconds or as a `timedelta`; negative means back.
+            notify: Whether to notify schedulers at once. In real time they find out when they read the clock again, after
+                at most 30 seconds. With `False` they find out after 30 seconds of virtual time, or with a finite
+                ``recheck_interval``, when they read it again.
 
         Raises:
-            RuntimeError: if this clock is not that of the running event loop.
+            RuntimeError: if this is not the clock of the running event loop.
             TypeError: if the step is neither a number nor a `timedelta`.
             ValueError: if it is NaN or infinite.
         """
@@ -292,14 +291,14 @@ class VirtualClock:
         self._timeline.step_wall(round(seconds * 1e6) * 1_000, notify)
 
     def suspend(self, delta: float | timedelta, *, notify: bool = True) -> None:
-        """Suspend the machine: the wall clock goes on, monotonic time does not, and no task runs meanwhile.
+        """Suspend the machine: the wall clock moves, monotonic time does not, and no task runs.
 
         Args:
-            delta: For how long, in seconds or as a `timedelta`.
-            notify: Whether to tell the schedulers; see `step_wall`.
+            delta: How long, in seconds or as a `timedelta`.
+            notify: Whether to notify schedulers at once; see `step_wall`.
 
         Raises:
-            RuntimeError: if this clock is not that of the running event loop.
+            RuntimeError: if this is not the clock of the running event loop.
             TypeError: if the duration is neither a number nor a `timedelta`.
             ValueError: if it is negative, NaN or infinite.
         """
@@ -311,10 +310,10 @@ class VirtualClock:
 
     @contextmanager
     def hold(self) -> Generator[None]:
-        """Keep time from moving as long as the context lasts, since real I/O is in flight.
+        """Keep time from moving while the context is active, for real I/O.
 
-        Time does not jump, and `advance` and `travel_to` in other tasks wait until the hold is over. So do timeouts:
-        they are virtual, and cannot end what is done during a hold.
+        Time does not jump, and `advance` and `travel_to` in other tasks wait until the hold is over. Timeouts are virtual
+        and cannot interrupt what is done during a hold.
         """
         holder = _current_task()
         self._timeline.holds.append(holder)
@@ -324,10 +323,10 @@ class VirtualClock:
             self._timeline.holds.remove(holder)
 
     def patch_datetime(self) -> AbstractContextManager[None]:
-        """Have ``datetime.now()``, ``time.time()`` and the like show this clock's wall time, as long as the context lasts.
+        """Make ``datetime.now()``, ``time.time()`` and the like show this clock's wall time while the context is active.
 
-        This is done by the package time-machine: install ``anysched[time-machine]``. It concerns the whole process, but
-        not the time zone of the process.
+        This needs the package time-machine: install ``anysched[time-machine]``. It affects the whole process, but not
+        its time zone.
 
         Raises:
             ModuleNotFoundError: if time-machine is not installed.
@@ -344,14 +343,12 @@ class VirtualClock:
         if not running:
             raise RuntimeError(
                 f"{method}() was called where this clock does not keep the time. Call it in an event loop that was started "
-                "with clock.backend(...); from another thread, through portal.call or anyio.from_thread"
+                "with clock.backend(...), from another thread through portal.call or anyio.from_thread"
             )
 
     def _check_holds(self) -> None:
         if _current_task() in self._timeline.holds:
-            raise RuntimeError(
-                "time cannot move inside of `with clock.hold():`, and the caller would wait for it forever"
-            )
+            raise RuntimeError("time cannot move inside `with clock.hold():`: the caller would wait for it forever")
 
 
 def _only(options: dict[str, Any], forbidden: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The bridge to time-machine: ``datetime.now()`` and ``time.time()`` show virtual time. All that is time-machine's is here."""
+"""The bridge to time-machine: ``datetime.now()`` and ``time.time()`` show virtual time. The only user of that package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["travel_along"]
 
 @contextmanager
 def travel_along(timeline: Timeline) -> Generator[None]:
-    """Have the process read the wall clock of a timeline, as long as the context lasts."""
+    """Show the wall clock of a timeline to the process while the context is active."""
     shown_ns = 0
     # An integer is a time without a time zone: a `datetime` with one would become the zone of the process.
     with time_machine.travel(shown_ns, tick=False) as traveller:
@@ -23,7 +23,7 @@ def travel_along(timeline: Timeline) -> Generator[None]:
         def follow() -> None:
             nonlocal shown_ns
             now_ns = timeline.time_ns()
-            # Exact, and cheaper than to move to a time.
+            # Exact, and cheaper than `move_to`.
             traveller.shift(timedelta(microseconds=(now_ns - shown_ns) // 1_000))
             shown_ns = now_ns
 

@@ -1,7 +1,7 @@
-"""Virtual time itself: where it stands, who waits for it, and when it may move. It knows no event loop.
+"""Virtual time itself: the time, what waits for it, and when it may move. Independent of event loops.
 
-An event loop asks it, each time when nothing can run and no I/O is ready, what to do (`Timeline.idle`). This is the
-only place where time moves, so that it never moves while a task could run.
+An event loop calls `Timeline.idle` whenever no task can run and no I/O is ready. Time moves only there, so it never
+moves while a task can run.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["NeverIdleError", "Timeline", "Waiter"]
 
 @final
 class NeverIdleError(RuntimeError):
-    """Raised when virtual time is to move, but cannot, because some task keeps yielding and the event loop is never idle.
+    """Raised when virtual time cannot move because a task keeps yielding, so that the event loop is never idle.
 
     Attributes:
-        iterations: How many iterations of the event loop were waited for.
-        tasks: The names of the tasks that could run all the time, as far as they are known.
+        iterations: After how many iterations of the event loop this was raised.
+        tasks: The names of the tasks that kept yielding, as far as known.
     """
 
     def __init__(self, iterations: int, tasks: tuple[str, ...]) -> None:
@@ -34,22 +34,22 @@ class NeverIdleError(RuntimeError):
     def __str__(self) -> str:
         who = ", ".join(map(repr, self.tasks)) or "unknown"
         return (
-            f"virtual time cannot move: in {self.iterations} iterations the event loop was never idle. Some task seems to yield in a "
-            f"loop, as in `while not done: await anyio.sleep(0)` (running: {who}). Let it wait for an event, or sleep for "
-            "a time; if it waits for real I/O, do this inside `with clock.hold():`; if it really has so much to do, pass a "
-            "higher busy_limit to VirtualClock"
+            f"virtual time cannot move: in {self.iterations} iterations the event loop was never idle. A task seems to yield "
+            f"in a loop, as in `while not done: await anyio.sleep(0)` (running: {who}). Make it wait for an event, or sleep "
+            "for a positive time; if it waits for real I/O, do this inside `with clock.hold():`; if it is just busy, pass "
+            "a higher busy_limit to VirtualClock"
         )
 
 
 class Waiter:
-    """Somebody who waits until virtual time has come to a moment, and all that is due by then is done.
+    """Waits until virtual time has reached a moment and everything due by then is done.
 
     Args:
-        target: The moment, on the monotonic clock; -inf if it only takes the event loop to be idle.
-        wake: Called, once, when it has come.
+        target: The moment, on the monotonic clock; -inf to wait only until the event loop is idle.
+        wake: Called once, when the moment has come.
 
     Attributes:
-        error: Why it did not come, if so.
+        error: Why the wait has failed, if it has.
     """
 
     __slots__ = ("error", "target", "wake")
@@ -61,17 +61,17 @@ class Waiter:
 
 
 class Timeline:
-    """Virtual time, for one run of an event loop after the other.
+    """Virtual time, for any number of consecutive runs of event loops.
 
     Args:
         start_ns: The wall time at which each run begins, in nanoseconds of UTC since 1970.
-        autojump: Whether time jumps to the next deadline by itself when there is nothing to do.
-        recheck_interval: How long the wall clock may go unread, in seconds.
-        thread_timeout: For how many real seconds, in which nothing else happens, worker threads may hold time.
-        busy_limit: How many iterations the event loop may take without being idle.
+        autojump: Whether time jumps to the next deadline when the event loop is idle.
+        recheck_interval: The longest time between two readings of the wall clock, in virtual seconds.
+        thread_timeout: How many real seconds worker threads may hold time while nothing else happens.
+        busy_limit: The number of iterations that the event loop may take without being idle.
 
     Attributes:
-        holds: For each present hold, the native task that asked for it, or `None`.
+        holds: For each current hold, the native task that called for it, or `None`.
     """
 
     def __init__(
@@ -91,28 +91,28 @@ class Timeline:
     def _reset(self) -> None:
         self._now = 0.0
         self._offset_ns = 0
-        # When steps of the wall clock are to be announced that were not announced at once.
+        # When to announce the steps of the wall clock that were not announced at once.
         self._delayed_steps: list[float] = []
         self._subscribers: list[Callable[[], object]] = []
         self._waiters: list[Waiter] = []
         self._iterations = 0
-        # Since when, in real seconds, nothing happens but that worker threads run; how many of them were given up.
+        # Since when, in real seconds, nothing has happened but worker threads running; how many of them are ignored.
         self._threads_since: float | None = None
         self._abandoned_threads = 0
 
     def begin(self, is_running: Callable[[], bool]) -> None:
-        """Start time anew, for a run of an event loop.
+        """Reset time for a run of an event loop.
 
         Args:
             is_running: Returns whether this event loop is still running.
 
         Raises:
-            RuntimeError: if the former one is still running.
+            RuntimeError: if the previous one is still running.
         """
         if self._is_running():
             raise RuntimeError(
-                "a virtual clock keeps the time of one event loop at a time, and its former one is still running; "
-                "make another VirtualClock"
+                "a virtual clock keeps the time of one event loop at a time, and the previous one is still running; "
+                "create another VirtualClock"
             )
         self._is_running = is_running
         self._reset()
@@ -126,8 +126,8 @@ class Timeline:
 
     def time_ns(self) -> int:
         """Return the wall time in nanoseconds of UTC since 1970."""
-        # To the microsecond, as `datetime`. After half a year the steps of a float are coarser than a nanosecond, and
-        # the wall clock would show 11:59:59.999999 at noon.
+        # Rounded to microseconds, as in `datetime`. After half a year the steps of a float are coarser than a nanosecond
+        # and the wall clock would show 11:59:59.999999 at noon.
         return self.start_ns + self._offset_ns + round(self._now * 1e6) * 1_000
 
     # Moving it
@@ -139,23 +139,23 @@ class Timeline:
         if notify:
             self._announce()
         elif self.recheck_interval == math.inf:
-            # Nobody reads the clock at intervals, so that nobody would ever find out. Where schedulers do re-check,
-            # they find out after this long at the latest.
+            # Schedulers do not re-check, so they would never find out. Those that do find out after this long at the
+            # latest.
             insort(self._delayed_steps, self._now + RECHECK_INTERVAL)
 
     def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
-        """Have ``stepped`` called at each announced step of the wall clock; return what ends this."""
+        """Call ``stepped`` at each announced step of the wall clock. Return a function that ends this."""
         self._subscribers.append(stepped)
 
         def unsubscribe() -> None:
-            if stepped in self._subscribers:  # not those of a former run
+            if stepped in self._subscribers:  # unless it was subscribed in a previous run
                 self._subscribers.remove(stepped)
 
         return unsubscribe
 
     @property
     def subscriber_count(self) -> int:
-        """How many are told of each announced step of the wall clock."""
+        """The number of subscribers to steps of the wall clock."""
         return len(self._subscribers)
 
     def _announce(self) -> None:
@@ -167,7 +167,7 @@ class Timeline:
             listener()
 
     def jump(self, moment: float) -> None:
-        """Move time to a moment at once, whatever is due on the way."""
+        """Move time to a moment at once, past everything that is due on the way."""
         self._now = moment
         self._follow()
         if self._delayed_steps and self._delayed_steps[0] <= moment:
@@ -177,11 +177,11 @@ class Timeline:
     # Waiting for it
 
     def add(self, waiter: Waiter) -> None:
-        """Let somebody wait."""
+        """Add a waiter."""
         self._waiters.append(waiter)
 
     def discard(self, waiter: Waiter) -> None:
-        """Forget somebody who waited, or no longer does."""
+        """Remove a waiter, if it still waits."""
         if waiter in self._waiters:
             self._waiters.remove(waiter)
 
@@ -196,14 +196,14 @@ class Timeline:
     # Asked by the event loop
 
     def idle(self, deadline: float, threads: int) -> float:
-        """Do what is to be done when no task can run and no I/O is ready.
+        """Called when no task can run and no I/O is ready: move time or wake a waiter, if possible.
 
         Args:
-            deadline: The next moment, later than now, for which the event loop has set itself a timer; or infinity.
-            threads: How many worker threads are at work for the event loop.
+            deadline: When the next timer of the event loop is due, later than now; or infinity.
+            threads: The number of busy worker threads of the event loop.
 
         Returns:
-            For how many real seconds to wait for I/O at most. Zero: time has moved, or a task has become runnable.
+            How many real seconds to wait for I/O at most. Zero: time has moved, or a task has become runnable.
         """
         self._iterations = 0
         grace = self._thread_grace(threads)
@@ -219,13 +219,13 @@ class Timeline:
         if target == math.inf and (deadline == math.inf or not self.autojump):
             return math.inf
         stop = min(deadline, *self._delayed_steps) if self._delayed_steps else deadline
-        # What is due within a microsecond of the target is due at it: a sum of delays is not always the sum that one
-        # would write down.
+        # A deadline within a microsecond of the target is due at the target: a sum of floats is not always the number
+        # that is meant.
         self.jump(stop if stop < target + TOLERANCE else target)
         return 0.0
 
     def _thread_grace(self, threads: int) -> float:
-        """Return for how many real seconds the worker threads still hold time."""
+        """Return how many real seconds the worker threads can still hold time."""
         if threads > self._abandoned_threads:
             now = time.perf_counter()
             if self._threads_since is None:
@@ -242,31 +242,31 @@ class Timeline:
         self._threads_since = None
 
     def note_busy_iteration(self, threads: Callable[[], int]) -> bool:
-        """Count an iteration in which something could run; return whether there were too many in a row.
+        """Count an iteration in which a task could run. Return whether there were too many consecutive ones.
 
         Args:
-            threads: Returns how many worker threads are at work for the event loop.
+            threads: Returns the number of busy worker threads of the event loop.
         """
         self.io_happened()
         if self._abandoned_threads:
-            self._abandoned_threads = min(self._abandoned_threads, threads())  # who comes after them is not given up
+            self._abandoned_threads = min(self._abandoned_threads, threads())  # later ones are not ignored
         self._iterations += 1
         too_many = self._iterations > self.busy_limit
-        # Real I/O and threads take real time, and may be polled for. They are looked for on the way, too: one that
-        # ended just now has been polled for until now.
+        # Real I/O and threads take real time, and a task may poll for them. This is also checked on the way to the
+        # limit: a thread that has just ended was polled for until now.
         if (too_many or self._iterations % (self.busy_limit // 8 + 1) == 0) and (self.holds or threads()):
             self._iterations = 0
             return False
         return too_many
 
     def report_never_idle(self, tasks: tuple[str, ...]) -> NeverIdleError | None:
-        """Tell whoever waits for time to move that the event loop is never idle.
+        """Report to the tasks that wait for time to move that the event loop is never idle.
 
         Args:
-            tasks: The names of the tasks that seem to be to blame.
+            tasks: The names of the tasks that seem to keep it busy.
 
         Returns:
-            An error for the event loop to raise, if nobody waits who could raise it.
+            An error for the event loop to raise, if no task waits that could raise it.
         """
         iterations, self._iterations = self._iterations, 0
         waiters = list(self._waiters)

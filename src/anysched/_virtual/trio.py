@@ -1,4 +1,4 @@
-"""trio, living by virtual time. All that is trio's is here; it is imported when somebody asks for this backend."""
+"""trio in virtual time. All trio specifics are here; the module is imported when this backend is requested."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .timeline import Timeline
 __all__ = ["TrioVirtualClock"]
 
 FOREVER = 1e9
-"""Real seconds. trio waits for a day at most, and looks again."""
+"""Real seconds. trio itself limits each wait to a day."""
 
 WATCHED_ITERATIONS = 20
-"""For how many iterations to watch who runs, to find out who is to blame."""
+"""For how many iterations to watch which tasks run, to find the one that never blocks."""
 
 
 @final
 class TrioVirtualClock(Instrument):
-    """Makes a run of trio live by virtual time.
+    """Makes a run of trio use virtual time.
 
-    trio tells its `MockClock`, and no other clock, when it is idle: when no task can run, no I/O is ready, and nobody
-    waits in `trio.testing.wait_all_tasks_blocked`. So ours is a `MockClock` of which only the shell is left. What time
-    it is, and where to jump to, is taken from the timeline: the ``jump`` of the `MockClock` adds a difference of
-    floats, which does not always end up at the deadline.
+    trio calls its `MockClock`, and no other clock, when it is idle: when no task can run, no I/O is ready and no task
+    waits in `trio.testing.wait_all_tasks_blocked`. So this is a `MockClock` with all its methods replaced. The time and
+    the jumps are the timeline's: the ``jump`` of the `MockClock` adds a difference of floats, which does not always
+    give the deadline.
 
     Args:
-        timeline: The time to live by. It begins anew with every run.
+        timeline: The time to use. It is reset at the start of each run.
 
     Attributes:
         clock: The clock to pass to trio, together with this as an instrument.
@@ -58,27 +58,27 @@ class TrioVirtualClock(Instrument):
         self.clock.autojump_threshold = 0
 
     def _sleep_time(self, deadline: float) -> float:
-        """Record the next deadline; trio asks when no task can run, but has not looked for I/O yet."""
+        """Record the next deadline. Called by trio when no task can run, before it looks for I/O."""
         self._deadline = deadline
         self._idle = deadline > self._timeline.monotonic()
         return FOREVER if self._idle else 0.0
 
     def _jump(self) -> None:
-        """Do what is to be done when there is nothing to do."""
+        """Called by trio when it is idle."""
         self._waited = False
         if self._watcher is not None:
             remove_instrument(self._watcher)
             self._watcher = None
         seconds = self._timeline.idle(self._deadline, active_thread_count())
         if seconds:
-            # The next time, trio is to wait for I/O for so long before it calls this.
+            # How long trio waits for I/O before it calls this the next time.
             self.clock.autojump_threshold = seconds
 
     # The instrument
 
     def before_io_wait(self, timeout: float) -> None:
-        """Count the iterations in which some task can run."""
-        if self._waited:  # and `_jump` was not called: some I/O was ready
+        """Count the iterations in which a task can run."""
+        if self._waited:  # and `_jump` was not called: I/O was ready
             self._waited = False
             self._timeline.io_happened()
         if self._idle:
@@ -90,13 +90,13 @@ class TrioVirtualClock(Instrument):
             self._watch(self._watcher)
 
     def after_io_wait(self, timeout: float) -> None:
-        """Be told at once, the next time that there is nothing to do."""
+        """Have trio call `_jump` at once when it is idle the next time."""
         if self.clock.autojump_threshold > 0:
             self.clock.autojump_threshold = 0
             self._waited = True
 
     def after_run(self) -> None:
-        """Called when the run has ended: the clock is free for another one."""
+        """Called when the run has ended: the clock can be used for another run."""
         self._running = False
 
     def _watch(self, watcher: Watcher) -> None:
@@ -115,7 +115,7 @@ class Watcher(Instrument):
     """Counts how often each task runs.
 
     Attributes:
-        iterations: For how many iterations it has watched.
+        iterations: The number of iterations watched.
     """
 
     def __init__(self) -> None:
@@ -136,8 +136,7 @@ class Watcher(Instrument):
 class RaiseInTask(Instrument):
     """Raises an exception in a task, at its next step.
 
-    To raise it in trio's own loop would be an internal error of trio, and hang a test runner that hosts trio as a
-    guest.
+    Raised in trio's own loop, it would be an internal error of trio, and hang a test runner that hosts trio as a guest.
     """
 
     def __init__(self, task: Task, error: Exception) -> None:
@@ -145,7 +144,7 @@ class RaiseInTask(Instrument):
         self._error = error
 
     def before_task_step(self, task: Task) -> None:
-        """Have trio throw instead of send, as it does itself in tasks that yield what it does not know."""
+        """Make trio throw into the task instead of sending, as it does itself when a task yields something unknown."""
         if task is self._task:
             remove_instrument(self)
             # Private to trio.

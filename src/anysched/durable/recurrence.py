@@ -9,9 +9,8 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from functools import lru_cache
-from importlib import import_module
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from anysched import MissedPolicy
@@ -39,8 +38,8 @@ class Calendar(Protocol):
         ...
 
     @property
-    def timezone(self) -> str:
-        """The time zone in which it is meant."""
+    def timezone(self) -> tzinfo:
+        """The time zone in which it is meant; `str` returns its name."""
         ...
 
     def __call__(self, now: datetime, /) -> Iterator[datetime]:
@@ -139,7 +138,7 @@ class Recurrence:
         elif isinstance(rule, Times):
             data = {"times": rule.times}
         else:
-            data = {"cron": rule.calendar.expression, "zone": rule.calendar.timezone}
+            data = {"cron": rule.calendar.expression, "zone": str(rule.calendar.timezone)}
         return json.dumps({**data, "missed": self.missed, "jitter": self.jitter}, separators=(",", ":"))
 
     @staticmethod
@@ -153,8 +152,9 @@ class Recurrence:
         elif "times" in data:
             rule = Times(tuple(data["times"]))
         else:
-            cron: Any = import_module("anysched.cron")  # needs a package that not all have
-            rule = CalendarTimes(cron.Cron(data["cron"], data["zone"]))
+            from anysched.cron import Cron  # needs a package that not all have
+
+            rule = CalendarTimes(Cron(data["cron"], data["zone"]))
         return Recurrence(rule, data["missed"], data["jitter"])
 
 

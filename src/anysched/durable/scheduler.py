@@ -307,6 +307,8 @@ class DurableScheduler:
                 f"times must be a Cron or a list of datetimes, which can be stored, not {type(times).__name__}: {times!r}"
             )
         recurrence = _recurrence(rule, missed, jitter)
+        if isinstance(rule, CalendarTimes):
+            _check_stored(rule, recurrence)
         first = rule.first_after(0, self._engine.now() if isinstance(rule, CalendarTimes) else -1)
         if first is None:
             raise ValueError(f"times has no time to run at: {times!r}")
@@ -609,6 +611,17 @@ def _recurrence(rule: Interval | Times | CalendarTimes, missed: MissedPolicy, ji
     if microseconds < 0:
         raise ValueError(f"jitter must not be negative: {jitter!r}")
     return Recurrence(rule, missed, microseconds)
+
+
+def _check_stored(rule: CalendarTimes, recurrence: Recurrence) -> None:
+    try:
+        same = Recurrence.decode(recurrence.encode()) == recurrence
+    except ValueError:
+        same = False
+    if not same:
+        raise TypeError(
+            f"times must be a Cron whose time zone has a name by which it is found again, not {rule.calendar!r}"
+        )
 
 
 def _leaves(running: RunningPolicy) -> bool:

@@ -1,1 +1,1 @@
-"""The command line's ``crontab``: runs a crontab in the foreground."""
+"""The subcommand ``crontab``: runs a crontab in the foreground."""

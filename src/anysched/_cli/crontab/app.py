@@ -1,4 +1,4 @@
-"""Putting the parts together: which file, in which zone, and whether to run it, check it or print its runs."""
+"""Running, checking or previewing a crontab, as the arguments ask."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
 from signal import SIGPIPE
+from typing import Final
 
 import anyio
 
-from anysched._cli.closing import EXIT_INTERRUPTED, EXIT_SIGNAL, EXIT_TROUBLE, EXIT_UNREADABLE, complain
-from anysched._cli.json_lines import JsonReport
-from anysched._cli.plain import give_up, write_lines
-from anysched._cli.showing import report_to
+from anysched._cli.reports.json_lines import JsonReport
+from anysched._cli.reports.report import for_stream
+from anysched._cli.shutdown import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_SIGNAL, EXIT_USAGE
+from anysched._cli.streams import print_error, write_line
 
-from .account import is_current_user
 from .arguments import CrontabArguments
+from .environment import is_current_user
 from .file import CrontabFile, RefusedError
 from .preview import json_run, preview, text_run
 from .session import CrontabSession
 from .syntax import CronLine
+from .warnings import warnings
 from .zones import local_zone
 
 __all__ = ["run_crontab"]
 
+FIRST: Final = datetime.min.replace(tzinfo=UTC)
+LAST: Final = datetime.max.replace(tzinfo=UTC)
+
 
 def run_crontab(arguments: CrontabArguments) -> int:
-    """Do with a crontab what the arguments ask for.
+    """Run, check or preview a crontab, as the arguments ask.
 
     Returns:
         The exit status for the process.
@@ -36,39 +41,54 @@ def run_crontab(arguments: CrontabArguments) -> int:
         if zone is None:
             zone, note = local_zone()
             if note:
-                complain(note)
+                print_error(note)
         may_run_as = is_current_user if arguments.system else None
         file = CrontabFile(arguments.file, zone, may_run_as, arguments.lenient)
         try:
-            lines = file.load()
+            lines = file.load(print_error)
         except OSError as error:
-            complain(f"cannot read {file.name}: {error.strerror}")
-            return EXIT_UNREADABLE
+            print_error(f"cannot read {file.name}: {error.strerror}")
+            return EXIT_USAGE
         except RefusedError as error:
-            complain(str(error))
-            return EXIT_TROUBLE
+            print_error(str(error))
+            return EXIT_FAILURE
         if arguments.test:
+            suspicious = list(warnings(lines, has_user=arguments.system))
+            for warning in suspicious:
+                print_error(f"{file.name}: line {warning.number}: warning: {warning.reason}")
+            if suspicious and arguments.strict:
+                return EXIT_FAILURE
             return _print([f"{file.name}: {len(lines)} command{'s' * (len(lines) != 1)}, and nothing is run"])
         if arguments.until is not None:
             return _print(_preview(lines, zone, arguments.until, arguments))
-        report = JsonReport(sys.stdout) if arguments.log_format == "json" else report_to(sys.stdout)
+        report = JsonReport(sys.stdout) if arguments.log_format == "json" else for_stream(sys.stdout, zone)
         return anyio.run(CrontabSession(file, lines, report, arguments.grace).run, backend=arguments.backend)
-    except KeyboardInterrupt:  # before signals are received in an orderly way, or after
+    except KeyboardInterrupt:  # outside of the session, which receives signals itself
         return EXIT_INTERRUPTED
 
 
 def _preview(lines: Iterable[CronLine], zone: tzinfo, until: datetime, arguments: CrontabArguments) -> Iterable[str]:
     if until.utcoffset() is None:
         until = until.replace(tzinfo=zone)
-    shown = json_run if arguments.log_format == "json" else text_run
-    return map(shown, preview(lines, datetime.now(UTC), until.astimezone(UTC)))
+    format_run = json_run if arguments.log_format == "json" else text_run
+    return map(format_run, preview(lines, datetime.now(UTC), _as_utc(until)))
+
+
+def _as_utc(time: datetime) -> datetime:
+    """Return a time in UTC, or the nearest one that there is: at its ends, the calendar depends on the zone."""
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        return FIRST if time.year == FIRST.year else LAST
 
 
 def _print(lines: Iterable[str]) -> int:
     try:
         for line in lines:
-            write_lines(sys.stdout, [line])
-    except BrokenPipeError:  # the reader has seen enough
-        give_up(sys.stdout)
+            write_line(sys.stdout, line)
+    except BrokenPipeError:  # the reader has closed it
         return EXIT_SIGNAL + SIGPIPE
+    except OSError as error:
+        print_error(f"cannot write to the standard output: {error.strerror}")
+        return EXIT_FAILURE
     return 0

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Final, Literal
 
-from anysched._cli.arguments import Backend, add_common_options, check_platform
+from anysched._cli.options import Backend, add_common_options
 
 from .zones import named_zone
 
-__all__ = ["CrontabArguments", "parse_crontab_arguments"]
+__all__ = ["CrontabArguments", "add_crontab_arguments", "checked_crontab_arguments"]
 
-DESCRIPTION = """\
+DESCRIPTION: Final = """\
 Run a crontab in the foreground, without a daemon, a mailer or root: in a container, or to try it out.
 
-FILE has the syntax of crontab(5): five fields or a name such as @hourly, and a command for the shell. Above it may stand
+FILE has the syntax of crontab(5): five fields or a name such as @hourly, and a command for the shell. Above it may be
 assignments of environment variables, CRON_TZ among them. A % begins the standard input of the command. The expressions
 are those that cronsim understands.
 
@@ -27,17 +26,18 @@ write is passed on as it comes, each line with the name of its job: line-5 is th
 reported with its number, and nothing is run, or with --lenient nothing but the other lines.
 """
 
-EPILOG = """\
-SIGHUP reads FILE again. Jobs that run go on, and lines that have not changed are not touched; if a line is wrong, the
-old schedule stays. Ctrl-C and SIGTERM end the schedule: what runs may go on for the time of --grace and is then
-terminated, and what was terminated is listed. A second one cuts the grace short.
+EPILOG: Final = """\
+SIGHUP and SIGUSR2 read FILE again. Jobs that run go on, and lines that have not changed are not touched; if a line is
+wrong, the old schedule stays. SIGUSR1 writes to the standard error what runs and what is next. Ctrl-C, SIGTERM and
+SIGQUIT end the schedule: what runs may go on for the time of --grace and is then terminated, and what was terminated is
+listed. A second one cuts the grace short.
 
-On a terminal a live table is shown, elsewhere, or with --log-format json, lines. Needs: pip install 'anysched[cli]'.
-docs/crontab.md in the source tells what is as with cron, and what is not.
+On a terminal a live table is shown, elsewhere, or with --log-format json, lines. Needs: pip install 'anysched[cli]'. The
+documentation says what is as with cron, and what is not.
 
 exit status:
   0      --test or --dry-run, and nothing is wrong
-  1      a line is wrong
+  1      a line is wrong, or with --strict suspicious
   2      the arguments are wrong, or FILE cannot be read
   128+N  ended by signal N (130: Ctrl-C, 143: SIGTERM)
 """
@@ -56,6 +56,7 @@ class CrontabArguments:
         lenient: Whether the other lines are run if some are wrong.
         log_format: How it is reported.
         test: Whether to check the file only.
+        strict: Whether a line that is suspicious is as bad as one that is wrong.
         dry_run: Whether to print when the commands would run, instead of running them.
         until: The time up to which to do so; without a zone if none was given.
     """
@@ -68,22 +69,15 @@ class CrontabArguments:
     lenient: bool
     log_format: Literal["text", "json"]
     test: bool
+    strict: bool
     dry_run: bool
     until: datetime | None
 
 
-def parse_crontab_arguments(argv: Sequence[str]) -> CrontabArguments:
-    """Return the arguments of ``anysched crontab``.
-
-    Args:
-        argv: What follows these two words.
-
-    Raises:
-        SystemExit: with status 2 if they are wrong, after a message; with status 0 after ``--help``.
-    """
-    parser = ArgumentParser(
-        prog="anysched crontab", description=DESCRIPTION, epilog=EPILOG, formatter_class=RawDescriptionHelpFormatter
-    )
+def add_crontab_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of ``anysched crontab``, and its help."""
+    parser.description = DESCRIPTION
+    parser.epilog = EPILOG
     parser.add_argument("file", metavar="FILE", help='the crontab; "-" is the standard input')
     add_common_options(parser)
     zone = parser.add_mutually_exclusive_group()
@@ -103,6 +97,7 @@ def parse_crontab_arguments(argv: Sequence[str]) -> CrontabArguments:
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--test", action="store_true", help="check FILE, and run nothing")
+    parser.add_argument("--strict", action="store_true", help="with --test: fail also if a line is suspicious")
     instead.add_argument("--dry-run", action="store_true", help="print the next runs, and run nothing; needs --until")
     parser.add_argument(
         "--until",
@@ -110,19 +105,31 @@ def parse_crontab_arguments(argv: Sequence[str]) -> CrontabArguments:
         metavar="TIME",
         help="how far to go: a time in ISO 8601; without a zone: that of the times",
     )
-    options = parser.parse_args(argv)
-    if options.dry_run != (options.until is not None):
+
+
+def checked_crontab_arguments(parser: ArgumentParser, options: dict[str, Any]) -> CrontabArguments:
+    """Return the arguments if they fit together.
+
+    Args:
+        parser: What to refuse them with.
+        options: What was given, by name.
+
+    Raises:
+        SystemExit: with status 2 if they do not, after a message.
+    """
+    if options["dry_run"] != (options["until"] is not None):
         parser.error("--dry-run and --until TIME go together")
-    check_platform(parser, options.backend)
+    if options["strict"] and not options["test"]:
+        parser.error("--strict goes with --test")
     if find_spec("cronsim") is None:
         parser.error("crontab needs cronsim: pip install 'anysched[cli]'")
-    return CrontabArguments(**vars(options))
+    return CrontabArguments(**options)
 
 
 def _zone(name: str) -> tzinfo:
     try:
         return named_zone(name)
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:  # the latter: cronsim is missing
         raise ArgumentTypeError(str(error)) from None
 
 

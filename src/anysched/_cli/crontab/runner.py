@@ -1,71 +1,84 @@
-"""Running the lines of a crontab: each is a recurring task. No signals here, and no file."""
+"""Running the lines of a crontab as recurring tasks. Signals and the file are handled elsewhere."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from itertools import count
 from typing import final
 
 from anysched import ScheduledTask, Scheduler
-from anysched._cli.closing import close, summary
-from anysched._cli.jobs import Ending, run_command
-from anysched._cli.report import Event, Report, State, shown_command
+from anysched._cli.buffers import StreamName
+from anysched._cli.reports.events import Event, Report, State
+from anysched._cli.reports.formats import format_command
+from anysched._cli.shutdown import close, summary
+from anysched._cli.subprocesses import CommandResult, run_command
 
-from .account import job_environment
+from .environment import job_environment, working_directory
 from .syntax import CronLine
 from .times import REBOOT, run_times
 
-__all__ = ["Runner"]
+__all__ = ["CronJob", "Runner"]
 
 
 @final
-class Job:
-    """A line as it is run, again and again.
+class CronJob:
+    """A line that runs again and again.
 
     Args:
-        key: Its ID, another one for each line, also if the line stood in the file before.
+        key: Its number, unique among all lines, also those of an earlier version of the file.
         line: The line.
+        predecessor: A job of an earlier version of the file that still runs the same command; this one waits for its
+            end.
 
     Attributes:
-        removed: Whether the line has gone from the file, while the job runs on.
+        task_id: The ID of its task, which is that of its predecessor, if it has one.
+        since: When its command started (aware UTC), while it runs.
+        removed: Whether the line was removed from the file while the job was running.
         pid: The process ID, while it runs.
-        served: Up to when its due times have been served.
+        covered_until: Due times up to this one are covered by a run.
     """
 
-    def __init__(self, key: int, line: CronLine) -> None:
+    def __init__(self, key: int, line: CronLine, predecessor: CronJob | None = None) -> None:
         self.key = key
         self.line = line
+        self.task_id: int = key if predecessor is None else predecessor.task_id
+        self.since: datetime | None = None
         self.removed = False
         self.pid: int | None = None
-        self.served: datetime | None = None
+        self.covered_until: datetime | None = None
         self._task: ScheduledTask[None] | None = None
 
     def attach(self, task: ScheduledTask[None]) -> None:
-        """Take the handle of the task."""
+        """Set the handle of the task."""
         self._task = task
-        self.served = task.due
+        self.covered_until = task.due
+
+    @property
+    def task(self) -> ScheduledTask[None] | None:
+        """The task; `None` if the line is not due in this schedule."""
+        return self._task
 
     @property
     def name(self) -> str:
-        """What it is called: by its line, of which there may be another one now."""
+        """Its name, after its line; ``old-`` if the line was removed, since another may have its number."""
         return f"old-{self.line.name}" if self.removed else self.line.name
 
     @property
     def due(self) -> datetime | None:
-        """When it is due, or was when it was dropped; `None` while it runs, and when it has ended."""
+        """The due time, also after it was dropped; `None` while it runs and after its end."""
         return None if self._task is None else self._task.due
 
     def due_after(self, time: datetime) -> datetime | None:
-        """Return when it is due for the first time after some time, in the zone of its line."""
+        """Return the first due time after a time, in the zone of its line; `None` if there is none."""
         return next(self.times(time), None)
 
     def times(self, after: datetime) -> Iterator[datetime]:
-        """Yield when it is due after some time."""
+        """Yield the due times after a time."""
         return run_times(self.line.schedule, self.line.zone, after)
 
     def event(
@@ -74,18 +87,19 @@ class Job:
         detail: str = "",
         *,
         next_due: datetime | None = None,
-        facts: Mapping[str, object] | None = None,
+        fields: Mapping[str, object] | None = None,
     ) -> Event:
-        """Return an event that tells of it."""
+        """Return an event about the job."""
         line = self.line
-        known = {**self._facts(), "schedule": line.schedule, "command": line.command, **(facts or {})}
-        return Event(self.key, self.name, state, line.command, self.due, detail, next_due=next_due, facts=known)
+        all_fields = {**self._fields(), "schedule": line.schedule, "command": line.command, **(fields or {})}
+        return Event(self.key, self.name, state, line.command, self.due, detail, next_due=next_due, fields=all_fields)
 
-    def output(self, lines: tuple[str, ...]) -> Event:
-        """Return an event that carries output."""
-        return Event(self.key, self.name, "running", self.line.command, output=lines, facts=self._facts())
+    def output(self, lines: tuple[str, ...], stream: StreamName) -> Event:
+        """Return an event with output."""
+        fields = {**self._fields(), "stream": stream}
+        return Event(self.key, self.name, "running", self.line.command, output=lines, fields=fields)
 
-    def _facts(self) -> dict[str, object]:
+    def _fields(self) -> dict[str, object]:
         return {"line": self.line.number} if self.pid is None else {"line": self.line.number, "pid": self.pid}
 
 
@@ -94,141 +108,168 @@ class Runner:
     """Runs lines on a scheduler.
 
     Args:
-        scheduler: A scheduler of its own, which is running when lines are adopted.
-        report: Who is told what happens.
+        scheduler: A scheduler for the jobs alone, running before lines are added.
+        report: Where to report.
     """
 
     def __init__(self, scheduler: Scheduler, report: Report) -> None:
         self._scheduler = scheduler
         self._report = report
         self._next_key: Callable[[], int] = count(1).__next__
-        # The jobs of the lines that are in the file, and those that are not but run on.
-        self._jobs: dict[int, Job] = {}
+        # The jobs of the lines in the file, and those whose line was removed while they were running.
+        self._jobs: dict[int, CronJob] = {}
         self._totals: Counter[State] = Counter()
         self._closing = False
 
+    @property
+    def jobs(self) -> list[CronJob]:
+        """The jobs that run or are pending."""
+        return [job for job in self._jobs.values() if job.since or self._holds(job)]
+
+    @property
+    def tasks(self) -> dict[ScheduledTask[None], CronJob]:
+        """Their tasks."""
+        return {job.task: job for job in self.jobs if job.task is not None}
+
     def start(self, lines: Iterable[CronLine]) -> None:
-        """Run lines, those for the start at once."""
+        """Add the lines of the file at the start; ``@reboot`` lines run at once."""
         now = self._scheduler.now()
         for line in lines:
             self._add(line, now, at_start=True)
 
-    def adopt(self, lines: Iterable[CronLine]) -> str:
-        """Run these lines from now on, instead of those before. Those that are the same go on as they are.
+    def reload(self, lines: Iterable[CronLine]) -> str:
+        """Replace the lines. Jobs whose line is unchanged are kept.
+
+        A command of a line that was removed or has changed runs to its end. If a new line has the same command, its job
+        waits for that end: a command does not run twice at once because something above it was changed.
 
         Returns:
-            What has changed, in words.
+            A summary of the changes.
         """
-        former: dict[CronLine, deque[Job]] = {}
+        known: dict[CronLine, deque[CronJob]] = {}
         for job in self._jobs.values():
-            former.setdefault(job.line, deque()).append(job)
-        kept: list[tuple[Job, CronLine]] = []
+            if not job.removed or self._holds(job):  # else another job will run under its ID
+                known.setdefault(job.line, deque()).append(job)
+        kept: list[tuple[CronJob, CronLine]] = []
         new: list[CronLine] = []
         for line in lines:
-            if former.get(line):
-                kept.append((former[line].popleft(), line))
+            if known.get(line):
+                kept.append((known[line].popleft(), line))
             else:
                 new.append(line)
-        gone = [job for jobs in former.values() for job in jobs if not job.removed]
+        gone = [job for jobs in known.values() for job in jobs if not job.removed]
         running = [job for job in gone if self._remove(job)]
         for job, line in kept:
             self._keep(job, line)
         now = self._scheduler.now()
+        removed = [job for job in self._jobs.values() if job.removed]
         for line in new:
-            self._add(line, now, at_start=False)
+            same = next((job for job in removed if job.line.runs_same(line)), None)
+            if same is not None:
+                removed.remove(same)
+            self._add(line, now, at_start=False, predecessor=same)
         run_on = f" ({len(running)} of them running, to its end)" if running else ""
         return f"{len(new)} new, {len(kept)} unchanged, {len(gone)} removed{run_on}"
 
     async def close(self, number: signal.Signals, grace: float) -> None:
-        """Close the scheduler, and list what had to be stopped.
+        """Close the scheduler and report the commands that had to be stopped.
 
         Args:
             number: The signal that ends the schedule.
             grace: How long running commands may take, in seconds.
         """
         self._closing = True
-        held: dict[Hashable, Job] = {key: job for key, job in self._jobs.items() if key in self._scheduler}
-        for job in await close(self._scheduler, held, number, grace, self._report):
-            if job.due is None:  # that a line of a crontab waits for its time is nothing unfinished
+        for job in await close(self._scheduler, self.tasks, number, grace, self._report):
+            if job.due is None:  # a pending line of a crontab is not unfinished work
                 self._totals["unfinished"] += 1
                 self._totals["cancelled"] -= 1  # counted once is enough
                 self._report.show(job.event("unfinished", "cancelled"))
 
     def summary(self) -> str:
-        """Return what has come of all runs, in words."""
+        """Return a one-line summary of all runs."""
         return summary(self._totals)
 
-    def _add(self, line: CronLine, now: datetime, *, at_start: bool) -> None:
+    def _holds(self, job: CronJob) -> bool:
+        """Return whether the task of a job holds its ID: it runs, and may run again, or is pending."""
+        return job.task is not None and self._scheduler.tasks.get(job.task_id) is job.task
+
+    def _add(self, line: CronLine, now: datetime, *, at_start: bool, predecessor: CronJob | None = None) -> None:
         key = self._next_key()
-        job = self._jobs[key] = Job(key, line)
+        job = self._jobs[key] = CronJob(key, line, predecessor)
         if line.schedule != REBOOT:
-            task = self._scheduler.schedule_at_times(job.times(now), key, self._run, job)
+            task = self._scheduler.schedule_at_times(job.times(now), job.task_id, self._run, job, on_conflict="follow")
         elif at_start:
-            task = self._scheduler.schedule(key, self._run, job)
+            task = self._scheduler.schedule(job.task_id, self._run, job)
         else:
             return
         job.attach(task)
-        if key in self._scheduler:
-            self._report.show(job.event("pending"))
-        else:
-            self._report.note(f"{job.name} is never due: {shown_command(line.schedule)}")
+        if not self._holds(job):
+            self._report.note(f"{job.name} is never due: {format_command(line.schedule)}", level="warning")
+            return
+        detail = "" if predecessor is None else f"after the end of {predecessor.name}"
+        self._report.show(job.event("pending", detail))
 
-    def _keep(self, job: Job, line: CronLine) -> None:
-        """Go on with a job whose line is still there, or is there again."""
+    def _keep(self, job: CronJob, line: CronLine) -> None:
+        """Keep a job whose line is still in the file, or is in it again."""
         name = job.name
         job.line = line
         job.removed = False
-        if job.name != name and job.key in self._scheduler:
-            self._report.show(job.event("pending" if job.due else "running", f"{name} until now"))
+        if job.name != name and self._holds(job):
+            self._report.show(job.event("running" if job.since else "pending", f"{name} until now"))
 
-    def _remove(self, job: Job) -> bool:
-        """End a job whose line has gone; return whether it runs, and goes on to its end."""
-        if job.key in self._scheduler and job.due is None:
+    def _remove(self, job: CronJob) -> bool:
+        """Remove a job whose line was removed; return whether it still runs to its end."""
+        if job.since:
             name = job.name
             job.removed = True
             self._report.show(job.event("running", f"{name} until now, removed"))
             return True
         del self._jobs[job.key]
-        if job.key in self._scheduler:
-            self._scheduler.cancel(job.key)
+        if self._holds(job):
+            self._scheduler.cancel(job.task_id)
             self._report.show(job.event("cancelled", "removed"))
         return False
 
-    async def _run(self, job: Job) -> None:
-        # It does not raise: that a command failed is no error in this program, and not for its log.
-        now = self._scheduler.now()
-        job.served = now if job.served is None else max(now, job.served)
+    async def _run(self, job: CronJob) -> None:
+        # It does not raise: a failed command is not an error of this program.
+        job.since = now = self._scheduler.now()
+        job.covered_until = now if job.covered_until is None else max(now, job.covered_until)
         environment = job_environment(job.line.environment)
+        directory, problem = working_directory(environment["HOME"])
+        if problem:
+            self._report.note(f"{job.name}: {problem}", level="warning")
         try:
             await run_command(
                 (environment["SHELL"], "-c", job.line.command),
                 started=partial(self._started, job),
                 ended=partial(self._ended, job),
                 printed=partial(self._printed, job),
+                separate=self._report.separates_streams,
                 stdin=os.fsencode(job.line.stdin),
                 environment=environment,
-                directory=environment["HOME"],
+                directory=directory,
             )
         finally:
-            job.pid = None
+            job.since = job.pid = None
             if job.removed:
                 del self._jobs[job.key]
-                self._scheduler.cancel(job.key)  # from inside a run it ends with this run
+                if self._holds(job):
+                    self._scheduler.cancel(job.task_id)  # from inside a run it ends with this run
 
-    def _started(self, job: Job, pid: int) -> None:
+    def _started(self, job: CronJob, pid: int) -> None:
         job.pid = pid
-        self._report.show(job.event("running", f"pid {pid}: {shown_command(job.line.command)}"))
+        self._report.show(job.event("running", f"pid {pid}: {format_command(job.line.command)}"))
 
-    def _printed(self, job: Job, lines: tuple[str, ...]) -> None:
-        self._report.pass_on(job.output(lines))
+    def _printed(self, job: CronJob, lines: tuple[str, ...], stream: StreamName) -> None:
+        self._report.pass_on(job.output(lines, stream))
 
-    def _ended(self, job: Job, ending: Ending) -> None:
-        self._totals[ending.state] += 1
+    def _ended(self, job: CronJob, result: CommandResult) -> None:
+        self._totals[result.state] += 1
         again: datetime | None = None
         if not job.removed and not self._closing:
-            assert job.served is not None
-            # As the scheduler will see it in a moment: at its next time, or if that has passed meanwhile, at once.
-            again = job.due_after(job.served)
+            assert job.covered_until is not None
+            # As the scheduler will compute it: the next due time, or now if that has passed in the meantime.
+            again = job.due_after(job.covered_until)
             again = again and max(again, self._scheduler.now())
-            job.served = again or job.served
-        self._report.show(job.event(ending.state, ending.detail, next_due=again, facts=ending.facts))
+            job.covered_until = again or job.covered_until
+        self._report.show(job.event(result.state, result.detail, next_due=again, fields=result.fields))

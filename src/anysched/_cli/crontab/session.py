@@ -1,18 +1,29 @@
-"""A crontab as it runs in the foreground, and the signals that it obeys."""
+"""Running a crontab in the foreground until a signal ends it."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import final
 
 import anyio
 
 from anysched import Scheduler
-from anysched._cli.closing import EXIT_SIGNAL, ending_signals, hurry
-from anysched._cli.report import Report
+from anysched._cli.logs import logs_to
+from anysched._cli.orphans import reap_orphans
+from anysched._cli.reports.events import Report
+from anysched._cli.shutdown import (
+    EXIT_SIGNAL,
+    STATE_SIGNALS,
+    Actions,
+    cancel_on_second_signal,
+    ending_signals,
+    first_ending_signal,
+    state_actions,
+)
 
 from .file import CrontabFile, RefusedError
 from .runner import Runner
@@ -28,9 +39,9 @@ class CrontabSession:
     """Runs one crontab until a signal ends it.
 
     Args:
-        file: The file, to be read again on SIGHUP.
-        lines: What it says now.
-        report: Who is told what happens.
+        file: The file, which is read again on SIGHUP.
+        lines: Its lines.
+        report: Where to report.
         grace: How long running commands may take when a signal ends the schedule, in seconds.
     """
 
@@ -41,8 +52,7 @@ class CrontabSession:
         self._grace = grace
         self._scheduler = Scheduler("cli")
         self._runner = Runner(self._scheduler, report)
-        self._signal: signal.Signals | None = None
-        # What `nohup` has started outlives its terminal.
+        # `nohup` ignores SIGHUP for its command.
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._may_lose_terminal = not ignored and _has_terminal()
 
@@ -52,44 +62,45 @@ class CrontabSession:
         Returns:
             The exit status for the process.
         """
-        with anyio.open_signal_receiver(*ending_signals(), signal.SIGHUP) as signals, self._report:
+        number: signal.Signals | None = None
+        received = (*ending_signals(), *STATE_SIGNALS, signal.SIGHUP, signal.SIGUSR2)
+        with anyio.open_signal_receiver(*received) as signals, self._report, logs_to(self._report.error):
             async with self._scheduler, anyio.create_task_group() as helpers:
-                helpers.start_soon(self._report.animate)
+                helpers.start_soon(self._report.refresh)
+                helpers.start_soon(reap_orphans)
                 self._runner.start(self._lines)
-                self._signal = await self._obey(signals)
-                helpers.start_soon(hurry, signals, self._scheduler)
-                await self._runner.close(self._signal, self._grace)
+                actions = state_actions(self._report, lambda: self._runner.jobs)
+                reloads: Actions = {signal.SIGHUP: self._hang_up, signal.SIGUSR2: partial(self._reload, "SIGUSR2")}
+                number = await first_ending_signal(signals, {**actions, **reloads})
+                helpers.start_soon(cancel_on_second_signal, signals, lambda: self._runner.tasks, actions)
+                await self._runner.close(number, self._grace)
                 helpers.cancel_scope.cancel()
             self._report.note(self._runner.summary())
-        assert self._signal is not None
-        return EXIT_SIGNAL + self._signal
+        assert number is not None
+        return EXIT_SIGNAL + number
 
-    async def _obey(self, signals: AsyncIterator[signal.Signals]) -> signal.Signals:
-        """Read the file again on SIGHUP; return the signal that ends the schedule."""
-        number = await anext(signals)
-        while number is signal.SIGHUP:
-            # SIGHUP has two senders: a user who has changed the file, and a terminal that closes.
-            if self._may_lose_terminal and not _has_terminal():
-                break
-            self._reload()
-            number = await anext(signals)
-        return number
+    def _hang_up(self) -> bool:
+        """Read the file again, or end if the terminal has closed, which also sends SIGHUP."""
+        if self._may_lose_terminal and not _has_terminal():
+            return True
+        return self._reload("SIGHUP")
 
-    def _reload(self) -> None:
+    def _reload(self, cause: str) -> bool:
         name = self._file.name
         try:
-            lines = self._file.load_again()
+            lines = self._file.reload(self._report.error)
         except OSError as error:
-            self._report.note(f"SIGHUP: cannot read {name}: {error.strerror}; the old schedule stays")
+            self._report.note(f"{cause}: cannot read {name}: {error.strerror}; the old schedule stays", level="error")
         except RefusedError as error:
-            self._report.note(f"SIGHUP: {error}; the old schedule stays")
+            self._report.note(f"{cause}: {error}; the old schedule stays", level="error")
         else:
-            changes = self._runner.adopt(lines)
-            self._report.note(f"SIGHUP: {name} read again: {changes}")
+            changes = self._runner.reload(lines)
+            self._report.note(f"{cause}: {name} read again: {changes}")
+        return False
 
 
 def _has_terminal() -> bool:
-    """Tell whether this process has a controlling terminal that is still there."""
+    """Return whether this process has a controlling terminal that is still open."""
     with suppress(OSError):
         os.close(os.open(TERMINAL, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
         return True

@@ -1,4 +1,4 @@
-"""What a crontab says, in the syntax of crontab(5). Pure data: no clock, no event loop, no file."""
+"""Parsing a crontab in the syntax of crontab(5). Pure data: no clock, no event loop, no file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import tzinfo
+from itertools import chain
+
+from anysched._cli.lines import LINE_LIMIT, LineSplitter
 
 from .times import check_expression
 from .zones import named_zone
@@ -14,6 +17,8 @@ from .zones import named_zone
 __all__ = ["CronLine", "Crontab", "Problem", "parse_crontab"]
 
 ZONE = "CRON_TZ"
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 ASSIGNMENT = re.compile(
     r"""
@@ -25,17 +30,21 @@ ASSIGNMENT = re.compile(
 )
 
 
+COMMAND = re.compile(r"[/.~$]+[\w-]{2}|[A-Za-z_]{4}")
+"""What a command begins with, and no field does."""
+
+
 @dataclass(frozen=True, slots=True)
 class CronLine:
-    """A line with a command. Two are equal if they say the same, wherever they stand.
+    """A line with a command. Lines are equal if only their numbers differ.
 
     Attributes:
         number: The number of the line.
-        schedule: When it is due: five fields, or a name such as ``"@hourly"``.
-        zone: The zone that it means.
+        schedule: Five fields, or a name such as ``"@hourly"``.
+        zone: The zone of its times.
         command: The command, for the shell.
-        stdin: What the command reads from its standard input.
-        environment: The assignments above it, the last one of each name.
+        stdin: The standard input of the command.
+        environment: The assignments above it; of two with one name, the last.
     """
 
     number: int = field(compare=False)
@@ -47,17 +56,21 @@ class CronLine:
 
     @property
     def name(self) -> str:
-        """What its job is called."""
+        """The name of its job."""
         return f"line-{self.number}"
+
+    def runs_same(self, other: CronLine) -> bool:
+        """Return whether another line has the same command, whenever and in whatever environment it runs."""
+        return (self.command, self.stdin) == (other.command, other.stdin)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a line.
+    """A malformed line.
 
     Attributes:
         number: The number of the line.
-        reason: Why it is refused, in words.
+        reason: Why it is refused.
     """
 
     number: int
@@ -66,11 +79,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Crontab:
-    """What a crontab says.
+    """A parsed crontab.
 
     Attributes:
         lines: The lines with commands.
-        problems: The lines that are wrong.
+        problems: The malformed lines.
     """
 
     lines: tuple[CronLine, ...]
@@ -82,17 +95,20 @@ def parse_crontab(data: bytes, zone: tzinfo, may_run_as: Callable[[str], bool] |
 
     Args:
         data: The file.
-        zone: The zone of the lines that no CRON_TZ stands above.
-        may_run_as: Whether commands may run as a user, for a system crontab, with a column for the user; `None` for one
-            without it.
+        zone: The zone of the lines without a CRON_TZ above them.
+        may_run_as: Returns whether commands may run as a user, for a system crontab, which has a column for the user;
+            `None` for a crontab without it.
     """
     parser = _Parser(zone, may_run_as)
     lines: list[CronLine] = []
     problems: list[Problem] = []
-    # Bytes that are no text reach the command as they are.
-    for number, text in enumerate(os.fsdecode(data).split("\n"), 1):
+    splitter = LineSplitter()
+    for number, data_of_line in enumerate(chain(splitter.feed(data), splitter.finish()), 1):
         try:
-            line = parser.parse(number, text)
+            if data_of_line is None:
+                raise ValueError(f"it is longer than {LINE_LIMIT:,} bytes")
+            # Bytes that are not UTF-8 reach the command unchanged.
+            line = parser.parse(number, os.fsdecode(data_of_line))
         except ValueError as error:
             problems.append(Problem(number, str(error)))
         else:
@@ -102,22 +118,24 @@ def parse_crontab(data: bytes, zone: tzinfo, may_run_as: Callable[[str], bool] |
 
 
 class _Parser:
-    """Knows what has been assigned so far."""
+    """Parses line after line; holds the assignments so far."""
 
     def __init__(self, zone: tzinfo, may_run_as: Callable[[str], bool] | None) -> None:
         self._default_zone = zone
         self._zone: tzinfo | None = zone
-        """`None` where it is unknown: no line runs in a zone that was not meant."""
+        """`None` below a CRON_TZ that is unknown: lines must not run in a zone that was not meant."""
         self._may_run_as = may_run_as
         self._environment: dict[str, str] = {}
 
     def parse(self, number: int, text: str) -> CronLine | None:
-        """Return the line if it has a command.
+        """Return the line if it has a command, else `None`.
 
         Raises:
-            ValueError: if it is wrong.
+            ValueError: if it is malformed.
         """
         text = text.lstrip(" \t")
+        if text.startswith("\ufeff"):  # invisible, and dropped at the start of the file
+            raise ValueError("it begins with a byte-order mark")
         if not text.strip() or text.startswith("#"):
             return None
         if text.endswith("\r"):
@@ -132,6 +150,8 @@ class _Parser:
         return self._entry(number, text)
 
     def _assign(self, name: str, value: str) -> None:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"not a name of a variable, which has letters, digits and underscores: {name[:80]!r}")
         if name == ZONE:
             self._zone = None
             self._zone = named_zone(value) if value else self._default_zone
@@ -143,14 +163,20 @@ class _Parser:
         schedule = " ".join(columns[:count])
         if len(columns) < count:
             raise ValueError(f"neither an assignment nor five fields and a command: {text[:80]!r}")
-        check_expression(schedule)
+        try:
+            check_expression(schedule)
+        except ValueError as error:
+            hint = ""
+            if count == 5 and COMMAND.match(columns[4]):
+                hint = f": only four fields come before the command {columns[4][:80]!r}"
+            raise ValueError(f"{error}{hint}") from None
         rest = columns[count:]
         if self._may_run_as is not None:
             if not rest:
                 raise ValueError("neither a user nor a command")
             user = rest.pop(0)
             if not self._may_run_as(user):
-                raise ValueError(f"it is to run as {user!r}, and this process is run by somebody else")
+                raise ValueError(f"it must run as {user!r}, and this process runs as another user")
         if not rest:
             raise ValueError("it has no command")
         if self._zone is None:
@@ -163,7 +189,7 @@ def _unquoted(value: str) -> str:
     """Return the value of an assignment.
 
     Raises:
-        ValueError: if it begins with a quote that nothing or not the end of the line follows.
+        ValueError: if it begins with a quote that is not closed, or is closed before the end of the line.
     """
     value = value.strip()
     if value[:1] not in ("'", '"'):
@@ -177,11 +203,11 @@ def _unquoted(value: str) -> str:
 
 
 def _split_command(text: str) -> tuple[str, str]:
-    r"""Return the command and its standard input, with the rules of cronie to the letter.
+    r"""Return the command and its standard input, by exactly the rules of cronie.
 
-    In the command a backslash covers the character after it, and is dropped if that is a ``%``: ``\\%`` ends the command.
-    In the input only ``\%`` means something, also after a backslash; what does not end with a newline is given one.
-    (The cron of Debian also makes one backslash of two in the command, which no manual mentions.)
+    In the command a backslash escapes the next character, and is removed only before a ``%``: ``\\%`` ends the command.
+    In the input only ``\%`` is an escape, also after a backslash; a final newline is added if there is none.
+    (The cron of Debian also turns two backslashes of the command into one, which is undocumented.)
     """
     command = ""
     position = 0

@@ -1,11 +1,11 @@
-"""Time zones: by name, and the one of this machine."""
+"""Time zones by name, and the zone of this machine."""
 
 from __future__ import annotations
 
 import os
 from datetime import UTC, tzinfo
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 __all__ = ["local_zone", "named_zone"]
 
@@ -20,23 +20,18 @@ def named_zone(name: str) -> tzinfo:
     """Return the zone with a name of the IANA database.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no such zone.
     """
-    if name in ("UTC", "Etc/UTC"):
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a directory, or too long
-        raise ValueError(
-            f"unknown time zone {name!r} (if there is one of this name, the package tzdata is missing)"
-        ) from None
+    from anysched.cron import Cron  # needs cronsim; without it, the arguments are refused with a message
+
+    return Cron("@daily", name).timezone
 
 
 def local_zone() -> tuple[tzinfo, str]:
-    """Return the zone of this machine: that of the variable TZ, else that of `/etc/localtime`, as the C library does.
+    """Return the zone of this machine: that of the variable TZ, else that of `/etc/localtime`, as in the C library.
 
     Returns:
-        The zone, and if it could not be found, so that it is UTC, a note that says so.
+        The zone and a note. If the zone cannot be found, it is UTC and the note says so; else the note is empty.
     """
     name = os.environ.get("TZ")
     try:
@@ -48,19 +43,19 @@ def local_zone() -> tuple[tzinfo, str]:
         return (_zone_of_file if name.startswith("/") else named_zone)(name), ""
     except (ValueError, OSError):
         source = LOCALTIME if name is None else f"TZ={name}"
-        return UTC, f"the time zone of this machine is unknown ({source} names none that can be read): {REMEDY}"
+        return UTC, f"the time zone of this machine is unknown ({source} names no readable zone): {REMEDY}"
 
 
 def _zone_of_file(path: str) -> tzinfo:
     """Return the zone in a file.
 
     Raises:
-        OSError, ValueError: if there is none.
+        OSError, ValueError: if there is no zone in it.
     """
     file = Path(path).resolve(strict=True)
     _, _, name = str(file).rpartition(DATABASE)
     try:
-        return named_zone(name)  # it knows its name, and is one object each time
+        return named_zone(name)  # it has a name, and is the same object each time
     except ValueError:
         with file.open("rb") as stream:
             return ZoneInfo.from_file(stream)

@@ -1,18 +1,15 @@
-"""Everything that is specific to asyncio or to trio, because anyio does not offer it on both alike."""
+"""What the core asks of asyncio and of trio, because anyio does not offer it on both alike."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-import anyio
-
-__all__ = ["Backend", "Scope", "Startable", "Starter", "current_backend", "current_task_is_inside"]
+__all__ = ["Backend", "Scope", "Startable", "Starter"]
 
 
 class Scope(Protocol):
@@ -42,8 +39,8 @@ class Startable(Protocol):
         """Return the coroutine of the native task."""
         ...
 
-    def native_task_cancelled(self) -> None:
-        """Called when the native task was cancelled, possibly before its first step."""
+    def native_task_ended(self, *, cancelled: bool) -> None:
+        """Called when the native task has ended, possibly before its first step."""
         ...
 
 
@@ -85,63 +82,30 @@ class Backend:
         monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without the look-up of the loop.
         time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
-        current_task: Returns the native task that is running.
-        is_done: Returns whether a native task has ended. One that trio still knows has not.
         cancelled_exc_class: The exception class of cancellations.
-        starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop. asyncio runs what becomes
-            runnable in order, so this only has to be small enough for the other tasks. trio shuffles what becomes
-            runnable in one iteration, so that each start needs an iteration of its own if the order is to hold.
-        has_pending_cancellation: Returns whether a native task has been cancelled and not been told yet. On asyncio it would be
-            told when it ends, and its task group be cancelled with it.
+        starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop. asyncio runs
+            what becomes runnable in order, so this only has to be small enough for the other tasks. trio shuffles what
+            becomes runnable in one iteration, so that each start needs an iteration of its own if the order is to hold.
+        current_task: Returns the native task that is running, or `None` in a callback of the event loop.
+        ancestors: Yields the native task that is running, the one in whose task group it was started, and so on.
+        is_done: Returns whether a native task has ended. One that trio still knows has not.
+        is_cancelling: Returns whether a native task has been cancelled by the event loop's own means.
+        has_pending_cancellation: Returns whether a native task has been cancelled and has not received it yet. On
+            asyncio it would receive it when it ends, and its task group would be cancelled with it.
+        leave_scopes: Leaves a cancel scope of the running task that could not be left, and those that were entered
+            inside it and not left.
+        wake: Makes the event loop look for work at once, if this is called from a signal handler while it sleeps.
     """
 
     name: Literal["asyncio", "trio"]
     monotonic: Callable[[], float]
     time_source: object
-    current_task: Callable[[], Any]
-    is_done: Callable[[Any], bool]
     cancelled_exc_class: type[BaseException]
     starts_per_iteration: int
+    current_task: Callable[[], Any]
+    ancestors: Callable[[], Iterator[Any]]
+    is_done: Callable[[Any], bool]
+    is_cancelling: Callable[[Any], bool]
     has_pending_cancellation: Callable[[Any], bool]
-
-
-def current_backend() -> Backend:
-    """Return what the running event loop offers.
-
-    Raises:
-        anyio.NoEventLoopError: if none is running in this thread.
-    """
-    cancelled = anyio.get_cancelled_exc_class()
-    if cancelled.__module__.partition(".")[0] == "trio":
-        from trio import lowlevel
-
-        clock = lowlevel.current_clock()
-        return Backend(
-            "trio", clock.current_time, clock, lowlevel.current_task, lambda _: False, cancelled, 1, lambda _: False
-        )
-
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    # The function behind asyncio's own method, which is not written in C: it is called for every task.
-    monotonic = time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
-    # A private attribute, as anyio reads it: there is no other way to know. A test fails when it goes.
-    return Backend(
-        "asyncio",
-        monotonic,
-        loop,
-        asyncio.current_task,
-        lambda task: task.done(),
-        cancelled,
-        16,
-        lambda task: getattr(task, "_must_cancel", False),
-    )
-
-
-def current_task_is_inside(native_task: object) -> bool:
-    """Return whether the running task is the native task ``native_task``, or a descendant of it in task groups."""
-    parents = {info.id: info.parent_id for info in anyio.get_running_tasks()}
-    task: int | None = anyio.get_current_task().id
-    while task is not None and task != id(native_task):
-        task = parents.get(task)
-    return task is not None
+    leave_scopes: Callable[[Scope], None]
+    wake: Callable[[], object]

@@ -1,4 +1,4 @@
-"""Starting tasks as native asyncio tasks, spliced into anyio's task group. All that is private to anyio is here.
+"""What is specific to asyncio: starting native tasks inside anyio's task group. All that is private to anyio is here.
 
 A task that is started here is to anyio what one of its own is: it runs in the scope of the task group, is cancelled with
 it and with whatever is around it, and has a parent. What is left out is the rest of `anyio.TaskHandle`, with its own
@@ -8,23 +8,60 @@ coroutine, its event, and a look-up of the backend for each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from contextvars import Context
 from types import TracebackType
 from typing import Any, Self, final
 
-import anyio
 from anyio._backends import _asyncio
 from anyio._backends._asyncio import CancelScope, TaskState
 from anyio.abc import TaskGroup
 
-from . import Startable
+from . import Scope, Startable
 from .group import GroupStarter
 
-__all__ = ["AsyncioStarter"]
+__all__ = ["AsyncioStarter", "ancestors", "leave_scopes"]
 
 _private: Any = _asyncio
+
+
+_LinkTasks = Callable[[asyncio.Task[Any], asyncio.Task[Any] | None], None]
+
+
+def _no_call_graph(task: asyncio.Task[Any], waiter: asyncio.Task[Any] | None) -> None:
+    """Do nothing: asyncio has a call graph from Python 3.14 on."""
+
+
+# Enter a task into the call graph below the one that waits for it, and remove it again. Without this,
+# `python -m asyncio pstree` shows each task as a root.
+_add_to_call_graph: _LinkTasks = getattr(asyncio, "future_add_to_awaited_by", _no_call_graph)
+_discard_from_call_graph: _LinkTasks = getattr(asyncio, "future_discard_from_awaited_by", _no_call_graph)
+
+
+def ancestors() -> Iterator[asyncio.Task[Any]]:
+    """Yield the task that is running, the one in whose task group it was started, and so on.
+
+    asyncio knows no parents. anyio notes the cancel scope in which each task runs, and for each scope the one around
+    it and the task that entered it: the first scope that another task has entered is that of the task group.
+    """
+    task = asyncio.current_task()
+    while task is not None:
+        yield task
+        state = _private._task_states.get(task)
+        scope: Any = None if state is None else state.cancel_scope
+        while scope is not None and scope._host_task is task:
+            scope = scope._parent_scope
+        task = None if scope is None else scope._host_task
+
+
+def leave_scopes(scope: Scope) -> None:
+    """Leave a cancel scope of the running task that could not be left, and those entered inside it and not left."""
+    state = _private._task_states[asyncio.current_task()]
+    inner: Any = None
+    while inner is not scope:
+        inner = state.cancel_scope
+        inner.__exit__(None, None, None)
 
 
 @final
@@ -44,7 +81,7 @@ class AsyncioStarter:
         self.fatal_exceptions: list[BaseException] = []
         self._loop = asyncio.get_running_loop()
         scope: Any = group.cancel_scope  # its private attributes have no types to speak of
-        self._scope: CancelScope = scope
+        self._scope = scope
         self._members: set[asyncio.Task[Any]] = scope._tasks
         self._parent_id = id(scope._host_task)
         self._states: MutableMapping[asyncio.Task[Any], TaskState] = _private._task_states
@@ -53,7 +90,6 @@ class AsyncioStarter:
         self._fallback = GroupStarter(group)
         # An event loop refers to its tasks only weakly.
         self._runs: dict[asyncio.Task[None], Startable] = {}
-        self._idle: anyio.Event | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,15 +100,20 @@ class AsyncioStarter:
         """Wait for the tasks, which have been cancelled by now, unless an error brings us here."""
         if exc_value is not None and not isinstance(exc_value, asyncio.CancelledError):
             self._scope.cancel()
+        # The tasks themselves are waited for, not their callbacks, which a `KeyboardInterrupt` may have interrupted.
         with CancelScope(shield=True):
-            while self._runs:
-                self._idle = anyio.Event()
-                with suppress(asyncio.CancelledError):  # the event loop shuts down; the tasks have been told, too
-                    await self._idle.wait()
+            while tasks := [task for task in self._runs if not task.done()]:
+                with suppress(
+                    asyncio.CancelledError
+                ):  # the event loop shuts down; the tasks have been cancelled as well
+                    await asyncio.wait(tasks)
+        for task in list(self._runs):
+            self._on_done(task)
 
     def is_cancelled(self) -> bool:
         """Return whether the task group has been cancelled, or a scope around it."""
-        return self._scope._effectively_cancelled
+        cancelled: bool = self._scope._effectively_cancelled
+        return cancelled
 
     def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
@@ -88,22 +129,21 @@ class AsyncioStarter:
             raise
         self._states[task] = TaskState(self._parent_id, self._scope)
         self._members.add(task)
+        _add_to_call_graph(task, self._scope._host_task)
         self._runs[task] = run
         run.native_task = task
         task.add_done_callback(self._on_done)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._members.discard(task)
-        run = self._runs.pop(task)
-        if self._idle is not None and not self._runs:
-            self._idle.set()
-        if task.cancelled():
-            run.native_task_cancelled()
-            run.native_task = (
-                None  # a cancellation before the first step refers to the frame of the run, and so to the task
-            )
+        run = self._runs.get(task)
+        if run is None:
             return
-        failure = task.exception()
+        # A `KeyboardInterrupt` may come in between: what is done twice then does no harm.
+        run.native_task_ended(cancelled=task.cancelled())
+        failure = None if task.cancelled() else task.exception()
         if failure is not None:
             self.fatal_exceptions.append(failure)
             self._scope.cancel()
+        self._members.discard(task)
+        _discard_from_call_graph(task, self._scope._host_task)
+        del self._runs[task]

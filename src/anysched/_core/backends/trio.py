@@ -1,8 +1,9 @@
-"""Starting tasks in a nursery of trio's, which lies in anyio's task group: without anyio's handle for each."""
+"""What is specific to trio: starting tasks in a nursery inside anyio's task group, without anyio's handle for each."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from types import TracebackType
@@ -12,7 +13,24 @@ import trio
 
 from . import Startable
 
-__all__ = ["TrioStarter"]
+__all__ = ["TrioStarter", "ancestors", "current_task"]
+
+
+def current_task() -> trio.lowlevel.Task | None:
+    """Return the task that is running, or `None` in a callback of the event loop."""
+    try:
+        return trio.lowlevel.current_task()
+    except RuntimeError:
+        return None
+
+
+def ancestors() -> Iterator[trio.lowlevel.Task]:
+    """Yield the task that is running, the one in whose nursery it was started, and so on."""
+    task = current_task()
+    while task is not None:
+        yield task
+        nursery = task.parent_nursery
+        task = None if nursery is None else nursery.parent_task
 
 
 @final
@@ -22,7 +40,7 @@ class TrioStarter:
     new_scope = trio.CancelScope
 
     def __init__(self) -> None:
-        self.fatal_exceptions: list[BaseException] = []  # it leaves through the nursery
+        self.fatal_exceptions: list[BaseException] = []
         self._manager: AbstractAsyncContextManager[trio.Nursery] = trio.open_nursery(strict_exception_groups=True)
         self._nursery: trio.Nursery | None = None
 
@@ -34,7 +52,12 @@ class TrioStarter:
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         """Wait for the tasks, which have been cancelled by now."""
-        return await self._manager.__aexit__(exc_type, exc_value, traceback)
+        try:
+            return await self._manager.__aexit__(exc_type, exc_value, traceback)
+        except BaseExceptionGroup as group:
+            fatal = group.split(trio.Cancelled)[1]
+            self.fatal_exceptions = [] if fatal is None else [*fatal.exceptions]
+            raise  # it cancels the task group
 
     def is_cancelled(self) -> bool:
         """Return whether the task group has been cancelled, or a scope around it."""

@@ -1,0 +1,126 @@
+"""Checks the English of the pages, docstrings, comments and messages; ``nox -s lint`` runs it, ``nox -s prose`` shows more.
+
+proselint does the work, with a small style of our own. ``STYLE`` holds. ``TO_CLEAN`` is shown with ``--all``: a pattern that
+nothing has any more moves up.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import tokenize
+from pathlib import Path
+
+from proselint.checks import __register__ as built_in
+from proselint.registry import CheckRegistry
+from proselint.registry.checks import Check, CheckFlags, types
+from proselint.tools import LintFile, LintResult
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "CHANGELOG.md", ".github/*.md", "docs/**/*.md")
+SOURCES = ("src/**/*.py", "benchmarks/**/*.py", "noxfile.py")
+
+# A pattern, and what to write instead.
+STYLE = {
+    r"\btakes none\b": "say what is not taken",
+    r"\bthe seed\b": "pydis_core",
+    r"\brooms\b": "modules",
+    r"\b(?:forsak|vacat)\w+": "release",
+}
+TO_CLEAN = {
+    r"\bformers?\b": "predecessor",
+    r"\bTells? (?:whether|if|how|that)\b": "Return whether",
+    r"\btake note\b": "name the act: Record, Count; Called when",
+    r"\bwhat (?:came|has come|comes|becomes|has become) of\b": "outcome, result, status",
+    r"\blet(?:s|ting)? go\b": "release, discard, remove",
+    r"\blet through\b": "yield to the event loop",
+    r"\b(?:nobody|somebody|whoever)\b": "the passive, or the role: the caller, the user",
+    r"\b(?:is|are|was|were) no (?:a|an|[b-z]\w*s?)\b": "is not a",
+    r"\b(?:is|are|was|were) to (?:be|\w+)\b": "must, will, should",
+    r"\ball that\b": "the noun: pending tasks, running tasks",
+    r"\bwhat (?:waits|runs|is)\b": "the noun: pending tasks, running tasks",
+    r"\bstands? (?:for|in|beside)\b": "is, represents, is listed in",
+    r", too\b": "also, or nothing",
+    r"\bonce more\b": "again",
+    r"\banew\b": "again",
+    r"\bmeanwhile\b": "in the meantime, or nothing",
+    r"\bwithout a word\b": "silently",
+    r"\bin vain\b": "for nothing",
+    r"\blest\b": "so that not",
+    r"\b(?:has|have) seen to\b": "say what it does",
+    r"\bin their hands\b": "public",
+    r"\bas rude as\b": "abrupt",
+    r"\bdearer\b": "more expensive",
+    r"\bnone of the (?:group|scheduler)'s business\b": "say what it does",
+    r"\btime line\b": "timeline",
+    r"\bto the letter\b": "with the same signatures",
+    r"\btells? the rest\b": "see",
+    r", and (?:is|are|was|were|has|have|can|will|does|never)\b": "no comma before a verb with the same subject",
+}
+# Checks of proselint's own that suit technical prose.
+BUILT_IN = (
+    "cliches", "industrial_language", "malapropisms", "mixed_metaphors", "mondegreens", "nonwords",
+    "oxymorons", "social_awareness", "uncomparables",
+)  # fmt: skip
+
+
+def prose_of_page(text: str) -> str:
+    """Blank what is code in Markdown; lines keep their numbers."""
+    lines: list[str] = []
+    fence = ""
+    for line in text.splitlines():
+        opening = re.match(r" *(`{3,})", line)
+        if fence or opening:
+            if not fence and opening:
+                fence = opening[1]
+            elif line.strip() == fence:
+                fence = ""
+            line = ""  # noqa: PLW2901
+        lines.append(line)
+    return re.sub(r"(`+).*?\1", "x", "\n".join(lines))
+
+
+def prose_of_source(text: str) -> str:
+    """Keep comments and strings of Python; lines keep their numbers."""
+    lines = [""] * (text.count("\n") + 1)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if tokenize.tok_name[token.type] in ("COMMENT", "STRING", "FSTRING_MIDDLE"):
+            for number, line in enumerate(token.string.split("\n"), token.start[0] - 1):
+                lines[number] += f"{line} "
+    return "\n".join(lines)
+
+
+def lint(path: Path, checks: dict[str, bool]) -> list[LintResult]:
+    """Return what is found in a file."""
+    text = path.read_text("utf-8")
+    prose = prose_of_source(text) if path.suffix == ".py" else prose_of_page(text)
+    return LintFile(str(path.relative_to(ROOT)), prose).lint({"max_errors": sys.maxsize, "checks": checks})
+
+
+def main() -> int:
+    """Print what is found; return the exit status."""
+    style = STYLE | TO_CLEAN if "--all" in sys.argv[1:] else STYLE
+    registry = CheckRegistry()
+    registry.register_many(built_in)
+    for number, (pattern, better) in enumerate(style.items()):
+        pattern = pattern.replace(" ", r"\s+")  # noqa: PLW2901 - a phrase may be broken across lines
+        registry.register(
+            Check(
+                types.ExistenceSimple(pattern),
+                path=f"anysched.{number}",
+                message=f"'{{}}': {better}",
+                flags=CheckFlags(allow_quotes=True),
+            )
+        )
+    checks = dict.fromkeys(("anysched", *BUILT_IN), True)
+    files = [path for pattern in (*PAGES, *SOURCES) for path in sorted(ROOT.glob(pattern))]
+    found = [(path, result) for path in files for result in lint(path, checks)]
+    for path, result in found:
+        print(f"{path.relative_to(ROOT)}:{result.pos[0]}: {' '.join(result.check_result.message.split())}")
+    print(f"{len(found)} to mend in {len(files)} files")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

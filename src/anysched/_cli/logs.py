@@ -1,0 +1,35 @@
+"""Log records of the library, reported instead of written to the standard error across the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+__all__ = ["logs_to"]
+
+
+class _Handler(logging.Handler):
+    def __init__(self, error: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._error = error
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report a record."""
+        self._error(self.format(record))
+
+
+@contextmanager
+def logs_to(error: Callable[[str], None]) -> Generator[None]:
+    """Pass warnings and errors of the library on as long as the context lasts.
+
+    Args:
+        error: Called with each message.
+    """
+    logger = logging.getLogger("anysched")
+    handler = _Handler(error)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,1 @@
+"""How a running schedule is reported: lines, JSON objects or a live table."""

@@ -1,0 +1,98 @@
+"""The standard streams of the process, which may be closed or may not be read."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+__all__ = ["closed_streams", "descriptor_of", "leave_streams", "print_error", "reserve_descriptors", "write_line"]
+
+STDERR = 2
+
+
+def reserve_descriptors() -> None:
+    """Open the null device in place of standard streams that are closed.
+
+    The next file that is opened would otherwise get their number, and what is written to the stream.
+    """
+    for descriptor in range(3):
+        with suppress(OSError):
+            os.fstat(descriptor)
+            continue
+        os.open(os.devnull, os.O_RDWR)
+    # Inherited, an ignored SIGCHLD would lose the exit status of every command.
+    if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def closed_streams() -> set[str]:
+    """Return which of the standard streams were closed when the process started, by name."""
+    names = ("stdin", "stdout", "stderr")
+    return {name for name in names if getattr(sys, name) is None}
+
+
+def print_error(text: str, timeout: float | None = None) -> None:
+    """Write an error message to the standard error, if that can be written.
+
+    Args:
+        text: The message.
+        timeout: How long to wait at most until it can be written, in seconds; `None` for no limit.
+    """
+    stream: TextIO | None = sys.stderr
+    if stream is None:  # closed; `print` would take the standard output
+        return
+    with suppress(OSError):
+        descriptor = descriptor_of(stream)
+        if timeout is None or descriptor is None or select.select([], [descriptor], [], timeout)[1]:
+            write_line(stream, f"anysched: {text}")
+
+
+def write_line(stream: TextIO, line: str) -> None:
+    """Write a line at once and wholly, also where that takes its time; characters that the encoding lacks are escaped.
+
+    It is written to the descriptor of the stream: what the stream cannot write it would try to write again at exit, and
+    end with status 120.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    encoding = stream.encoding or "utf-8"
+    data = f"{line}\n".encode(encoding, "backslashreplace")
+    descriptor = descriptor_of(stream)
+    if descriptor is None:
+        stream.write(data.decode(encoding))
+        stream.flush()
+        return
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:  # another process has made it non-blocking
+            select.select([], [descriptor], [])
+
+
+def descriptor_of(stream: TextIO) -> int | None:
+    """Return the descriptor of a stream, if it has one."""
+    try:
+        return stream.fileno()
+    except (AttributeError, OSError):
+        return None
+
+
+def leave_streams() -> None:
+    """Flush the standard streams; redirect one that cannot be written to the null device.
+
+    The interpreter would otherwise fail in this at exit, and end with status 120.
+    """
+    streams: tuple[TextIO | None, ...] = (sys.stdout, sys.stderr)
+    for stream in filter(None, streams):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)

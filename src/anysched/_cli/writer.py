@@ -1,0 +1,174 @@
+"""Writing to a stream that may not be read: the event loop never waits for it.
+
+A thread writes; where none can be had, or the stream has no descriptor, texts are written at once.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, TextIO, final
+
+from .streams import descriptor_of
+
+__all__ = ["Writer"]
+
+CAPACITY: Final = 1_000_000
+"""The characters that may wait before text that may be dropped is dropped."""
+
+BATCH: Final = 65_536
+
+
+@final
+class Writer:
+    """Writes text to a stream in the background.
+
+    Args:
+        stream: The stream. Its descriptor is written to directly: nothing is left in its buffer at exit.
+        mark: Returns a text that says how many lines were dropped; it is written where they are missing.
+
+    Attributes:
+        error: Why lines could not be written; `None` if all could.
+        lost: The number of lines that could not be written.
+        is_broken: Whether the reader has closed the stream. Nothing more is written.
+    """
+
+    def __init__(self, stream: TextIO, mark: Callable[[int], str]) -> None:
+        self._stream = stream
+        self._descriptor = descriptor_of(stream)
+        self._encoding = stream.encoding or "utf-8"
+        self._mark = mark
+        self._queue: deque[bytes] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._unwritten = memoryview(b"")
+        self._is_closed = False
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self.error: OSError | None = None
+        self.lost = 0
+        self.is_broken = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything has been written."""
+        return self._size == 0
+
+    def write(self, text: str, *, may_drop: bool = False) -> None:
+        """Have a text written. Characters that the encoding of the stream lacks are escaped.
+
+        Args:
+            text: The text, usually lines with their ends.
+            may_drop: Whether the text may be dropped, and its lines counted, if too much waits.
+        """
+        if not text:
+            return
+        if may_drop and self._size > (CAPACITY // 2 if self._dropped else CAPACITY):
+            self._dropped += text.count("\n")
+            return
+        self._add_mark()
+        self._add(text)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything has been written; return whether it has.
+
+        Args:
+            timeout: How long to wait at most, in seconds.
+        """
+        self._add_mark()
+        end = monotonic() + timeout
+        with self._changed:
+            while self._size and self._thread is not None:
+                if not self._changed.wait(end - monotonic()) and monotonic() >= end:
+                    return False
+        return True
+
+    def close(self, timeout: float) -> None:
+        """Write what waits, as far as the time suffices, and end the thread.
+
+        Args:
+            timeout: How long to wait at most, in seconds.
+        """
+        if not self.flush(timeout):
+            with self._changed:
+                # The thread hangs in a write. It is a daemon, and ends with the process.
+                self.lost += sum(bytes(data).count(b"\n") for data in (self._unwritten, *self._queue))
+                self.error = self.error or TimeoutError("it is not read")
+                self._queue.clear()
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def _add_mark(self) -> None:
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self._add(self._mark(dropped))
+
+    def _add(self, text: str) -> None:
+        data = text.encode(self._encoding, "backslashreplace")
+        with self._changed:
+            self._queue.append(data)
+            self._size += len(data)
+            self._changed.notify_all()
+        if self._thread is None and not self._start_thread():
+            while self._write_batch():
+                pass
+
+    def _start_thread(self) -> bool:
+        if self._descriptor is None:
+            return False
+        thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread to be had
+            return False
+        self._thread = thread
+        return True
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue:
+                    if self._is_closed:
+                        return
+                    self._changed.wait()
+            self._write_batch()
+
+    def _write_batch(self) -> bool:
+        """Write some of what waits; return whether there was any."""
+        with self._changed:
+            batch = bytearray()
+            while self._queue and len(batch) < BATCH:
+                batch += self._queue.popleft()
+        if not batch:
+            return False
+        try:
+            if not self.is_broken:
+                self._unwritten = memoryview(bytes(batch))
+                self._write()
+        finally:
+            with self._changed:
+                self._size -= len(batch)
+                self._changed.notify_all()
+        return True
+
+    def _write(self) -> None:
+        try:
+            if self._descriptor is None:
+                self._stream.write(bytes(self._unwritten).decode(self._encoding))
+                self._stream.flush()
+                return
+            while self._unwritten:
+                try:
+                    self._unwritten = self._unwritten[os.write(self._descriptor, self._unwritten) :]
+                except BlockingIOError:  # another process has made it non-blocking
+                    select.select([], [self._descriptor], [])
+        except BrokenPipeError:
+            self.is_broken = True
+        except OSError as error:  # a full disk, a terminal that has closed
+            self.error = error
+            self.lost += bytes(self._unwritten).count(b"\n")

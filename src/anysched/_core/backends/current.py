@@ -1,0 +1,69 @@
+"""Finding out which event loop is running, and what it offers."""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+
+from . import Backend
+
+__all__ = ["current_backend"]
+
+
+def current_backend() -> Backend:
+    """Return what the running event loop offers.
+
+    Raises:
+        anyio.NoEventLoopError: if none is running in this thread.
+    """
+    cancelled = anyio.get_cancelled_exc_class()
+    if cancelled.__module__.partition(".")[0] == "trio":
+        from trio import lowlevel
+
+        from . import trio as on_trio
+
+        clock = lowlevel.current_clock()
+        return Backend(
+            name="trio",
+            monotonic=clock.current_time,
+            time_source=clock,
+            cancelled_exc_class=cancelled,
+            starts_per_iteration=1,
+            current_task=on_trio.current_task,
+            ancestors=on_trio.ancestors,
+            is_done=lambda _: False,
+            is_cancelling=lambda _: False,
+            has_pending_cancellation=lambda _: False,
+            leave_scopes=lambda _: None,  # trio has left them
+            wake=lambda: None,  # every signal wakes trio
+        )
+
+    import asyncio
+
+    from . import asyncio as on_asyncio
+
+    loop = asyncio.get_running_loop()
+
+    def wake() -> None:
+        # In a task or a callback the event loop does not sleep. A signal handler is called in either, or while the
+        # loop sleeps, and then there is no task. In a callback, waking the loop is not needed, but cheap.
+        if asyncio.current_task() is None:
+            loop.call_soon_threadsafe(lambda: None)
+
+    return Backend(
+        name="asyncio",
+        # The function behind asyncio's own method, which is not written in C: it is called for every task.
+        monotonic=time.monotonic if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time else loop.time,
+        time_source=loop,
+        cancelled_exc_class=cancelled,
+        starts_per_iteration=16,
+        current_task=asyncio.current_task,
+        ancestors=on_asyncio.ancestors,
+        is_done=lambda task: task.done(),
+        is_cancelling=lambda task: task.cancelling() > 0,
+        # A private attribute, as anyio reads it: there is no other way to know. A test fails when it goes.
+        has_pending_cancellation=lambda task: getattr(task, "_must_cancel", False),
+        leave_scopes=on_asyncio.leave_scopes,
+        wake=wake,
+    )

@@ -1,0 +1,28 @@
+"""Modules that only annotations name: imported when these are evaluated, not before."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, final
+
+__all__ = ["LazyModule"]
+
+
+@final
+class LazyModule:
+    """A module that is imported when one of its attributes is read.
+
+    Under ``if TYPE_CHECKING`` alone, a name is unknown to `typing.get_type_hints`, and so to frameworks and documentation
+    tools.
+
+    Args:
+        name: The full name of the module.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._name), name)

@@ -1,0 +1,96 @@
+"""The log of a scheduler, and how IDs and names are written into it. A log that fails disturbs no task."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Hashable
+from typing import final
+
+__all__ = ["SchedulerLog", "format_id", "format_name", "printable"]
+
+
+def printable(text: str) -> str:
+    """Return a text in which line breaks and other control characters are escaped: they could forge log lines."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def format_id(task_id: Hashable) -> str:
+    """Return the ``repr`` of an ID, for log records and messages."""
+    try:
+        return printable(repr(task_id))
+    except Exception:
+        return f"<{type(task_id).__name__} that has no repr>"
+
+
+def format_name(prefix: str, task_id: Hashable) -> str:
+    """Return the name of a task, as in pydis_core: the name of its scheduler and the ID."""
+    try:
+        return f"{prefix}_{task_id}"
+    except Exception:
+        return f"{prefix}_<{type(task_id).__name__} that has no str>"
+
+
+@final
+class SchedulerLog:
+    """Logs what happens to the tasks of a scheduler, as the logger ``anysched.<name>`` would.
+
+    A root scheduler has this logger. The logger of a child exists only if the program has made it, because the module
+    `logging` keeps loggers as long as the process lives; otherwise its records are handled by the nearest logger
+    above it.
+
+    Args:
+        scheduler: The name of the scheduler.
+        parent: The log of the parent, for a child.
+    """
+
+    __slots__ = ("_depth", "_logger", "_name", "_scheduler")
+
+    def __init__(self, scheduler: str, parent: SchedulerLog | None = None) -> None:
+        self._scheduler = scheduler
+        self._name = f"anysched.{printable(scheduler)}"
+        self._depth: int = 0 if parent is None else parent._depth + 1
+        self._logger: logging.Logger = logging.getLogger(self._name) if parent is None else parent._logger
+
+    def is_enabled_for(self, level: int) -> bool:
+        """Return whether records of a level are logged."""
+        return (self._nearest() if self._depth else self._logger).isEnabledFor(level)
+
+    def log(
+        self, level: int, message: str, task_id: Hashable, *args: object, failure: BaseException | None = None
+    ) -> None:
+        """Log a message about a task.
+
+        Args:
+            level: The level, one of `logging`'s.
+            message: The message, with ``%s`` for each argument, and for the ID last.
+            task_id: The ID. The record has it as the attribute ``task_id``, and the scheduler's name as ``scheduler``.
+            args: The other arguments.
+            failure: The exception to log with its traceback.
+        """
+        try:
+            logger = self._nearest()
+            if not logger.isEnabledFor(level):
+                return
+            path, line, function, _ = logger.findCaller(stacklevel=2)
+            exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
+            extra = {"scheduler": self._scheduler, "task_id": task_id}
+            arguments = (*args, format_id(task_id))
+            logger.handle(
+                logger.makeRecord(self._name, level, path, line, message, arguments, exc_info, function, extra)
+            )
+        except Exception:  # in a handler or filter: no reason to end a task, or to refuse a call that took effect
+            if logging.raiseExceptions:
+                traceback.print_exc()
+
+    def _nearest(self) -> logging.Logger:
+        """Return the logger of this name, or the nearest one above it that exists."""
+        name, known = self._name, self._logger.manager.loggerDict
+        for _ in range(self._depth):
+            logger = known.get(name)
+            if isinstance(logger, logging.Logger):
+                return logger
+            name = name.rpartition(".")[0]
+        return self._logger

@@ -1,0 +1,31 @@
+"""What the files beside the package say of it agrees: the Pythons, and the version."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ABOUT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYTHONS = re.findall(r"Python :: (3\.\d+)", "\n".join(ABOUT["classifiers"]))
+
+if not (ROOT / ".github").exists():
+    pytest.skip("without the repository", allow_module_level=True)
+
+
+def test_the_tests_run_on_every_python() -> None:
+    assert ABOUT["requires-python"] == f">={PYTHONS[0]}"
+    (matrix,) = re.findall(
+        r"^ +python: \[(.*)\]$", (ROOT / ".github/workflows/ci.yml").read_text("utf-8"), re.MULTILINE
+    )
+    assert re.findall(r"[\d.]+", matrix) == PYTHONS
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    (date,) = re.findall(
+        rf"^## \[{re.escape(ABOUT['version'])}\] - (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert f'\nversion: {ABOUT["version"]}\ndate-released: "{date}"\n' in citation
+    assert f"\nabstract: {ABOUT['description']}\n" in citation
