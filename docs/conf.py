@@ -46,7 +46,12 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
-nitpick_ignore_regex = [("py:.*", r"T|T_co|Ts|WhenT|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*")]
+nitpick_ignore_regex = [
+    (
+        "py:.*",
+        r"T|T_co|Ts|WhenT|anysched.durable.scheduler.HandlerT|anysched.durable.recurrence.Calendar|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*",
+    )
+]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -16,9 +16,7 @@ def test_killed_it_still_reminds(tmp_path: Path) -> None:
     (block,) = [block for block in BLOCKS if block.path.name == "durable.md" and "app" in block.words]
     (tmp_path / "bot.py").write_text(block.code, "utf-8")
     command = [sys.executable, "-W", "error", "bot.py"]
-    with subprocess.Popen(
-        [*command, "1", "the tea is ready"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    ) as bot:
+    with subprocess.Popen([*command, "1", "the tea is ready"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as bot:
         assert bot.stdout is not None
         assert bot.stdout.readline() == "stored\n"
         bot.send_signal(signal.SIGKILL)

@@ -7,6 +7,7 @@ from .scheduler import DurableScheduler
 from .sqlite import SQLiteStore
 from .store import Store
 from .task import DurableTask
+from .values import TaskId
 
 __all__ = [
     "DurableRun",
@@ -17,6 +18,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreInUseError",
+    "TaskId",
     "UnknownHandlerError",
     "current_run",
 ]
