@@ -68,6 +68,12 @@ MAX_KILLS = 5
 DROPPED_PER_ITERATION = 100
 """How many tasks are dropped before the event loop is yielded to."""
 
+LOADED = 500
+"""How many tasks are loaded at once."""
+
+MAX_CLAIMING = 100
+"""How many tasks may wait for their claims before no more are loaded: what is overdue should not be in memory at once."""
+
 SEEN_INTERVAL = 60_000_000
 """How often the present time is stored, in microseconds, while there are commits."""
 
@@ -102,6 +108,7 @@ class Engine:
         self._identity = ""
         self._seen = 0
         self._loading = False
+        self._claiming = 0  # how many tasks have started and wait for their claims
         # By generation: what has started, from before its claim to its end; what among these has been removed from the
         # store; what was interrupted; the events of those who wait for an end.
         self._live: dict[int, ScheduledTask[Any]] = {}
@@ -403,9 +410,9 @@ class Engine:
 
     def _refill(self) -> None:
         """Load the next tasks if the window is low."""
-        if self._window.is_low and not self._loading:
+        if self._window.is_low and not self._loading and self._claiming < MAX_CLAIMING:
             self._loading = True
-            self._load(self._window.size)
+            self._load(min(self._window.size, LOADED))
 
     def _load(self, limit: int) -> None:
         async def arm_all(loaded: list[Placed]) -> None:
@@ -431,11 +438,16 @@ class Engine:
         due = self._window.take(generation)
         assert task is not None
         self._live[generation] = task
+        self._claiming += 1
         self._refill()
         try:
             claim = Claim(generation, due)
             give_back = partial(self._give_back, generation)
-            entry = await self._writer.submit(claim, internal=True, alone=True, abandoned=give_back)
+            try:
+                entry = await self._writer.submit(claim, internal=True, alone=True, abandoned=give_back)
+            finally:
+                self._claiming -= 1
+                self._refill()
             if entry is not None:  # else it has been cancelled, moved or paused in the meantime
                 await self._run_claimed(entry)
         except StoppedError:

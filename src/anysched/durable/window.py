@@ -57,7 +57,7 @@ class Window:
         self.size = size
         self._armed: dict[int, _Armed] = {}
         self._trim_at = 2 * size
-        self.horizon = NOTHING
+        self.horizon: tuple[int, int] = NOTHING
 
     def __len__(self) -> int:
         return len(self._armed)

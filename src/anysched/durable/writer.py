@@ -89,7 +89,7 @@ class Writer:
         self._give_up_at = math.inf
         self._is_open = False
         self._failing = False
-        self.closed = anyio.Event()
+        self.closed: anyio.Event = anyio.Event()
 
     async def open(self) -> None:
         """Open the store.
