@@ -45,7 +45,13 @@ ROWS = {
 
 
 class Peer(Protocol):
-    """A scheduler that keeps what is scheduled in a file."""
+    """A scheduler that keeps what is scheduled in a file.
+
+    Attributes:
+        share: How many of the tasks it is given: those that would take minutes get fewer.
+    """
+
+    share: float
 
     async def open(self, folder: Path) -> None:
         """Start it, with an empty store."""
@@ -70,6 +76,8 @@ def ran(due: float) -> None:
 
 class Anysched:
     """This package."""
+
+    share = 1.0
 
     def __init__(self, synchronous: Any) -> None:
         self.synchronous = synchronous
@@ -100,6 +108,8 @@ class Anysched:
 class APScheduler:
     """APScheduler 3: its calls are synchronous, so each caller is a thread."""
 
+    share = 0.05
+
     async def open(self, folder: Path) -> None:
         """Start it."""
         from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
@@ -126,6 +136,8 @@ class APScheduler:
 
 class Dbos:
     """DBOS on SQLite."""
+
+    share = 0.05
 
     async def open(self, folder: Path) -> None:
         """Start it."""
@@ -171,10 +183,10 @@ async def measure(peer: Peer, folder: Path, scale: float) -> dict[str, float]:
         scale: By what to multiply the numbers of tasks.
     """
     figures: dict[str, float] = {}
+    scale *= peer.share
     await peer.open(folder)
     number = 0
     for callers in CALLERS:
-        # As many as it does in a few seconds, as far as that is known before.
         count = max(int(scale * (1_000 if callers == 1 else 5_000) / callers), 2)
 
         async def call(first: int, count: int = count) -> None:
@@ -189,7 +201,7 @@ async def measure(peer: Peer, folder: Path, scale: float) -> dict[str, float]:
                     number += count
             figures[f"schedules-{callers}"] = callers * count / (time.perf_counter() - start)
 
-    count = max(int(200 * scale), 5)
+    count = max(int(200 * scale), 20)
     _lateness.clear()
     for offset in range(count):
         await peer.schedule(number + offset, 3 + 0.01 * offset)
@@ -199,9 +211,9 @@ async def measure(peer: Peer, folder: Path, scale: float) -> dict[str, float]:
     figures["late-p50"] = 1e3 * late[len(late) // 2]
     figures["late-p99"] = 1e3 * late[int(0.99 * len(late))]
 
-    count = max(int(2_000 * scale), 5)
+    count = max(int(4_000 * scale), 20)
     _lateness.clear()
-    due = time.time() + 15 * max(scale, 0.2)
+    due = time.time() + 8
     for offset in range(count):
         await peer.schedule(number + offset, max(due - time.time(), 1))
     await anyio.sleep(max(due - time.time(), 0))

@@ -28,8 +28,8 @@ SIZES = {
 """How many IDs each workload takes."""
 
 _EVERYBODY = {
-    "asyncio": tuple(n for n, e in PEERS.items() if e.backend == "asyncio"),
-    "trio": tuple(n for n, e in PEERS.items() if e.backend == "trio"),
+    "asyncio": tuple(n for n, e in PEERS.items() if e.backend == "asyncio" and not e.variant),
+    "trio": tuple(n for n, e in PEERS.items() if e.backend == "trio" and not e.variant),
 }
 
 
@@ -190,6 +190,14 @@ def _rows(backend: Backend) -> tuple[Row, ...]:
             "soon-at-once",
             "run",
             _times(1.0, starter, f"≤ {starter_title}", coroutines),
+        ),
+        row(
+            "instruments",
+            "schedule until it has run, in bursts, with instruments",
+            "µs",
+            "soon-bursts",
+            "run",
+            peers=(coroutines, *(n for n, e in PEERS.items() if e.backend == backend and e.variant)),
         ),
         row(
             "hold-up",

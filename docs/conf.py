@@ -37,6 +37,7 @@ autodoc_type_aliases = {
     "SchedulerState": "SchedulerState",
     "ConflictPolicy": "ConflictPolicy",
     "MissedPolicy": "MissedPolicy",
+    "RunStatus": "RunStatus",
 }
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
@@ -47,10 +48,8 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 nitpick_ignore_regex = [
-    (
-        "py:.*",
-        r"T|T_co|Ts|WhenT|anysched.durable.scheduler.HandlerT|anysched.durable.recurrence.Calendar|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*",
-    )
+    ("py:.*", r"opentelemetry\..*|starlette\..*|T|T_co|Ts|WhenT|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*"),
+    ("py:.*", r"anysched\.durable\.(scheduler\.HandlerT|recurrence\.Calendar)"),
 ]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]

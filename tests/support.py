@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from anysched import ScheduledTask, Scheduler
-from anysched._core.backends import Backend
+from anysched._core.backends import Backend, Startable
 from anysched._core.backends.group import GroupStarter
 from anysched._core.dispatcher import Dispatcher
 from anysched._virtual.timeline import Timeline
@@ -57,6 +58,15 @@ def dispatcher_of(scheduler: Scheduler) -> Dispatcher:
     dispatcher = scheduler._registry.dispatcher
     assert dispatcher is not None
     return dispatcher
+
+
+def refuse_starts(scheduler: Scheduler, failure: Exception) -> None:
+    """Have the event loop refuse to start tasks from now on."""
+
+    def refuse(run: Startable, name: str, context: Context) -> None:
+        raise failure
+
+    dispatcher_of(scheduler).starter.start = refuse  # type: ignore[method-assign]
 
 
 def timeline_of(clock: VirtualClock) -> Timeline:

@@ -26,6 +26,7 @@ class Entry:
         module: The module of its adapter.
         adapter: The class of its adapter.
         most: The most IDs that it is given, where more would take minutes; its cost for each only grows with them.
+        variant: Whether it is `anysched` with something added, which takes part in the rows that name it and no others.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Entry:
     module: str
     adapter: str
     most: int = 10_000_000
+    variant: bool = False
 
     @property
     def installed(self) -> bool:
@@ -46,9 +48,30 @@ class Entry:
         return cast("Peer", getattr(import_module(f"{__name__}.{self.module}"), self.adapter)())
 
 
+def _variants(backend: Backend) -> tuple[Entry, ...]:
+    """Return `anysched` with instruments."""
+    prefix = "anysched" if backend == "asyncio" else "trio-anysched"
+    return (
+        Entry(
+            f"{prefix}-instrument", "with an instrument", backend, "anysched", "_anysched", "Instrumented", variant=True
+        ),
+        Entry(f"{prefix}-history", "with History", backend, "anysched", "_anysched", "WithHistory", variant=True),
+        Entry(
+            f"{prefix}-telemetry",
+            "with OpenTelemetry",
+            backend,
+            "opentelemetry",
+            "_anysched",
+            "WithTelemetry",
+            variant=True,
+        ),
+    )
+
+
 _ENTRIES = (
     Entry("anysched", "anysched (coroutines)", "asyncio", "anysched", "_anysched", "Coroutines"),
     Entry("anysched-functions", "anysched (functions)", "asyncio", "anysched", "_anysched", "Functions"),
+    *_variants("asyncio"),
     Entry("loop", "loop by hand", "asyncio", "asyncio", "_loop", "Loop"),
     Entry("seed", "pydis-core", "asyncio", "pydis_core", "_seed", "Seed"),
     Entry("aiojobs", "aiojobs", "asyncio", "aiojobs", "_aiojobs", "Aiojobs"),
@@ -56,6 +79,7 @@ _ENTRIES = (
     Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup", most=25_000),
     Entry("trio-anysched", "anysched (coroutines)", "trio", "anysched", "_anysched", "Coroutines"),
     Entry("trio-anysched-functions", "anysched (functions)", "trio", "anysched", "_anysched", "Functions"),
+    *_variants("trio"),
     Entry("trio-nursery", "trio nursery", "trio", "trio", "_nursery", "Nursery", most=10_000),
     Entry("trio-anyio", "anyio task group", "trio", "anyio", "_anyio", "AnyioGroup", most=10_000),
 )

@@ -16,8 +16,8 @@ import pytest
 from cli_processes import FAST, MODULE, OnTerminal, Running, Start, waits_for
 from cli_results import plain_lines
 
-
 pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def start(start_crontab: Start) -> Start:

@@ -50,15 +50,19 @@ def test_nothing_but_what_is_documented_can_be_reached_without_an_underscore() -
     reference = "".join(path.read_text("utf-8") for path in (Path(__file__).parents[2] / "docs" / "api").glob("*.md"))
     assert "autoclass:: anysched.ScheduledTask" in reference
     assert public(ScheduledTask) == {
-        "Status", "cancel", "due", "exception", "name", "return_value", "run_count", "status", "task_id", "wait",
+        "Status", "cancel", "due", "exception", "name", "return_value", "run_count", "scheduler_name", "status", "task_id",
+        "wait",
     }  # fmt: skip
     assert public(Scheduler("test")) == {
-        "cancel", "cancel_all", "child", "close", "join", "name", "now", "reschedule_at", "reschedule_later", "run",
-        "schedule", "schedule_at", "schedule_at_times", "schedule_every", "schedule_later", "state", "statistics", "tasks",
+        "add_instrument", "cancel", "cancel_all", "child", "close", "join", "name", "now", "remove_instrument",
+        "reschedule_at", "reschedule_later", "run", "schedule", "schedule_at", "schedule_at_times", "schedule_every",
+        "schedule_later", "state", "statistics", "tasks",
     }  # fmt: skip
     assert public(SchedulerStatistics(0, 0, None, 0, 0, 0, 0)) == {
         "cancelled", "failed", "finished", "next_due", "pending", "running", "started",
     }  # fmt: skip
     assert public(DuplicateTaskError("test", 1)) == {"add_note", "args", "scheduler", "task_id", "with_traceback"}
     # Submodules are attributes of the package once they have been imported.
-    assert public(anysched) - set(anysched.__all__) <= {"abc", "annotations", "pytest_plugin", "testing"}
+    assert public(anysched) - set(anysched.__all__) <= {
+        "abc", "annotations", "cron", "durable", "history", "opentelemetry", "pytest_plugin", "testing", "web",
+    }  # fmt: skip

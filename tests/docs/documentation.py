@@ -187,8 +187,8 @@ def _make_virtual(patch: pytest.MonkeyPatch, clock: VirtualClock, name: Any) -> 
 @contextlib.contextmanager
 def _logging_as_found() -> Iterator[None]:
     """Let a program find logging as if it ran alone, and leave it as it was."""
-    root = logging.root
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.root, logging.getLogger("anysched")
+    handlers, level, our_handlers = root.handlers[:], root.level, ours.handlers[:]
     root.handlers[:] = []
     root.setLevel(logging.WARNING)
     try:
@@ -196,3 +196,4 @@ def _logging_as_found() -> Iterator[None]:
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
+        ours.handlers[:] = our_handlers

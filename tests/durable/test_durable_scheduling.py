@@ -11,7 +11,8 @@ import anyio
 import pytest
 from durable_support import START, Program, seconds
 
-from anysched import DuplicateTaskError
+from anysched import DuplicateTaskError, ScheduledTask
+from anysched.abc import FinishedRun, Instrument
 from anysched.cron import Cron
 from anysched.durable import DurableScheduler, UnknownHandlerError, current_run
 
@@ -101,6 +102,19 @@ async def test_a_failure_is_logged_and_the_task_has_ended(program: Program, capl
     assert [record.message for record in errors] == ["Error in task ('fail', 1)!"] + ["Error in task 'every'!"] * 2
     assert errors[0].exc_info is not None
     assert errors[0].name == "anysched.test"
+
+
+async def test_instruments_see_what_runs(program: Program) -> None:
+    class Watch(Instrument):
+        def run_finished(self, task: ScheduledTask[Any], run: FinishedRun) -> None:
+            finished.append((task.task_id, run.status.value))
+
+    finished: list[tuple[object, str]] = []
+    async with program.start(instruments=[Watch()]) as scheduler:
+        await scheduler.schedule(("id", 1), program.quick, "quick")
+        await scheduler.schedule(("id", 2), program.fail, "fail")
+        await scheduler.join()
+    assert finished == [(("id", 1), "finished"), (("id", 2), "failed")]
 
 
 # Conflicts

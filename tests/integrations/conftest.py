@@ -14,8 +14,11 @@ PACKAGES = (
     "fastapi",
     "httpx2",
     "hypercorn",
+    "opentelemetry",
+    "prometheus_client",
     "pydis_core",
     "quart_trio",
+    "sentry_sdk",
 )
 
 if all(map(find_spec, PACKAGES)):

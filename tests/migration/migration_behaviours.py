@@ -7,6 +7,7 @@ saw, in words. It knows neither which of the two schedulers it has before it nor
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -107,7 +108,7 @@ class Work:
 @behaviour
 async def logger(trial: Trial) -> str:
     """Logger of `Scheduler("x")`"""
-    return f"`{trial.scheduler._log.name}`"
+    return f"`{logging.getLogger('anysched.' + trial.scheduler.name).name}`"
 
 
 @behaviour

@@ -70,17 +70,34 @@ class SchedulerLog:
             args: The other arguments.
             failure: The exception to log with its traceback.
         """
+        self._emit(level, message, (*args, format_id(task_id)), failure, {"task_id": task_id})
+
+    def log_failure(self, message: str, subject: object, failure: BaseException) -> None:
+        """Log the failure of something else than a task, at ERROR.
+
+        Args:
+            message: The message, with ``%s`` for the subject.
+            subject: What has failed.
+            failure: The exception to log with its traceback.
+        """
+        self._emit(logging.ERROR, message, (format_id(subject),), failure, {})
+
+    def _emit(
+        self,
+        level: int,
+        message: str,
+        args: tuple[object, ...],
+        failure: BaseException | None,
+        fields: dict[str, object],
+    ) -> None:
         try:
             logger = self._nearest()
             if not logger.isEnabledFor(level):
                 return
-            path, line, function, _ = logger.findCaller(stacklevel=2)
+            path, line, function, _ = logger.findCaller(stacklevel=3)
             exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
-            extra = {"scheduler": self._scheduler, "task_id": task_id}
-            arguments = (*args, format_id(task_id))
-            logger.handle(
-                logger.makeRecord(self._name, level, path, line, message, arguments, exc_info, function, extra)
-            )
+            extra = {"scheduler": self._scheduler, **fields}
+            logger.handle(logger.makeRecord(self._name, level, path, line, message, args, exc_info, function, extra))
         except Exception:  # in a handler or filter: no reason to end a task, or to refuse a call that took effect
             if logging.raiseExceptions:
                 traceback.print_exc()

@@ -10,8 +10,11 @@ from typing import Any, Literal, TypeAlias
 
 import anyio
 
+from anysched.abc import Instrument
+
 from .clock import MAX_DELAY, datetime_from_ns
 from .dispatcher import Dispatcher
+from .instruments import Instruments, combined
 from .logs import SchedulerLog
 from .run import TaskRun
 from .task import ScheduledTask, Status
@@ -33,6 +36,7 @@ class Family:
         dispatcher: What starts the tasks, from entry on.
         busy: The registries with tasks that hold an ID or run.
         hosts: The events for which a hosted child waits, by its registry; set when the child is closed.
+        instruments_version: How often the instruments of a member have changed; 0 if there are none.
         dropped: The pending tasks that were dropped because the dispatcher stopped, each with its registry, for
             `Scheduler.close`.
     """
@@ -41,6 +45,7 @@ class Family:
         self.dispatcher: Dispatcher | None = None
         self.busy: dict[TaskRegistry, None] = {}
         self.hosts: dict[TaskRegistry, anyio.Event] = {}
+        self.instruments_version = 0
         self.dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
         self._members = 0
 
@@ -84,6 +89,9 @@ class TaskRegistry:
         self.parent = parent
         self.log: SchedulerLog = SchedulerLog(name, None if parent is None else parent.log)
         self.family: Family = Family() if parent is None else parent.family
+        self._own_instruments: list[Instrument] = []
+        self._instruments: Instruments | None = None
+        self._instruments_version = 0
         self.running = 0
         self.started = 0
         self.finished = 0
@@ -100,6 +108,48 @@ class TaskRegistry:
         self._slot_queue: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         self._slots: set[ScheduledTask[Any]] = set()
         self._idle: anyio.Event | None = None
+
+    # Instruments
+
+    @property
+    def instruments(self) -> Instruments | None:
+        """What calls the instruments of the scheduler and of those above it; `None` if there are none."""
+        version = self.family.instruments_version
+        if version != self._instruments_version:
+            self._instruments_version = version
+            inherited = None if self.parent is None else self.parent.instruments
+            found = combined(() if inherited is None else inherited.instruments, self._own_instruments)
+            former = self._instruments
+            self._instruments = Instruments(found, self.now, self._on_instrument_error, former) if found else None
+        return self._instruments
+
+    def add_instruments(self, instruments: Iterable[Instrument]) -> None:
+        """Add instruments to those of the scheduler.
+
+        Raises:
+            TypeError: if one is not an `Instrument`.
+        """
+        found = combined(self._own_instruments, instruments)
+        if len(found) > len(self._own_instruments):
+            self._own_instruments = found
+            self.family.instruments_version += 1
+
+    def discard_instrument(self, instrument: Instrument) -> bool:
+        """Remove an instrument of the scheduler; return whether it was one."""
+        remaining = [other for other in self._own_instruments if other is not instrument]
+        found = len(remaining) < len(self._own_instruments)
+        if found:
+            self._own_instruments = remaining
+            self.family.instruments_version += 1
+        return found
+
+    def _on_instrument_error(self, instrument: Instrument, failure: BaseException) -> None:
+        """Remove an instrument that has raised an exception from the scheduler and those above it, and log it."""
+        registry: TaskRegistry | None = self
+        while registry is not None:
+            registry.discard_instrument(instrument)
+            registry = registry.parent
+        self.log_instrument_failure(instrument, failure)
 
     # Life
 
@@ -199,13 +249,17 @@ class TaskRegistry:
         self, task: ScheduledTask[Any], status: Status, outcome: object, failure: BaseException | None
     ) -> None:
         """Called when a run has ended: the task becomes pending again, if it recurs, or ends."""
-        fatal = status is Status.FAILED and failure is None
-        found = None if fatal or not self.may_recur(task) else task._find_next()
-        if found is None or not self.may_recur(task):  # searching for the next time may have cancelled the task
-            self.finish(task, status, outcome, failure, ran=True)
-        else:
-            self._end_run(task, status)
-            task._advance(found, failure)
+        try:
+            if self.instruments is not None:
+                self.instruments.run_finished(task, status, outcome)
+        finally:  # an instrument may raise a `KeyboardInterrupt`
+            fatal = status is Status.FAILED and failure is None
+            found = None if fatal or not self.may_recur(task) else task._find_next()
+            if found is None or not self.may_recur(task):  # searching for the next time may have cancelled the task
+                self.finish(task, status, outcome, failure, ran=True)
+            else:
+                self._end_run(task, status)
+                task._advance(found, failure)
 
     def native_task_ended(self, task: ScheduledTask[Any], run: TaskRun, *, cancelled: bool) -> None:
         """Called when the native task of a run has ended, possibly before its first step."""
@@ -378,7 +432,11 @@ class TaskRegistry:
                 self._idle = None
         if failure is not None:
             self.log_failure(task, failure)
-        task._close(target)
+        try:
+            if self.instruments is not None:
+                self.instruments.notify("task_finished", task)
+        finally:
+            task._close(target)
 
     def _end_run(self, task: ScheduledTask[Any], status: Status) -> None:
         """Count a run that has ended, and admit what waited for its end."""
@@ -431,6 +489,10 @@ class TaskRegistry:
         """Log that a task was cancelled by something else than the scheduler, or a scope around it."""
         message = "Task %s was cancelled, but not through its scheduler; it may have awaited something cancelled."
         self.log.log(logging.WARNING, message, task.task_id, failure=cancellation)
+
+    def log_instrument_failure(self, instrument: Instrument, failure: BaseException) -> None:
+        """Log the failure of an instrument."""
+        self.log.log_failure("Error in instrument %s, which has been removed!", instrument, failure)
 
     def log_skipped(self, task: ScheduledTask[Any], count: int) -> None:
         """Log that due times were missed and are not run."""

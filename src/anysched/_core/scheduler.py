@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import TaskStatus
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
-from anysched.abc import Clock
+from anysched.abc import Clock, Instrument
 
 from .clock import SystemClock, datetime_from_ns, due_after, due_at, seconds_from_delay
 from .coroutines import Target, check_target, close_unstarted, is_coroutine
@@ -95,16 +95,20 @@ class Scheduler:
         name: Names the logger, ``anysched.<name>``, and prefixes the names of the tasks, ``<name>_<id>``.
         max_running: How many tasks may run at once. Tasks that are due while all slots are taken stay pending, and are
             started in due order.
+        instruments: What is called when something happens to a task; see `anysched.abc.Instrument`.
 
     Raises:
-        TypeError: if the name is not a string, or the limit is not an integer.
+        TypeError: if the name is not a string, the limit is not an integer, or an instrument is not an
+            `anysched.abc.Instrument`.
         ValueError: if the name is empty, or the limit is less than one.
     """
 
-    def __init__(self, name: str, *, max_running: int | None = None) -> None:
-        self._set_up(name, max_running, None)
+    def __init__(self, name: str, *, max_running: int | None = None, instruments: Iterable[Instrument] = ()) -> None:
+        self._set_up(name, max_running, instruments, None)
 
-    def _set_up(self, name: str, max_running: int | None, parent: TaskRegistry | None) -> None:
+    def _set_up(
+        self, name: str, max_running: int | None, instruments: Iterable[Instrument], parent: TaskRegistry | None
+    ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
         if not name:
@@ -120,6 +124,7 @@ class Scheduler:
         self._tasks_view = MappingProxyType(registry.tasks)
         self._log = registry.log
         self._entered = False
+        registry.add_instruments(instruments)
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled: the tasks belong to this scheduler."""
@@ -502,6 +507,8 @@ class Scheduler:
         if holder is not None and on_conflict == "keep":
             close_unstarted(target)
             self._log_kept(holder)
+            if registry.instruments is not None:
+                registry.instruments.notify("task_kept", holder)
             return holder
         task = make(registry, task_id, target, args, context)
         if collector is not None:
@@ -517,6 +524,8 @@ class Scheduler:
             registry.displace(holder, cancel_running=on_conflict == "replace")
         if self._log.is_enabled_for(logging.DEBUG):
             self._debug("Scheduled task %s.", task_id)
+        if registry.instruments is not None:
+            registry.instruments.notify("task_scheduled", task)
         return task
 
     def _schedule_recurring(
@@ -560,6 +569,8 @@ class Scheduler:
         dispatcher.reschedule(task, when)
         if self._log.is_enabled_for(logging.DEBUG):
             self._debug("Rescheduled task %s.", task_id)
+        if registry.instruments is not None:
+            registry.instruments.notify("task_rescheduled", task)
         return True
 
     def _running_dispatcher(self) -> Dispatcher:
@@ -676,9 +687,40 @@ class Scheduler:
         elif self._log.is_enabled_for(logging.DEBUG):
             self._debug("Did not schedule task %s; its ID is already held.", task_id)
 
+    # Instruments
+
+    def add_instrument(self, instrument: Instrument) -> None:
+        """Call an instrument from now on for what happens to the tasks of this scheduler and of its children.
+
+        Nothing happens if the instrument was added before.
+
+        Args:
+            instrument: The instrument.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+            TypeError: if it is not an `anysched.abc.Instrument`.
+        """
+        self._check_thread()
+        self._registry.add_instruments([instrument])
+
+    def remove_instrument(self, instrument: Instrument) -> None:
+        """Stop calling an instrument that was added to this scheduler.
+
+        Args:
+            instrument: The instrument.
+
+        Raises:
+            KeyError: if this scheduler does not have it, possibly because it was removed when it raised an exception.
+            RuntimeError: if called from another thread than the event loop's.
+        """
+        self._check_thread()
+        if not self._registry.discard_instrument(instrument):
+            raise KeyError(instrument)
+
     # Life
 
-    def child(self, name: str, *, max_running: int | None = None) -> Scheduler:
+    def child(self, name: str, *, max_running: int | None = None, instruments: Iterable[Instrument] = ()) -> Scheduler:
         """Return a scheduler with IDs, a name and a limit of its own, which runs on this one's task group and due times.
 
         It can be made anywhere, in a synchronous function too, and is running as long as its parent is. It closes
@@ -688,6 +730,7 @@ class Scheduler:
         Args:
             name: Appended to the parent's name: ``<parent>.<name>``.
             max_running: How many of its tasks may run at once; the parent's limit does not count them.
+            instruments: What is called for its tasks and those of its children, besides the instruments of this one.
 
         Raises:
             RuntimeError: if the parent is closing or closed.
@@ -696,7 +739,7 @@ class Scheduler:
         if self._registry.state in ("closing", "closed"):
             raise RuntimeError(f"the scheduler {self._name!r} is {self._registry.state}: it can have no more children")
         child = Scheduler.__new__(Scheduler)
-        child._set_up(name, max_running, self._registry)
+        child._set_up(name, max_running, instruments, self._registry)
         return child
 
     async def __aenter__(self) -> Self:

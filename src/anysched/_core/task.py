@@ -32,12 +32,25 @@ class Owner(Protocol):
         """Cancel a task that has not ended."""
         ...
 
+    @property
+    def instruments(self) -> RunObserver | None:
+        """What is told of runs that start, if anything is."""
+        ...
+
     def due(self, when: float, /) -> datetime:
         """Return a due time as a `datetime`."""
         ...
 
     def check_wait(self, task: ScheduledTask[Any], /) -> None:
         """Raise `RuntimeError` if the caller would wait for a task that waits for the caller."""
+        ...
+
+
+class RunObserver(Protocol):
+    """What is told of runs that start."""
+
+    def run_started(self, task: ScheduledTask[Any], when: float, /) -> None:
+        """Called when a run starts, with the time at which it was due."""
         ...
 
 
@@ -141,6 +154,11 @@ class ScheduledTask(Timer, Generic[T_co]):
     def name(self) -> str:
         """The name of the task in the event loop, ``<scheduler>_<id>``, as in pydis_core."""
         return format_name(self._owner.name, self._task_id)
+
+    @property
+    def scheduler_name(self) -> str:
+        """The name of the scheduler."""
+        return self._owner.name
 
     @property
     def status(self) -> _Status:
@@ -270,12 +288,20 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     def _start(self) -> Coroutine[Any, Any, T_co]:
         """Enter the status RUNNING, and return the coroutine to await."""
-        target, args = self._target, self._args
+        target, args, when = self._target, self._args, self._when
         assert target is not None
+        assert when is not None
         self._clear_target()
         self._when = None
         self._status = Status.RUNNING
         _current.set(self._run)
+        instruments = self._owner.instruments
+        if instruments is not None:
+            try:
+                instruments.run_started(self, when)
+            except BaseException:  # a request to end the process
+                close_unstarted(target)
+                raise
         return make_coroutine(target, args)
 
     def _start_cancelled(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
@@ -23,6 +23,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from anysched import ScheduledTask, Scheduler, SchedulerState, current_scheduled_task
+from anysched.abc import Instrument
 
 from .errors import UnknownHandlerError
 from .handlers import Handlers
@@ -87,14 +88,22 @@ class Engine:
         store: The store.
         handlers: The handlers.
         max_running: How many tasks may run at once.
+        instruments: The instruments of the in-process scheduler.
         unknown: What to do about tasks whose handlers are not registered.
         window: How many tasks are armed.
     """
 
     def __init__(
-        self, name: str, store: Store, handlers: Handlers, max_running: int | None, unknown: Unknown, window: int
+        self,
+        name: str,
+        store: Store,
+        handlers: Handlers,
+        max_running: int | None,
+        instruments: Iterable[Instrument],
+        unknown: Unknown,
+        window: int,
     ) -> None:
-        self._core = Scheduler(name, max_running=max_running)
+        self._core = Scheduler(name, max_running=max_running, instruments=instruments)
         self._log = logging.getLogger(f"anysched.{name}")
         self._writer = Writer(store, self._log, self._see)
         self._handlers = handlers

@@ -13,6 +13,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from anysched import ConflictPolicy, DuplicateTaskError, MissedPolicy, SchedulerState, create_task
+from anysched.abc import Instrument
 
 from .engine import Engine, Unknown, put_off
 from .handlers import Handlers
@@ -72,6 +73,9 @@ class DurableScheduler:
         name: Names the logger, ``anysched.<name>``, and prefixes the names of tasks, as in `anysched.Scheduler`.
         store: The store, such as an `SQLiteStore`, which no other scheduler has open.
         max_running: How many tasks may run at once.
+        instruments: What is called when something happens to a task in memory, see `anysched.abc.Instrument`: to those
+            that are due next, of which each run is a task of its own. So `anysched.history.History` and the like see what
+            runs.
         unknown: What to do on entry if there are tasks for handlers that are not registered. ``"keep"``: they keep their IDs,
             and wait until their handlers are registered; a WARNING is logged. ``"error"``: `UnknownHandlerError`.
 
@@ -80,11 +84,19 @@ class DurableScheduler:
         ValueError: if the limit is less than one, or ``unknown`` is.
     """
 
-    def __init__(self, name: str, store: Store, *, max_running: int | None = None, unknown: Unknown = "keep") -> None:
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        *,
+        max_running: int | None = None,
+        instruments: Iterable[Instrument] = (),
+        unknown: Unknown = "keep",
+    ) -> None:
         if unknown not in get_args(Unknown):
             raise ValueError(f'unknown must be "keep" or "error", not {unknown!r}')
         self._handlers = Handlers(name)
-        self._engine = Engine(name, store, self._handlers, max_running, unknown, WINDOW)
+        self._engine = Engine(name, store, self._handlers, max_running, instruments, unknown, WINDOW)
         self._store = store
         self._log = logging.getLogger(f"anysched.{name}")
 

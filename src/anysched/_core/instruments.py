@@ -1,0 +1,123 @@
+"""Calling the instruments of a scheduler when something happens to a task."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, final
+
+from anysched.abc import FinishedRun, Instrument, StartedRun
+
+from .clock import datetime_from_ns
+from .failures import is_fatal
+from .task import ScheduledTask, Status
+
+__all__ = ["Instruments", "combined"]
+
+
+_HOOKS = tuple(name for name in vars(Instrument) if not name.startswith("_"))
+_Run: TypeAlias = tuple[StartedRun, float, tuple[Instrument, ...]]
+
+
+@final
+class Instruments:
+    """Calls the instruments of one scheduler: its own, and those of the schedulers whose child it is.
+
+    Args:
+        instruments: The instruments, each once.
+        now: Reads the monotonic and the wall clock.
+        on_error: Called when an instrument has raised an exception, to remove and to log it.
+        former: What called the instruments until they changed; the runs that have started are taken over.
+    """
+
+    def __init__(
+        self,
+        instruments: Iterable[Instrument],
+        now: Callable[[], tuple[float, int]],
+        on_error: Callable[[Instrument, BaseException], None],
+        former: Instruments | None = None,
+    ) -> None:
+        self.instruments = tuple(instruments)
+        self._now = now
+        self._on_error = on_error
+        self._hooks = {
+            name: tuple(instrument for instrument in self.instruments if _overrides(instrument, name))
+            for name in _HOOKS
+        }
+        self._of_runs = self._hooks["run_started"] + self._hooks["run_finished"]
+        self._runs: dict[ScheduledTask[Any], _Run] = {} if former is None else former._runs
+
+    def notify(self, hook: str, task: ScheduledTask[Any]) -> None:
+        """Call the method named ``hook`` of each instrument that overrides it."""
+        for instrument in self._hooks[hook]:
+            self._call(instrument, hook, task)
+
+    def run_started(self, task: ScheduledTask[Any], when: float) -> None:
+        """Called when a run starts.
+
+        Args:
+            task: The task.
+            when: When it was due: a float on the monotonic clock, or an int on the wall clock.
+        """
+        if not self._of_runs:
+            return
+        now, now_ns = self._now()
+        if isinstance(when, float):
+            lateness = now - when
+            when = now_ns - round(lateness * 1e6) * 1_000
+        else:
+            lateness = (now_ns - when) / 1e9
+        run = StartedRun(datetime_from_ns(when), datetime_from_ns(now_ns), lateness)
+        self._runs[task] = run, now, self.instruments
+        for instrument in self._hooks["run_started"]:
+            self._call(instrument, "run_started", task, run)
+
+    def run_finished(self, task: ScheduledTask[Any], status: Status, outcome: object) -> None:
+        """Called when a run has ended.
+
+        Args:
+            task: The task.
+            status: The status of the run.
+            outcome: The return value, or the exception.
+        """
+        entry = self._runs.pop(task, None)
+        if entry is None:
+            return  # it started before there were instruments
+        start, then, informed = entry
+        failure = outcome if isinstance(outcome, BaseException) and status is not Status.FINISHED else None
+        seconds = self._now()[0] - then
+        run = FinishedRun(start.due, start.started, start.lateness, status, failure, seconds)
+        for instrument in self._hooks["run_finished"]:
+            if informed is self.instruments or any(instrument is other for other in informed):
+                self._call(instrument, "run_finished", task, run)
+
+    def _call(self, instrument: Instrument, hook: str, *args: object) -> None:
+        try:
+            getattr(instrument, hook)(*args)
+        except BaseException as failure:
+            if is_fatal(failure):
+                raise
+            self._on_error(instrument, failure)
+
+
+def combined(inherited: Iterable[Instrument], own: Iterable[Instrument]) -> list[Instrument]:
+    """Return the instruments of a scheduler, those of its ancestors first, each once.
+
+    They are compared by identity, because one that is a dataclass may be equal to another and not hashable.
+
+    Raises:
+        TypeError: if one is not an `Instrument`.
+    """
+    found: list[Instrument] = []
+    for instrument in (*inherited, *own):
+        if not isinstance(instrument, Instrument):
+            raise TypeError(f"an instrument must be an instance of anysched.abc.Instrument, not {instrument!r}")
+        if all(instrument is not other for other in found):
+            found.append(instrument)
+    return found
+
+
+def _overrides(instrument: Instrument, hook: str) -> bool:
+    """Return whether an instrument does something in a method."""
+    method = getattr(instrument, hook)
+    return not (isinstance(method, types.MethodType) and method.__func__ is getattr(Instrument, hook))
