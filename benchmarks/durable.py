@@ -1,4 +1,4 @@
-"""The durable tier beside others that keep what is scheduled in SQLite: ``python -m benchmarks.durable``.
+"""The durable tier beside others that keep their tasks in SQLite: ``python -m benchmarks.durable``.
 
 Each peer is measured in a process of its own, as it comes: APScheduler 3 with its SQLAlchemy store, DBOS with a queue and
 delayed workflows. What a peer has no word for is a dash.
@@ -41,11 +41,11 @@ ROWS = {
     "open-1000000": "seconds to open 1,000,000 rows",
     "open-1000000-megabytes": "megabytes in memory for it",
 }
-"""What is measured, by the name of the figure."""
+"""The measurements, by the name of the figure."""
 
 
 class Peer(Protocol):
-    """A scheduler that keeps what is scheduled in a file.
+    """A scheduler that keeps its tasks in a file.
 
     Attributes:
         share: How many of the tasks it is given: those that would take minutes get fewer.

@@ -73,7 +73,7 @@ LOADED = 500
 """How many tasks are loaded at once."""
 
 MAX_CLAIMING = 100
-"""How many tasks may wait for their claims before no more are loaded: what is overdue should not be in memory at once."""
+"""How many tasks may wait for their claims before no more are loaded: overdue tasks should not all be in memory at once."""
 
 SEEN_INTERVAL = 60_000_000
 """How often the present time is stored, in microseconds, while there are commits."""
@@ -143,7 +143,7 @@ class Engine:
     # Life
 
     async def open(self) -> None:
-        """Open the store, and start what is due.
+        """Open the store and start the tasks that are due.
 
         Raises:
             RuntimeError: if it was opened before.
@@ -173,7 +173,7 @@ class Engine:
     async def leave(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Cancel what runs, and close the store; what has not ended stays in it."""
+        """Cancel the running tasks and close the store, which keeps the tasks that have not ended."""
         self._state = "closing"
         self._writer.give_up_at(-math.inf)
         try:
@@ -218,7 +218,7 @@ class Engine:
         await self._writer.closed.wait()
 
     async def join(self) -> None:
-        """Wait until there are no tasks, or the scheduler is closed."""
+        """Wait until the store is empty or the scheduler is closed."""
         self._check_not_inside("join()")
         self._check_running()
         while self._state == "running":
@@ -553,7 +553,7 @@ class Engine:
             if result.next is not None:
                 self._window.arm(result.next)
 
-        # Shielded: it has ended, whoever cancels it now.
+        # Shielded: it has ended, also if it is cancelled now.
         with anyio.CancelScope(shield=True):
             try:
                 await self._writer.submit(operation, apply, internal=True)

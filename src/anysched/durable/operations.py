@@ -106,7 +106,7 @@ class Placed:
         generation: The number of the entry.
         task_id: Its ID, encoded.
         due: When it is due.
-        ready: Whether it may start then: it is pending, not paused, and has no predecessor that must be finished first.
+        ready: Whether it may start then: it is pending and not paused, without a predecessor that must be finished first.
     """
 
     generation: int
@@ -128,7 +128,7 @@ class PutResult:
         entry: The holder of the ID.
         added: Whether that is the new entry.
         ready: Whether it may start when it is due; see `Placed`.
-        removed: The generation of the former holder, if it was removed.
+        removed: The generation of the previous holder, if it was removed.
     """
 
     entry: Entry
@@ -164,7 +164,7 @@ class CancelResult:
     """The result of `Cancel`.
 
     Attributes:
-        generation: The former holder.
+        generation: The previous holder.
         removed: Whether it was removed; if not, it has become a predecessor.
     """
 
@@ -224,7 +224,7 @@ class Claim(Operation[Entry | None]):
     """Begin a run of an entry: it is running from now on, and one attempt more is counted.
 
     The result is `None`, and nothing changes, unless the entry exists, is pending, not paused, and due at ``due``. The due
-    time is compared as a version: an entry that was moved is not claimed by those who knew the former time.
+    time is compared as a version: an entry that was moved is not claimed by those who knew the earlier time.
     """
 
     generation: int
@@ -265,7 +265,7 @@ class End(Operation[EndResult]):
 
 @dataclass(frozen=True, slots=True)
 class Park(Operation[EndResult]):
-    """Park a running entry. One that does not hold its ID cannot be retried, and is removed as by `End`."""
+    """Park a running entry. One that does not hold its ID could not be retried: it is removed as by `End`."""
 
     generation: int
     problem: str
@@ -325,7 +325,7 @@ class Load(Operation[list[Placed]]):
 
 @dataclass(frozen=True, slots=True)
 class IsEmpty(Operation[bool]):
-    """Return whether there is no entry."""
+    """Return whether the store is empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,8 @@ class DurableScheduler:
     IDs are strings, integers, and tuples of these. Functions are stored by the names under which they are registered as
     handlers, and their arguments as JSON.
 
-    On entry, what is overdue starts, in the order of due times, and what was interrupted by the end of the process runs
-    again. On leaving, running tasks are cancelled, and all tasks stay in the store. A scheduler is entered once.
+    On entry, overdue tasks start in the order of due times, and tasks that were interrupted by the end of the process
+    run again. On leaving, running tasks are cancelled, and all tasks stay in the store. A scheduler is entered once.
 
     A task that was acknowledged, by the return of the call, runs at least once, whatever happens to the process. It runs
     again only if it was interrupted, or the process ended before its end was stored; what a handler does should therefore be
@@ -73,9 +73,8 @@ class DurableScheduler:
         name: Names the logger, ``anysched.<name>``, and prefixes the names of tasks, as in `anysched.Scheduler`.
         store: The store, such as an `SQLiteStore`, which no other scheduler has open.
         max_running: How many tasks may run at once.
-        instruments: What is called when something happens to a task in memory, see `anysched.abc.Instrument`: to those
-            that are due next, of which each run is a task of its own. So `anysched.history.History` and the like see what
-            runs.
+        instruments: Instruments, see `anysched.abc.Instrument`. They are called for the tasks in memory, which are those that
+            are due next; each run is a task of its own.
         unknown: What to do on entry if there are tasks for handlers that are not registered. ``"keep"``: they keep their IDs,
             and wait until their handlers are registered; a WARNING is logged. ``"error"``: `UnknownHandlerError`.
 
@@ -160,7 +159,7 @@ class DurableScheduler:
             handler: A function that was registered with `handler`.
             args: Its positional arguments, which must come back from JSON as they are.
             expires: How late the task may start, in seconds or as a `timedelta`; later, it is left out, which is logged at
-                INFO. For what is not worth doing late, as after an hour in which the program was down. A run that was
+                INFO. For work that is not worth doing late, as after an hour in which the program was down. A run that was
                 interrupted is run again however late it is.
             on_conflict: What to do if the ID is held, as in `anysched.Scheduler.schedule`. With ``"follow"``, a holder that
                 was interrupted by the end of the process is also left to finish, before the new task.
@@ -297,7 +296,7 @@ class DurableScheduler:
         Args:
             times: When to run: an `anysched.cron.Cron`, of which the expression and the time zone are stored; or a list or
                 tuple of times, which are stored. (A generator cannot be stored.)
-            task_id: The ID, which is held until the task is cancelled, or there are no more times.
+            task_id: The ID, which is held until the task is cancelled or the times are exhausted.
             handler: The handler.
             args: Its arguments.
             missed: As in `schedule_every`.
@@ -307,7 +306,7 @@ class DurableScheduler:
 
         Raises:
             TypeError: as `schedule`, and if the times cannot be stored.
-            ValueError: as `schedule_every`, and if there are no times.
+            ValueError: as `schedule_every`, and if ``times`` is empty.
         """
         rule: Times | CalendarTimes
         if isinstance(times, Calendar):
@@ -360,12 +359,12 @@ class DurableScheduler:
     async def cancel(self, task_id: TaskId, *, running: RunningPolicy = "cancel") -> bool:
         """Cancel the task that holds an ID, and free the ID.
 
-        When this returns, a pending task will never run, also after a restart. A running one gets a cancellation, and does
+        When this returns, a pending task will never run, also after a restart. A running one gets a cancellation and does
         not run again; if it calls this itself, it is left to finish. If the ID is not held, a WARNING is logged.
 
         Args:
             task_id: The ID.
-            running: With ``"leave"``, a running task is left to finish, and is run again if it is interrupted.
+            running: With ``"leave"``, a running task is left to finish. If it is interrupted, it runs again.
 
         Returns:
             Whether there was such a task.
@@ -394,12 +393,12 @@ class DurableScheduler:
         await self._engine.cancel_all(CancelAll(_leaves(running)))
 
     async def pause(self, task_id: TaskId) -> bool:
-        """Pause a task: it keeps its ID and its due time, and does not start until it is resumed, also after a restart.
+        """Pause a task: it keeps its ID and its due time but does not start until it is resumed, also after a restart.
 
         A task that recurs can also be paused while it runs.
 
         Returns:
-            Whether there was a task that could be paused, and was not.
+            Whether there was a task that could be paused and was not yet.
 
         Raises:
             RuntimeError, StoreError: as `schedule`.

@@ -155,7 +155,7 @@ class SQLiteStore:
             results = [_PERFORM[type(operation)](self, connection, operation) for operation in operations]
             connection.execute("commit")
         except BaseException as error:
-            # What was added to the table of handlers is rolled back, too.
+            # Additions to the table of handlers are rolled back as well.
             self._handlers.clear()
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
@@ -197,7 +197,7 @@ class SQLiteStore:
         return None if row is None else str(row[0])
 
     def _identify(self) -> tuple[int, int]:
-        """Return what tells the file from another one under its name: what is written to a deleted file is lost."""
+        """Return the identity of the file: data that is written to a deleted file is lost."""
         status = self._path.stat()
         return status.st_dev, status.st_ino
 

@@ -1,4 +1,4 @@
-"""What is stored, and how: IDs and arguments as JSON, times and durations as whole microseconds."""
+"""The stored form of values: IDs and arguments as JSON, times and durations as whole microseconds."""
 
 from __future__ import annotations
 

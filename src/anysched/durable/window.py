@@ -45,7 +45,7 @@ class Window:
 
     Attributes:
         size: How many tasks to arm.
-        horizon: The due time and generation up to which all tasks that are ready are armed.
+        horizon: The due time and generation up to which every ready task is armed.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Window:
             return
         if self._scheduler.state != "running":
             return  # it is closing: the task is in the store
-        # What holds the ID there, and is not this task, is running on: this one starts after it.
+        # Another task that holds the ID there is still running: this one starts after its end.
         task = self._scheduler.schedule_at(
             moment(placed.due),
             decode_id(placed.task_id),

@@ -83,7 +83,7 @@ class Writer:
         # One of its own: the threads that the program has for other things must not delay commits.
         self._limiter = anyio.CapacityLimiter(1)
         self._queue: deque[_Request] = deque()
-        self._group: list[_Request] = []  # what is being committed and applied
+        self._group: list[_Request] = []  # those being committed and applied
         self._more = anyio.Event()
         self._stopping = False
         self._give_up_at = math.inf
@@ -146,7 +146,7 @@ class Writer:
     async def run(self) -> None:
         """Commit operations until `stop` is called, and close the store.
 
-        Cancellation does not reach it: what is cancelled with it must still be stored.
+        Cancellation does not reach it: the ends of the tasks that are cancelled with it must still be stored.
         """
         with anyio.CancelScope(shield=True):
             try:
