@@ -438,14 +438,15 @@ class Model:
         self.due = (True, own + jitter)
         while run := self.run():
             _, start_wall, _ = run
+            brought_forward = own > start_wall - jitter  # it serves nothing that is still to come
             served = max(own, start_wall - jitter) if self.life.missed == "latest" else own
-            left = [time for time in increasing if time > served]
+            left = [time for time in increasing if time > served or (brought_forward and time == own)]
             missed = [time for time in left if time <= self.wall - jitter] if self.life.missed == "latest" else []
             if missed:
                 own = missed[-1]
                 self.due = (False, self.now)
             elif left:
-                own, jitter = left[0], self.draw()
+                own, jitter = left[0], jitter if brought_forward else self.draw()
                 self.due = (True, own + jitter) if own + jitter > self.wall else (False, self.now)
             else:
                 return
@@ -464,15 +465,18 @@ class Model:
             start, start_wall, _ = run
             if not known:
                 origin, known = start - (start_wall - origin), True
+            brought_forward = origin + index * self.period + jitter > start
             if life.missed == "latest":
-                index = max(index, (start - jitter - origin) // self.period)
+                if not brought_forward:
+                    index = max(index, (start - jitter - origin) // self.period)
                 latest = (self.now - jitter - origin) // self.period
-                if latest > index:
+                if latest > index or (brought_forward and latest == index):
                     index = latest
                     self.due = (False, self.now)
                     continue
-            index += 1
-            jitter = self.draw()
+            if not brought_forward:
+                index += 1
+                jitter = self.draw()
             self.due = (False, max(origin + index * self.period + jitter, self.now))
 
 

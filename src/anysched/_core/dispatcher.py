@@ -30,6 +30,13 @@ MAINTENANCE_STEPS_PER_ITERATION = 500
 """How much the queues may be tidied, in entries, before the dispatcher yields to the event loop."""
 
 
+CLOCK_STEP_NS = 1_000_000_000
+"""By how much the wall clock must fall behind, in nanoseconds, to count as having been set back."""
+
+CALLS_PER_ITERATION = 20
+"""How many tasks are called because of that before the dispatcher yields to the event loop."""
+
+
 class TaskOwner(RunOwner, Protocol):
     """What the dispatcher asks of the registry that holds a task."""
 
@@ -67,6 +74,12 @@ class Dispatcher:
         self._closed_at: tuple[float, int] | None = None
         self._cancelled = self._cancelled_externally = self._loop_started = False
         self._loop_ended = anyio.Event()
+
+        # The tasks to call when the wall clock is set back, and those of them still to be called; by how much, in
+        # nanoseconds, the wall clock was ahead of the monotonic one.
+        self.clock_followers: dict[ScheduledTask[Any], None] = {}
+        self._to_call: list[ScheduledTask[Any]] = []
+        self._clock_lead = self.clock.time_ns() - int(self.clock.monotonic() * 1e9)
 
         # One number for each scheduling call, one index for each task that falls due.
         self._next_sequence = count(1).__next__
@@ -260,6 +273,8 @@ class Dispatcher:
     def _start_due(self) -> bool:
         """Start the tasks that are due, in a batch of bounded size; return whether there may be more."""
         now, now_ns = self.clock.monotonic(), self.clock.time_ns()
+        if self.clock_followers and self._call_followers(now, now_ns):
+            return True
         steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self.backend.starts_per_iteration
         while starts:
             steps = self._requeued.prune_top(steps)
@@ -278,6 +293,20 @@ class Dispatcher:
                 starts -= 1
             steps -= 1
         return True
+
+    def _call_followers(self, now: float, now_ns: int) -> bool:
+        """Call the tasks that want to know when the wall clock was set back, a few at once; return whether more follow."""
+        lead = now_ns - int(now * 1e9)
+        if lead < self._clock_lead - CLOCK_STEP_NS:
+            self._clock_lead = lead
+            self._to_call = list(self.clock_followers)
+        else:
+            self._clock_lead = max(self._clock_lead, lead)
+        for _ in range(min(CALLS_PER_ITERATION, len(self._to_call))):
+            task = self._to_call.pop()
+            if task in self.clock_followers:
+                task._clock_set_back()
+        return bool(self._to_call)
 
     def _pop_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
         """Remove and return the task that is due first; `None` if none is due."""

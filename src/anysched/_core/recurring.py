@@ -46,6 +46,18 @@ class RecurringOwner(Owner, Protocol):
         """End a task."""
         ...
 
+    def reschedule(self, task: ScheduledTask[Any], when: float, /) -> None:
+        """Change the due time of a pending task."""
+        ...
+
+    def unfollow_clock(self, task: ScheduledTask[Any], /) -> None:
+        """Call a task no longer when the wall clock is set back."""
+        ...
+
+    def warn(self, task: ScheduledTask[Any], message: str, /) -> None:
+        """Log a message about a task at WARNING."""
+        ...
+
     def free_slot(self, task: ScheduledTask[Any], /) -> None:
         """Give the slot of a task, if it has one, to the next that waits for one."""
         ...
@@ -174,6 +186,7 @@ class RecurringTask(ScheduledTask[None]):
         skipped, self._trigger.skipped = self._trigger.skipped, 0
         if skipped:
             registry.log_skipped(self, skipped)
+        self._warn()
         # The last thing to do: a log handler may cancel the task.
         if failure is not None:
             registry.log_failure(self, failure)
@@ -181,6 +194,29 @@ class RecurringTask(ScheduledTask[None]):
             if is_fatal(failed):
                 raise failed
             registry.log_failure(self, failed)
+
+    def _warn(self) -> None:
+        warning, self._trigger.warning = self._trigger.warning, None
+        if warning is not None:
+            self._registry.warn(self, warning)
+
+    def _clock_set_back(self) -> None:
+        """Called when the wall clock was set back: the next run may be due earlier."""
+        trigger, registry = self._trigger, self._registry
+        is_waiting = self._status is Status.PENDING and not self._dispatch_index and self._when == trigger.due
+        if trigger.asks_again and not is_waiting:
+            return  # it asks again after its run, or was rescheduled
+        assert self._call is not None
+        _, _, context = self._call
+        try:
+            found = context.copy().run(trigger.clock_set_back, *registry.now())
+        except Exception as failure:
+            registry.log_failure(self, failure)
+            return
+        if isinstance(found, str):
+            registry.warn(self, found)
+        elif found is not None:
+            registry.reschedule(self, found)
 
     def _finish_without_runs(self) -> None:
         """Complete a pending task that has no due times at all."""
@@ -190,6 +226,7 @@ class RecurringTask(ScheduledTask[None]):
     def _complete(self, status: Status, outcome: object) -> Target | None:
         """Enter the final status. What the last run returned is discarded, as of the runs before."""
         self._call = None
+        self._registry.unfollow_clock(self)
         return super()._complete(status, None if status is Status.FINISHED else outcome)
 
     def _close(self, target: Target | None) -> None:

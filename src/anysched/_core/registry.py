@@ -295,6 +295,22 @@ class TaskRegistry:
         assert self.dispatcher is not None
         self.dispatcher.add(task, when)
 
+    def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
+        """Change the due time of a pending task."""
+        assert self.dispatcher is not None
+        self.unqueue_due(task)
+        self.dispatcher.reschedule(task, when)
+
+    def follow_clock(self, task: ScheduledTask[Any]) -> None:
+        """Call a task that recurs when the wall clock is set back."""
+        assert self.dispatcher is not None
+        self.dispatcher.clock_followers[task] = None
+
+    def unfollow_clock(self, task: ScheduledTask[Any]) -> None:
+        """Call a task no longer when the wall clock is set back."""
+        assert self.dispatcher is not None
+        self.dispatcher.clock_followers.pop(task, None)
+
     # Asked by the scheduler
 
     def hold(self, task: ScheduledTask[Any]) -> None:
@@ -493,6 +509,10 @@ class TaskRegistry:
     def log_instrument_failure(self, instrument: Instrument, failure: BaseException) -> None:
         """Log the failure of an instrument."""
         self.log.log_failure("Error in instrument %s, which has been removed!", instrument, failure)
+
+    def warn(self, task: ScheduledTask[Any], message: str) -> None:
+        """Log a message about a task at WARNING."""
+        self.log.log(logging.WARNING, message, task.task_id)
 
     def log_skipped(self, task: ScheduledTask[Any], count: int) -> None:
         """Log that due times were missed and are not run."""

@@ -29,7 +29,7 @@ from .logs import format_id
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
 from .task import ScheduledTask, Status, current_scheduled_task
-from .triggers import IntervalTrigger, IterableTrigger, MissedPolicy, Trigger
+from .triggers import FunctionTrigger, IntervalTrigger, IterableTrigger, MissedPolicy, Trigger
 
 __all__ = ["ConflictPolicy", "Scheduler", "SchedulerState", "SchedulerStatistics"]
 
@@ -350,8 +350,9 @@ class Scheduler:
         runs never overlap. A run that fails is logged, and the next one takes place. What the runs return is dropped.
 
         `cancel` ends it at once. From inside a run, it frees the ID, and the task ends with this run and its
-        outcome; the same goes for whoever takes over the ID, by ``on_conflict``. `reschedule_later` and
-        `reschedule_at` move the next run, and only that. All the rest is as in `schedule`.
+        outcome; the same goes for a call that takes over the ID, by ``on_conflict``. `reschedule_later` and
+        `reschedule_at` move the next run, and only that: a run that was brought forward does not replace the one that
+        was due, and one that was postponed serves what fell due in the meantime. All the rest is as in `schedule`.
 
         Args:
             period: In seconds, or a `timedelta`; a microsecond at the least.
@@ -387,7 +388,7 @@ class Scheduler:
 
     def schedule_at_times(
         self,
-        times: Iterable[datetime],
+        times: Iterable[datetime] | Callable[[datetime], Iterable[datetime]],
         task_id: Hashable,
         func: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
@@ -399,9 +400,13 @@ class Scheduler:
         """Run a function at each of many times of the wall clock; see `schedule_every` for all that is not said here.
 
         The times are those of a list, a generator, ``cronsim.CronSim(...)``, a rule of dateutil's or any other
-        iterable, finite or not. Each is due as in `schedule_at`. When there are no more, the task ends as finished,
-        and its ID is free; if there is none at all, this is so when the call returns, and what held the ID before has
-        been dealt with by ``on_conflict``.
+        iterable, finite or not; or those that a function returns for the present, as `anysched.cron.Cron` does. Each is
+        due as in `schedule_at`. When there are no more, the task ends as finished, and its ID is free; if there is none
+        at all, this is so when the call returns, and what held the ID before has been dealt with by ``on_conflict``.
+
+        A function is called again when the wall clock was set: the times that a wrong clock jumped over, if only for a
+        while, are run when they come. An iterable cannot be asked again. When the clock falls behind the times that it
+        has listed by more than a minute, a WARNING says until when nothing is run.
 
         The first time is asked for in this call, and each other one when the run before has ended (one more, when some
         were missed), on the event loop, which it should not hold up. If that raises, the failure is logged, and the task
@@ -411,8 +416,9 @@ class Scheduler:
         the wall clock does; after 100 of these in a row the task ends as failed.
 
         Args:
-            times: When to run. A naive time is taken as UTC. Times in the past count as missed: begin with the present
-                (``CronSim(expression, now)``, ``rule.xafter(now)``), if you do not want to catch up.
+            times: When to run, as an iterable, or as a function that takes the present (aware UTC) and returns an
+                iterable of the times after it. A naive time is taken as UTC. Times in the past count as missed: begin
+                with the present (``CronSim(expression, now)``, ``rule.xafter(now)``), if you do not want to catch up.
             task_id: The ID, which is held until the task ends or is cancelled.
             func: A function that returns a coroutine, called for each run.
             args: The positional arguments for the function.
@@ -427,7 +433,11 @@ class Scheduler:
             ValueError: as `schedule_every`.
             Exception: what ``times`` raises when it is asked for the first time.
         """
-        trigger = IterableTrigger(times, missed, jitter)
+        trigger: Trigger
+        if callable(times) and not isinstance(times, Iterable):
+            trigger = FunctionTrigger(times, missed, jitter)
+        else:
+            trigger = IterableTrigger(times, missed, jitter)
         return self._schedule_recurring(trigger, task_id, func, args, on_conflict, context)
 
     def reschedule_later(self, delay: float | timedelta, task_id: Hashable) -> bool:
@@ -551,6 +561,8 @@ class Scheduler:
             trigger.close()
             raise
         if isinstance(task, RecurringTask) and task._trigger is trigger:
+            if trigger.follows_clock and task.status is Status.PENDING:
+                self._registry.follow_clock(task)
             if trigger.empty and task.status is Status.PENDING:
                 task._finish_without_runs()
         else:
@@ -565,8 +577,7 @@ class Scheduler:
         task = self._find(task_id)
         if dispatcher is None or registry.state != "running" or task is None or task.status is not Status.PENDING:
             return False
-        registry.unqueue_due(task)
-        dispatcher.reschedule(task, when)
+        registry.reschedule(task, when)
         if self._log.is_enabled_for(logging.DEBUG):
             self._debug("Rescheduled task %s.", task_id)
         if registry.instruments is not None:

@@ -327,6 +327,10 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Wait for the next run. Only a task that recurs is asked."""
         raise NotImplementedError
 
+    def _clock_set_back(self) -> None:
+        """Called when the wall clock was set back. Only a task that recurs is called."""
+        raise NotImplementedError
+
     def _rearm(self, target: Target, args: tuple[Any, ...], context: Context) -> None:
         """Return to the status PENDING, as before the first run."""
         self._target, self._args, self._context = target, args, context

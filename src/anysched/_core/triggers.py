@@ -1,10 +1,10 @@
-"""The due times of a recurring task: a grid of elapsed time, or what an iterator lists. No calendar arithmetic here."""
+"""The due times of a recurring task: a grid of elapsed time, or times that an iterator lists. No calendar arithmetic here."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Literal, Protocol, cast, get_args
@@ -14,12 +14,16 @@ from .clock import TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, 
 __all__ = [
     "TIMES_PER_ITERATION",
     "TIMES_PER_RUN",
+    "FunctionTrigger",
     "IntervalTrigger",
     "IterableTrigger",
     "MissedPolicy",
     "SearchResult",
     "Trigger",
 ]
+
+MeasuredFrom = Literal["start", "end"]
+"""What the period of `Scheduler.schedule_every` is measured from."""
 
 MissedPolicy = Literal["latest", "all", "skip"]
 """What to do about the due times that a recurring task has missed; see `Scheduler.schedule_every`."""
@@ -35,6 +39,15 @@ TIMES_PER_ITERATION = 100
 
 TIMES_PER_RUN = 5
 """How many times it is asked for when a run has ended. One will do, as a rule, and many runs may end in one iteration."""
+
+STEP_NS = 1_000_000_000
+"""By how much the wall clock must differ from the monotonic one, in nanoseconds, to count as having been set."""
+
+FALLBACK_NS = 60 * STEP_NS
+"""How far the wall clock may fall behind the times that were run before this is logged, in nanoseconds."""
+
+MAX_PERIODS = 100
+"""How many periods in which the clock went its way are remembered, so that no time in them is run twice."""
 
 MAX_STALLS = 100
 """How many times in a row an iterator may fail to advance: each costs a step, and none of them is ever run."""
@@ -73,8 +86,31 @@ class Trigger(Protocol):
         """Return the next due time after a run; in so many steps, if it has to be searched for."""
         ...
 
+    def clock_set_back(self, now: float, now_ns: int, /) -> float | str | None:
+        """Called when the wall clock was set back while the task is pending.
+
+        Returns:
+            The new due time; or a message to log, with ``%s`` for the ID; or `None` if there is nothing to do.
+        """
+        ...
+
     skip_after: float
     """How late a run may start, in seconds; infinity unless missed times are skipped."""
+
+    missed: int
+    """How many due times the present run stands for besides its own, as far as they are known."""
+
+    warning: str | None
+    """A message to log, with ``%s`` for the ID."""
+
+    due: float | None
+    """The wall due time of the next run, unless the task is rescheduled; `None` if it has none."""
+
+    follows_clock: bool
+    """Whether `clock_set_back` does anything."""
+
+    asks_again: bool
+    """Whether `clock_set_back` finds a new due time."""
 
     skipped: int
     """How many due times have been skipped and not been logged yet."""
@@ -95,6 +131,10 @@ class _BaseTrigger:
         self._skip = False
         self.skip_after = math.inf
         self.skipped = 0
+        self.missed = 0
+        self.warning: str | None = None
+        self.due: float | None = None
+        self.follows_clock = self.asks_again = False
         self._max_jitter = self._offset = 0.0
 
     def _check(self) -> None:
@@ -127,6 +167,7 @@ class IntervalTrigger(_BaseTrigger):
         first: When the grid begins; see `Scheduler.schedule_every`.
         missed: What to do about missed times.
         jitter: The most seconds by which to put off each run.
+        measured_from: Whether the period is the distance between two starts, or from the end of a run to the next start.
     """
 
     empty = False
@@ -137,8 +178,11 @@ class IntervalTrigger(_BaseTrigger):
         first: float | timedelta | datetime | None,
         missed: MissedPolicy,
         jitter: float | timedelta,
+        measured_from: MeasuredFrom = "start",
     ) -> None:
         super().__init__(missed, jitter)
+        self._measured_from = measured_from
+        self._is_extra = False
         self._distance = period
         self._first = first
         self._period = self._origin = 0.0
@@ -149,6 +193,8 @@ class IntervalTrigger(_BaseTrigger):
     def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time."""
         self._check()
+        if self._measured_from not in get_args(MeasuredFrom):
+            raise ValueError(f'measured_from must be "start" or "end", not {self._measured_from!r}')
         self._period = float(seconds_from_delay(self._distance, "period"))
         if self._period < MIN_PERIOD:
             raise ValueError(f"period must be at least 1 microsecond, not {self._distance!r}")
@@ -167,28 +213,44 @@ class IntervalTrigger(_BaseTrigger):
         return self._origin + self._offset
 
     def begin_run(self, now: float, now_ns: int) -> None:
-        """Called when a run starts: unless each missed time is run, it serves every time that is due."""
+        """Called when a run starts: unless each missed time is run, it serves every time that is due.
+
+        One that was brought forward serves none: the next run is due when it was.
+        """
         self._fix_origin(now, now_ns)
-        if self._coalesce:
+        self._is_extra = self._origin + self._index * self._period + self._offset > now + TOLERANCE
+        index = self._index
+        if self._coalesce and not self._is_extra:
             self._index = max(self._index, self._latest_index(now))
+        self.missed += self._index - index
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float:
         """Return the next due time: if one has been missed, now, and else that of the next index."""
+        self.missed = 0
+        if self._measured_from == "end":
+            self._draw_jitter()
+            return now + self._period + self._offset
         self._fix_origin(now, now_ns)
+        is_extra, self._is_extra = self._is_extra, False
+        following = self._index if is_extra else self._index + 1
         if self._skip:
             # The first one that is not too late. It may be past: `_prepare` looks again when it can start.
-            index = max(self._index + 1, self._latest_index(now - self.skip_after) + 1)
-            self.skipped += index - self._index - 1
+            index = max(following, self._latest_index(now - self.skip_after) + 1)
+            self.skipped += index - following
             self._index = index
             self._draw_jitter()
             return self._origin + self._index * self._period + self._offset
         latest = self._latest_index(now) if self._coalesce else 0
-        if latest > self._index:
+        if latest >= following:
+            self.missed = latest - following
             self._index = latest
-        else:
-            self._index += 1
+        elif not is_extra:
+            self._index = following
             self._draw_jitter()
         return max(self._origin + self._index * self._period + self._offset, now)
+
+    def clock_set_back(self, now: float, now_ns: int) -> None:
+        """Do nothing: the times are of elapsed time, except the first, which follows the clock by itself."""
 
     def close(self) -> None:
         """Nothing was handed over."""
@@ -227,6 +289,9 @@ class IterableTrigger(_BaseTrigger):
         self._peeked: int | None = None
         self._stalls = 0
         self._catching_up = False
+        self._is_extra = False
+        self._is_unordered = False
+        self.follows_clock = True
 
     def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time: now if it is past, or if there is none."""
@@ -248,12 +313,22 @@ class IterableTrigger(_BaseTrigger):
         return self._due(now, now_ns)
 
     def begin_run(self, now: float, now_ns: int) -> None:
-        """Called when a run starts: unless each missed time is run, it serves every time that is due."""
-        self._covered_until = max(self._time, now_ns - self._offset_ns) if self._coalesce else self._time
+        """Called when a run starts: unless each missed time is run, it serves every time that is due.
+
+        One that was brought forward serves none: its time is still to come.
+        """
         self._catching_up = False
+        passed = now_ns - self._offset_ns
+        self._is_extra = self._time > passed + TOLERANCE_NS
+        if self._is_extra:
+            self._peeked = self._time
+        else:
+            self._covered_until = max(self._time, passed) if self._coalesce else self._time
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
         """Return the next due time, unless it takes more steps of the iterator."""
+        if not self._catching_up:
+            self.missed = 0
         passed = now_ns - self._offset_ns
         skip_after_ns = self.skip_after * 1e9 - TOLERANCE_NS
         for _ in range(steps):
@@ -262,6 +337,7 @@ class IterableTrigger(_BaseTrigger):
                 continue
             if time is not None and self._coalesce and time <= passed:
                 # Missed. Of all that were, the latest is run, at once.
+                self.missed += self._catching_up
                 self._time = time
                 self._catching_up = True
                 continue
@@ -274,13 +350,17 @@ class IterableTrigger(_BaseTrigger):
                 return now
             if time is None:
                 return SearchResult.EXHAUSTED
-            self._time = time
-            self._draw_jitter()
+            if not (self._is_extra and time == self._time):
+                self._time = time
+                self._draw_jitter()
             return self._due(now, now_ns)
         return SearchResult.UNFINISHED
 
     def close(self) -> None:
         """Close the generator, if it is one; while it is executing, it cannot be closed."""
+        self._close_iterator()
+
+    def _close_iterator(self) -> None:
         for times in (self._iterator, self._times):
             if isinstance(times, Generator):
                 generator = cast("Generator[datetime, object, object]", times)
@@ -289,6 +369,15 @@ class IterableTrigger(_BaseTrigger):
                 generator.close()
         self._times = ()
         self._iterator = iter(())
+
+    def clock_set_back(self, now: float, now_ns: int) -> float | str | None:
+        """Say so, if an iterator cannot list again what the clock now shows as the future."""
+        if now_ns < self._covered_until - FALLBACK_NS:
+            until = datetime_from_ns(self._covered_until).isoformat()
+            return (
+                f"The clock was set back: what is due until {until} has been listed before, and is not run by task %s."
+            )
+        return None
 
     def _list(self) -> int | None:
         """Return the next time that is listed, or if it does not advance, the one before; `None` at the end.
@@ -308,6 +397,11 @@ class IterableTrigger(_BaseTrigger):
             self._latest = time
             self._stalls = 0
             return time
+        if time < self._latest and not self._is_unordered:
+            self._is_unordered = True
+            self.warning = (
+                "The times of task %s are not in order; those that are not later than the ones before are left out."
+            )
         self._stalls += 1
         if self._stalls >= MAX_STALLS:
             latest = datetime_from_ns(self._latest).isoformat()
@@ -316,4 +410,123 @@ class IterableTrigger(_BaseTrigger):
 
     def _due(self, now: float, now_ns: int) -> float:
         due_ns = self._time + self._offset_ns
-        return due_ns if due_ns > now_ns or self._skip else now
+        self.due = due_ns if due_ns > now_ns or self._skip else now
+        return self.due
+
+
+class FunctionTrigger(IterableTrigger):
+    """Due times of the wall clock that a function lists from the present on. It is asked again when the clock was set.
+
+    A clock that was wrong for a while so has no effect when it is right again: the times that it jumped over are run
+    when they come. Those that came while it went its way, from one setting to the next, are not run a second time.
+
+    Args:
+        function: Returns the times after a moment (aware UTC).
+        missed: What to do about missed times.
+        jitter: The most seconds by which to put off each run.
+    """
+
+    def __init__(
+        self, function: Callable[[datetime], Iterable[datetime]], missed: MissedPolicy, jitter: float | timedelta
+    ) -> None:
+        super().__init__((), missed, jitter)
+        self._function = function
+        self.asks_again = True
+        # The periods in which the clock went its way, the present one since when, and the last reading of both clocks.
+        self._periods: list[tuple[int, int]] = []
+        self._since = 0
+        self._seen = 0.0, 0
+
+    def first_due(self, now: float, now_ns: int) -> float:
+        """Return the first due time: now if it is past, or if there is none."""
+        self._ask(now, now_ns)
+        return super().first_due(now, now_ns)
+
+    def begin_run(self, now: float, now_ns: int) -> None:
+        """Called when a run starts. If the clock has jumped ahead, it serves what the jump left out, with one run."""
+        jumped = self._clock_was_set(now, now_ns)
+        super().begin_run(now, now_ns)
+        if jumped and self._coalesce:
+            self._remember(self._time, self._time)
+            self._renew(now, now_ns)
+
+    def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
+        """Return the next due time, unless it takes more steps of the iterator."""
+        if self._clock_was_set(now, now_ns) and self._missed != "all":
+            missed = self._list()
+            self._renew(now, now_ns - (0 if self._coalesce else round(self.skip_after * 1e9)))
+            if missed is not None and self._covered_until < missed <= now_ns - self._offset_ns:
+                self.skipped += self._skip
+                if self._coalesce:
+                    self._time = self._covered_until = self._latest_until(now_ns - self._offset_ns, missed)
+                    self._remember(self._time, self._time)
+                    return now
+        return super().next_due(now, now_ns, steps)
+
+    def clock_set_back(self, now: float, now_ns: int) -> float | None:
+        """Return the new due time of a pending task: the first that the function lists from the present on."""
+        offset = self._offset_ns
+        self._clock_was_set(now, now_ns)
+        self._renew(now, now_ns)
+        self._covered_until = now_ns
+        for _ in range(TIMES_PER_ITERATION):
+            time = self._list()
+            if time is None:
+                return None
+            if time > self._covered_until:
+                self._time = time
+                self.due = time + offset
+                return self.due
+        return None
+
+    def _ask(self, now: float, now_ns: int) -> None:
+        self._close_iterator()
+        times: object = self._function(datetime_from_ns(now_ns))
+        if not isinstance(times, Iterable) or isinstance(times, str):
+            raise TypeError(f"times must return an iterable of datetimes, not {type(times).__name__}: {times!r}")
+        self._times = cast("Iterable[datetime]", times)
+        self._iterator = iter(self._times)
+        self._peeked = None
+        self._latest = self._stalls = 0
+        self._seen = now, now_ns
+        self._since = now_ns
+
+    def _renew(self, now: float, from_ns: int) -> None:
+        """Ask the function again, from a moment on."""
+        seen = self._seen
+        self._ask(now, from_ns)
+        self._seen = seen
+
+    def _clock_was_set(self, now: float, now_ns: int) -> bool:
+        """Return whether the wall clock was set since it was read last; if so, a period ends in which it went its way."""
+        (seen, seen_ns), self._seen = self._seen, (now, now_ns)
+        expected = seen_ns + round((now - seen) * 1e9)
+        if abs(now_ns - expected) <= STEP_NS:
+            return False
+        self._remember(self._since, expected if expected > now_ns else seen_ns)
+        self._since = now_ns
+        return True
+
+    def _remember(self, start: int, end: int) -> None:
+        self._periods = [*self._periods[1 - MAX_PERIODS :], (start, end)]
+
+    def _latest_until(self, until: int, known: int) -> int:
+        """Return the latest time up to a moment: searched for in ever longer periods before it."""
+        for seconds in (60, 3_600, 86_400, 32 * 86_400):
+            latest = 0
+            for listed, time in enumerate(self._function(datetime_from_ns(max(until - seconds * STEP_NS, known)))):
+                ns = ns_from_datetime(time)
+                if ns > until or listed > TIMES_PER_ITERATION:
+                    break
+                latest = ns
+            if latest:
+                return latest
+        return known
+
+    def _list(self) -> int | None:
+        """Return the next time that is listed and does not lie in a period in which the clock has gone its way."""
+        time = super()._list()
+        for start, end in self._periods:
+            if time is not None and start <= time <= end:
+                return self._covered_until  # was run, or left out, when it came
+        return time

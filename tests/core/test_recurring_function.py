@@ -1,0 +1,245 @@
+"""Times as a function of now: clocks that are wrong for a while, and what is asked again."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from anysched import Scheduler
+from anysched.testing import VirtualClock
+from anysched.testing import virtual_anyio_backend as anyio_backend  # noqa: F401
+from recurrence import START, Runs
+from support import records
+
+pytestmark = pytest.mark.anyio
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+class Grid:
+    """A function of now: each multiple of a period, from a moment on."""
+
+    def __init__(self, period: timedelta, limit: int = 10**9) -> None:
+        self.period = period
+        self.limit = limit
+        self.asked: list[datetime] = []
+        self.listed = 0
+
+    def __call__(self, now: datetime) -> Iterator[datetime]:
+        assert now.tzinfo is UTC
+        self.asked.append(now)
+        count = (now - START) // self.period
+        for number in range(self.limit):
+            self.listed += 1
+            yield START + (count + 1 + number) * self.period
+
+
+class WallRuns:
+    """Records by the wall clock when it is run."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.starts: list[timedelta] = []
+
+    async def __call__(self) -> None:
+        self.starts.append(self.clock.now() - START)
+
+
+async def test_the_times_of_a_function(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
+    runs, grid = WallRuns(virtual_clock), Grid(MINUTE)
+    task = scheduler.schedule_at_times(grid, "id", runs)
+    assert task.due == START + MINUTE
+    await virtual_clock.advance(5 * MINUTE)
+    assert runs.starts == [MINUTE * number for number in range(1, 6)]
+    assert grid.asked == [START]
+
+
+@pytest.mark.parametrize("notify", [True, False])
+@pytest.mark.parametrize("missed", ["latest", "skip"])
+async def test_a_clock_that_was_ahead_for_a_while_silences_nothing(
+    scheduler: Scheduler, virtual_clock: VirtualClock, missed: Any, notify: bool
+) -> None:
+    runs, grid = WallRuns(virtual_clock), Grid(MINUTE)
+    scheduler.schedule_at_times(grid, "id", runs, missed=missed)
+    await virtual_clock.advance(2.5 * 60)
+    virtual_clock.step_wall(30 * DAY, notify=notify)
+    await virtual_clock.advance(5 * MINUTE)
+    virtual_clock.step_wall(-30 * DAY, notify=notify)
+    before = len(runs.starts)
+    await virtual_clock.advance(10 * MINUTE)
+    assert 9 <= len(runs.starts) - before <= 11
+    assert all(start < DAY for start in runs.starts[before + 1 :])
+
+
+async def test_no_time_is_run_twice_when_the_clock_is_set_back(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    runs, grid = WallRuns(virtual_clock), Grid(HOUR)
+    scheduler.schedule_at_times(grid, "id", runs)
+    await virtual_clock.advance(3.5 * 3600)
+    assert runs.starts == [HOUR, 2 * HOUR, 3 * HOUR]
+    virtual_clock.step_wall(-2 * HOUR)
+    await virtual_clock.advance(3 * HOUR)
+    assert runs.starts == [HOUR, 2 * HOUR, 3 * HOUR, 4 * HOUR]
+
+
+async def test_years_that_the_clock_jumps_over_are_not_listed_one_by_one(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    runs, grid = WallRuns(virtual_clock), Grid(MINUTE)
+    scheduler.schedule_at_times(grid, "id", runs)
+    await virtual_clock.advance(90)
+    virtual_clock.step_wall(7 * 365 * DAY)
+    await virtual_clock.advance(3 * MINUTE)
+    assert len(runs.starts) == 5
+    assert grid.listed < 100
+
+
+@pytest.mark.parametrize("missed", ["latest", "skip", "all"])
+async def test_a_jump_during_a_run(scheduler: Scheduler, virtual_clock: VirtualClock, missed: Any) -> None:
+    grid = Grid(HOUR)
+    starts: list[timedelta] = []
+
+    async def work() -> None:
+        starts.append(virtual_clock.now() - START)
+        if len(starts) == 1:
+            virtual_clock.step_wall(10 * HOUR)
+
+    scheduler.schedule_at_times(grid, "id", work, missed=missed)
+    await virtual_clock.advance(2 * HOUR)
+    late = timedelta(hours=11)
+    expected = {
+        "latest": [HOUR, late, 12 * HOUR],
+        "skip": [HOUR, late, 12 * HOUR],
+        "all": [HOUR, *[late] * 10, 12 * HOUR],
+    }[missed]
+    assert starts == expected
+
+
+async def test_a_rescheduled_run_stays_where_it_was_put_when_the_clock_is_set_back(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    runs, grid = WallRuns(virtual_clock), Grid(HOUR)
+    task = scheduler.schedule_at_times(grid, "id", runs)
+    await virtual_clock.advance(1.5 * 3600)
+    scheduler.reschedule_at(START + 10 * HOUR, "id")
+    virtual_clock.step_wall(-HOUR)
+    await virtual_clock.advance(60)
+    assert task.due == START + 10 * HOUR
+
+
+async def test_many_functions_are_asked_again_in_slices(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
+    grids = [Grid(HOUR) for _ in range(50)]
+    tasks = [scheduler.schedule_at_times(grid, number, Runs()) for number, grid in enumerate(grids)]
+    scheduler.cancel(3)
+    virtual_clock.step_wall(-DAY)
+    await virtual_clock.advance(1)
+    assert [len(grid.asked) for grid in grids] == [2] * 3 + [1] + [2] * 46
+    assert tasks[0].due == START - DAY + HOUR
+
+
+async def test_a_function_that_fails_when_it_is_asked_again(
+    scheduler: Scheduler, virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Grid):
+        def __call__(self, now: datetime) -> Iterator[datetime]:
+            if self.asked:
+                raise ZeroDivisionError
+            return super().__call__(now)
+
+    task = scheduler.schedule_at_times(Failing(HOUR), "id", Runs())
+    virtual_clock.step_wall(-HOUR)
+    await virtual_clock.advance(1)
+    assert task.due == START + HOUR
+    assert [record.levelno for record in records(caplog)] == [logging.ERROR]
+
+
+@pytest.mark.parametrize("result", [None, "text", 5])
+async def test_what_a_function_must_return(scheduler: Scheduler, result: Any) -> None:
+    with pytest.raises(TypeError, match="times must return an iterable of datetimes"):
+        scheduler.schedule_at_times(lambda _: result, "id", Runs())
+    assert "id" not in scheduler
+
+
+async def test_a_function_without_times_and_one_that_ends(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
+    nothing_due = scheduler.schedule_at_times(lambda _: [], "none", Runs())
+    assert nothing_due.status.name == "FINISHED"
+    runs = Runs()
+    task = scheduler.schedule_at_times(Grid(HOUR, limit=2), "two", runs)
+    await virtual_clock.advance(5 * HOUR)
+    assert task.status.name == "FINISHED"
+    assert runs.starts == [3600, 7200]
+
+
+async def test_a_function_that_has_nothing_left_when_the_clock_is_set_back(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    answers: list[Iterable[datetime]] = [[START + HOUR], []]
+    task = scheduler.schedule_at_times(lambda _: answers.pop(0), "id", Runs())
+    virtual_clock.step_wall(-DAY)
+    await virtual_clock.advance(1)
+    assert task.due == START + HOUR
+
+
+# Iterables
+
+
+async def test_an_iterable_that_cannot_be_asked_again_is_a_warning(
+    scheduler: Scheduler, virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = Runs()
+    scheduler.schedule_at_times(Grid(HOUR)(START), "id", runs)
+    await virtual_clock.advance(HOUR)
+    virtual_clock.step_wall(-30 * timedelta(seconds=1))
+    await virtual_clock.advance(31)
+    assert not records(caplog, logging.WARNING)
+    virtual_clock.step_wall(10 * HOUR)
+    await virtual_clock.advance(MINUTE)
+    virtual_clock.step_wall(-10 * HOUR)
+    await virtual_clock.advance(MINUTE)
+    (record,) = records(caplog, logging.WARNING)
+    assert "The clock was set back" in record.getMessage()
+    assert "'id'" in record.getMessage()
+
+
+async def test_times_out_of_order_are_a_warning_once(
+    scheduler: Scheduler, virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = Runs()
+    offsets = [1, 3, 2, 3, 4, 1, 5]
+    scheduler.schedule_at_times([START + offset * HOUR for offset in offsets], "id", runs)
+    await virtual_clock.advance(6 * HOUR)
+    assert runs.starts == [3600, 3 * 3600, 4 * 3600, 5 * 3600]
+    (record,) = records(caplog, logging.WARNING)
+    assert "The times of task 'id' are not in order" in record.getMessage()
+
+
+async def test_the_same_time_twice_is_no_warning(
+    scheduler: Scheduler, virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler.schedule_at_times([START + HOUR, START + HOUR, START + 2 * HOUR], "id", Runs())
+    await virtual_clock.advance(3 * HOUR)
+    assert not records(caplog, logging.WARNING)
+
+
+# Brought forward
+
+
+@pytest.mark.parametrize("missed", ["latest", "all", "skip"])
+async def test_a_run_now_does_not_replace_the_regular_one(
+    scheduler: Scheduler, virtual_clock: VirtualClock, missed: Any
+) -> None:
+    """The nightly job is run at 17:00, and at night as well."""
+    runs = WallRuns(virtual_clock)
+    night = 10 * HOUR
+    task = scheduler.schedule_at_times((START + night + day * DAY for day in range(9)), "id", runs, missed=missed)
+    await virtual_clock.advance(HOUR)
+    assert scheduler.reschedule_later(0, "id")
+    await virtual_clock.advance(1)
+    assert task.due == START + night
+    await virtual_clock.advance(2 * DAY)
+    assert runs.starts == [HOUR, night, night + DAY]
