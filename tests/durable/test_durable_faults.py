@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -189,8 +189,11 @@ async def test_a_store_with_a_bug_ends_the_scheduler(program: Program, faulty: F
     with pytest.raises(ExceptionGroup) as caught:
         async with program.start() as scheduler:
             await scheduler.schedule("slow", program.slow, "slow")
-            await anyio.sleep(1)
+            await scheduler.schedule_later(1, "due", program.quick, "due")
+            await anyio.sleep(0.5)
             faulty.fails, faulty.error = True, ZeroDivisionError()
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
             with pytest.raises(StoreError, match="has been closed"), anyio.CancelScope(shield=True):
                 await scheduler.holds("id")
             await anyio.sleep_forever()
@@ -291,19 +294,23 @@ async def test_claimed_and_cancelled_in_the_same_commit_it_does_not_begin(
     assert program.began == []
 
 
-@pytest.mark.parametrize("verb", ["pause", "reschedule"])
+@pytest.mark.parametrize("verb", ["pause", "reschedule", "cancel"])
 async def test_what_is_paused_or_moved_before_its_claim_is_not_claimed(
     program: Program, faulty: FaultyStore, verb: str
 ) -> None:
     async with program.start() as scheduler:
         await scheduler.schedule_later(5, "id", program.quick, "id")
-        call = partial(scheduler.pause, "id") if verb == "pause" else partial(scheduler.reschedule_later, 60, "id")
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "pause": partial(scheduler.pause, "id"),
+            "reschedule": partial(scheduler.reschedule_later, 60, "id"),
+            "cancel": partial(scheduler.cancel, "id"),
+        }
         async with anyio.create_task_group() as group:
 
             def delay(operations: Sequence[Operation[Any]]) -> None:
                 # While another call is committed, the task is paused or moved, and then falls due.
                 faulty.before = lambda operations: None
-                anyio.from_thread.run_sync(partial(group.start_soon, call))
+                anyio.from_thread.run_sync(partial(group.start_soon, calls[verb]))
                 pass_some_time()
                 anyio.from_thread.run_sync(virtual_clock.step_wall, 10)
                 pass_some_time()
@@ -317,7 +324,7 @@ async def test_what_is_paused_or_moved_before_its_claim_is_not_claimed(
         if verb == "pause":
             await scheduler.resume("id")
         await scheduler.join()
-    assert program.began == [(15, "id") if verb == "pause" else (60, "id")]
+    assert program.began == {"pause": [(15, "id")], "reschedule": [(60, "id")], "cancel": []}[verb]
 
 
 # The window
