@@ -42,7 +42,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], tags=["second"])
 def coverage(session: nox.Session) -> None:
-    """Run the tests, those of the core once more with tasks started in anyio's own way; fail if a branch was not taken."""
+    """Run the tests, those of the core also with tasks started in anyio's own way; fail if a branch was not taken."""
     install(session, "test")
     session.run("coverage", "erase")
     # Two processes of pytest's do the work; coverage measures them as it does any other, by `patch`.
@@ -134,6 +134,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("python", ".ci/prose.py")
+    session.run("shellcheck", ".ci/run", ".ci/get-python")
     session.run("zizmor", "--offline", "--quiet", "--persona=pedantic", ".github")
     for schema, *paths in FORGE_FILES:
         session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
@@ -141,7 +142,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def prose(session: nox.Session) -> None:
-    """Show all that the prose style has to say, also what is not clean yet."""
+    """Show what the prose style finds, including the patterns that the lint session does not check yet."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("python", ".ci/prose.py", "--all")
 
@@ -160,7 +161,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def site(session: nox.Session) -> None:
-    """Build the site, and look at it in headless Chromium, which is to be installed; options are passed on."""
+    """Build the site, and look at it in headless Chromium, which must be installed; options are passed on."""
     install(session, "docs", "site")
     build_site(session)
     session.run("python", "docs/check_site.py", SITE, *session.posargs)
@@ -172,6 +173,13 @@ def demo(session: nox.Session) -> None:
     session.log("installing anysched and what its command line uses, which may take a minute")
     session.install("-e.[trio,cli]")
     session.run("python", "-m", "anysched", "demo", *session.posargs)
+
+
+@nox.session
+def interrupts(session: nox.Session) -> None:
+    """Interrupt a busy scheduler a hundred times at random moments, on each backend."""
+    install(session, "test")
+    session.run("pytest", "tests/soak/test_random_interrupts.py", *session.posargs, env={"INTERRUPTS": "100"})
 
 
 @nox.session

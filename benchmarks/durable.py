@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import anyio
 from anyio import to_thread
+from anyio.lowlevel import checkpoint
 
 from anysched.durable import DurableScheduler, SQLiteStore, current_run
 from anysched.durable.operations import Put
@@ -35,6 +36,8 @@ ROWS = {
     "late-p50": "from due to start, p50, ms",
     "late-p99": "from due to start, p99, ms",
     "starts": "starts a second, all due at once",
+    "hold-up": "longest wait of another task while 50,000 overdue tasks run, ms of processor time",
+    "hold-up-collector": "the same with the pauses of the garbage collector",
     "bytes": "bytes in memory for a pending ID",
     "open-100000": "seconds to open 100,000 rows",
     "open-100000-megabytes": "megabytes in memory for it",
@@ -253,13 +256,7 @@ async def measure_memory(peer: Peer, folder: Path, count: int) -> dict[str, floa
 
 async def measure_opening(folder: Path, count: int) -> dict[str, float]:
     """Return how long it takes to open a file with so many tasks until it answers, and what it takes in memory."""
-    store = SQLiteStore(folder / "store.db", synchronous="normal")
-    now = time.time_ns() // 1_000
-    store.open()
-    for first in range(0, count, 10_000):
-        dues = range(first, min(first + 10_000, count))
-        store.commit([Put(f'["id",{number}]', now + 3_600_000_000 + number, 0, "work", "[]") for number in dues])
-    store.close()
+    _fill(folder, count, HOUR)
     peer = Anysched("normal")
     scheduler = peer.make(folder)
     before = _resident()
@@ -270,6 +267,48 @@ async def measure_opening(folder: Path, count: int) -> dict[str, float]:
         await anyio.sleep(1)  # what it loads after that is counted
         megabytes = (_resident() - before) / 1e6
     return {f"open-{count}": seconds, f"open-{count}-megabytes": megabytes}
+
+
+async def measure_hold_up(folder: Path, count: int) -> dict[str, float]:
+    """Return how long another task waits at the most while overdue tasks run, with the garbage collector and without."""
+    figures: dict[str, float] = {}
+    for figure, collects in (("hold-up", False), ("hold-up-collector", True)):
+        path = folder / figure
+        path.mkdir()
+        _fill(path, count, -HOUR)
+        peer = Anysched("normal")
+        scheduler = peer.make(path)
+        waits: list[float] = []
+
+        async def tick(waits: list[float] = waits) -> None:
+            while True:
+                start = time.thread_time()  # what other processes do does not count
+                await checkpoint()
+                waits.append(time.thread_time() - start)
+
+        gc.collect()
+        gc.freeze()
+        if not collects:
+            gc.disable()
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            async with scheduler:
+                await scheduler.join()
+            group.cancel_scope.cancel()
+        gc.enable()
+        figures[figure] = max(waits) * 1e3
+    return figures
+
+
+def _fill(folder: Path, count: int, delay: float) -> None:
+    """Make a file with tasks, a microsecond apart."""
+    store = SQLiteStore(folder / "store.db", synchronous="normal")
+    due = time.time_ns() // 1_000 + int(delay * 1e6)
+    store.open()
+    for first in range(0, count, 10_000):
+        numbers = range(first, min(first + 10_000, count))
+        store.commit([Put(f'["id",{number}]', due + number, 0, "work", "[]") for number in numbers])
+    store.close()
 
 
 def _resident() -> int:
@@ -286,6 +325,8 @@ def _run_one(name: str, what: str, scale: float) -> dict[str, float]:
         elif what == "memory":
             count = 20_000 if name.startswith("anysched") else 2_000
             function = lambda: measure_memory(PEERS[name](), Path(folder), int(count * scale))  # noqa: E731
+        elif what == "hold-up":
+            function = lambda: measure_hold_up(Path(folder), int(50_000 * scale))  # noqa: E731
         else:
             function = lambda: measure_opening(Path(folder), int(what))  # noqa: E731
         return anyio.run(function)
@@ -315,8 +356,8 @@ def main(arguments: list[str] | None = None) -> int:
     figures: dict[str, dict[str, float]] = {name: {} for name in options.peers}
     status = 0
     for name in options.peers:
-        sizes = ["100000", "1000000"] if name == "anysched, normal" and not options.quick else []
-        for what in ("figures", "memory", *sizes):
+        more = ["hold-up", "100000", "1000000"] if name == "anysched, normal" and not options.quick else []
+        for what in ("figures", "memory", *more):
             command = [sys.executable, "-m", "benchmarks.durable", "--one", name, what]
             command += ["--quick"] * options.quick
             result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603

@@ -19,7 +19,7 @@ __all__ = ["profile"]
 def profile(job: Job, top: int) -> None:
     """Measure in this process under `cProfile`, and print the functions with the most time of their own.
 
-    The profiler makes each call dearer by about a tenth of a microsecond or more: the shares tell more than the sums.
+    The profiler makes each call more expensive by a tenth of a microsecond or more: the shares tell more than the sums.
     """
     profiler = cProfile.Profile()
     entry = PEERS[job.peer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections import Counter
@@ -20,6 +21,9 @@ if sys.platform == "win32":
 else:
     # Programs that the tests start must not inherit from `nohup` that it is ignored.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# It would hide what a program does not flush.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 SIMULATED = pytest.StashKey[Counter[str]]()
 

@@ -22,7 +22,12 @@ CORE = [
 ]
 # The levels inside other packages.
 BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"current", "starter"}]
-VIRTUAL = [{"timeline"}, {"asyncio", "trio", "time_machine"}, {"clock", "__init__"}]
+VIRTUAL = [
+    {"blocked", "asyncio_shuffle", "trio_shuffle"},
+    {"timeline", "asyncio_blocked"},
+    {"asyncio", "trio", "time_machine"},
+    {"clock", "__init__"},
+]
 DURABLE = [
     {"errors", "operations", "values"},
     {"handlers", "recurrence", "run", "schema", "store", "task", "window"},

@@ -22,6 +22,12 @@ def test_the_tests_run_on_every_python() -> None:
     assert re.findall(r"[\d.]+", matrix) == PYTHONS
 
 
+def test_the_workflow_runs_every_session_that_has_to_pass() -> None:
+    required = re.findall(r"tags=\[.*\]\)\ndef (\w+)", (ROOT / "noxfile.py").read_text("utf-8"))
+    run = re.findall(r"(?:session: |nox -s )([a-z]+)", (ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
+    assert set(run) == set(required)
+
+
 def test_the_citation_is_of_this_version() -> None:
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     (date,) = re.findall(

@@ -56,7 +56,7 @@ class Cron:
         expression: Five fields (minute, hour, day of the month, month, day of the week), as cronsim reads them, or one
             of ``@hourly``, ``@daily``, ``@midnight``, ``@weekly``, ``@monthly``, ``@yearly`` and ``@annually``.
         timezone: The zone of the clock: a name of the IANA database such as ``"Europe/Paris"``, a
-            `zoneinfo.ZoneInfo`, or a `datetime.timezone`.
+            ``zoneinfo.ZoneInfo``, or a ``datetime.timezone``.
 
     Attributes:
         expression: The expression, with single spaces between its fields.
@@ -64,7 +64,7 @@ class Cron:
 
     Raises:
         TypeError: if an argument is of another type.
-        ValueError: if cronsim does not understand the expression, or there is no such zone.
+        ValueError: if cronsim does not understand the expression, or if the zone is unknown.
     """
 
     expression: str
@@ -78,7 +78,7 @@ class Cron:
         return f"Cron({self.expression!r}, {str(self.timezone)!r})"
 
     def __call__(self, now: datetime) -> Iterator[datetime]:
-        """Return an iterator of the due times after `now`: aware, in the zone, strictly increasing.
+        """Return an iterator of the due times after ``now``: aware, in the zone, strictly increasing.
 
         The iterator ends when no time follows, within 50 years or before the year 10000.
 
@@ -86,8 +86,8 @@ class Cron:
             now: An aware time.
 
         Raises:
-            TypeError: if `now` is not a `datetime`.
-            ValueError: if `now` is naive.
+            TypeError: if ``now`` is not a `datetime`.
+            ValueError: if ``now`` is naive.
         """
         if not isinstance(now, datetime):
             raise TypeError(f"now must be a datetime, not {type(now).__name__}: {now!r}")
@@ -106,7 +106,7 @@ class Cron:
             return
 
     def _instants(self, now: datetime) -> Iterator[datetime]:
-        """Yield all due times after `now` in UTC, in order; a few may repeat, or be earlier than `now`."""
+        """Yield all due times after ``now`` in UTC, in order; a few may repeat, or be earlier than ``now``."""
         # Second occurrences of repeated times: all first ones come before them.
         second: deque[datetime] = deque()
         for wall in CronSim(_fields(self.expression), self._wall_before(now)):
@@ -119,7 +119,7 @@ class Cron:
         yield from second
 
     def _wall_before(self, now: datetime) -> datetime:
-        """Return a naive wall time such that all due times after `now` come from later ones."""
+        """Return a naive wall time such that all due times after ``now`` come from later ones."""
         local = now.astimezone(self.timezone)
         before, after = _offsets(local.replace(tzinfo=None), self.timezone)
         wall = local.replace(tzinfo=None, fold=0)

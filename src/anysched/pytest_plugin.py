@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,13 @@ else:
     virtual = LazyModule("anysched._virtual.clock")
 
 __all__ = ["virtual_anyio_backend", "virtual_clock"]
+
+
+OTHER_PLUGINS = {
+    "pytest_asyncio": ("pytest-asyncio", "pytest.mark.asyncio", "asyncio_mode = strict"),
+    "pytest_trio": ("pytest-trio", "pytest.mark.trio", "trio_mode = false"),
+}
+"""Plugins that run async tests in real time, by their modules: their names, their markers and their strict modes."""
 
 
 # Module-scoped like anyio's own, so that Hypothesis accepts it and module-scoped async fixtures can use it.
@@ -35,3 +43,46 @@ def virtual_clock(anyio_backend: object) -> Iterator[virtual.VirtualClock]:
     autojump = clock.autojump
     yield clock
     clock.autojump = autojump
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Refuse a test that asks for virtual time, but is run by another plugin than anyio's: it would run in real time."""
+    plugin = OTHER_PLUGINS.get(_module_of(pyfuncitem.obj))
+    if plugin is not None and _clock_of(pyfuncitem) is not None:
+        name, marker, strict = plugin
+        pytest.fail(
+            f"{pyfuncitem.name} asks for virtual time, but {name} runs it, in real time. Mark it with pytest.mark.anyio "
+            f"(not with {marker}), and use the strict mode of {name}: {strict}",
+            pytrace=False,
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the virtual clock's seed to the report of a test that failed."""
+    report = yield
+    clock = _clock_of(item) if report.failed else None
+    if clock is not None and clock.seed is not None:
+        report.sections.append(
+            ("virtual time", f"Ready tasks were shuffled. VirtualClock(seed={clock.seed}) repeats their order.")
+        )
+    return report
+
+
+def _module_of(test: Any) -> str:
+    """Return the name of the package that runs a test: it has put a function of its own in place of the async one."""
+    function = test.hypothesis.inner_test if hasattr(test, "hypothesis") else test
+    scope: dict[str, Any] = getattr(getattr(function, "__func__", function), "__globals__", {})
+    return str(scope.get("__name__")).partition(".")[0]
+
+
+def _clock_of(item: pytest.Item) -> virtual.VirtualClock | None:
+    """Return the virtual clock of a test, if it has one."""
+    if "anysched._virtual.clock" not in sys.modules:  # do not import it for tests in real time
+        return None
+    backend: object = getattr(item, "funcargs", {}).get("anyio_backend")
+    try:
+        return virtual.VirtualClock.of_backend(backend)
+    except RuntimeError:
+        return None

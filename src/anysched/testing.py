@@ -48,12 +48,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._virtual.clock import VirtualClock
-from ._virtual.timeline import NeverIdleError
+from ._virtual.timeline import DeadlockError, NeverIdleError
 
 if TYPE_CHECKING:
     from .pytest_plugin import virtual_anyio_backend, virtual_clock
 
-__all__ = ["NeverIdleError", "VirtualClock", "virtual_anyio_backend", "virtual_clock"]
+__all__ = ["DeadlockError", "NeverIdleError", "VirtualClock", "virtual_anyio_backend", "virtual_clock"]
 
 _FIXTURES = frozenset({"virtual_anyio_backend", "virtual_clock"})
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -64,21 +65,25 @@ def start() -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
 
 @pytest.fixture
 def gone() -> Callable[[int], bool]:
-    """Tell whether a process has ended; a zombie that is not ours to reap counts as one that has."""
+    """Tell whether a process has ended; a zombie that is not ours to reap counts as one that has.
 
-    def check(pid: int) -> bool:
+    One that has closed its output needs a moment to end.
+    """
+
+    def is_gone(pid: int) -> bool:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             return True
-        if sys.platform == "linux":  # where a slim image has no ps
-            try:
-                stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-            except (FileNotFoundError, ProcessLookupError):
-                return True
-            return stat.rpartition(")")[2].split()[0] == "Z"
         state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
         return state.stdout.strip()[:1] in ("", "Z")
+
+    def check(pid: int) -> bool:
+        for _ in range(100):
+            if is_gone(pid):
+                return True
+            time.sleep(0.02)
+        return False
 
     return check
 

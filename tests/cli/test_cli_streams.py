@@ -17,6 +17,8 @@ import pytest
 from cli_processes import FAST, MODULE, OnTerminal, Running, Start
 from cli_results import plain_lines
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = ("asyncio", "trio")
 
 
@@ -83,22 +85,23 @@ def test_a_terminal_that_is_stopped_stops_nothing(on_terminal: Callable[..., OnT
 # Other streams
 
 
-def test_nothing_is_lost_where_the_output_does_not_block(start: Start) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_is_lost_where_the_output_does_not_block(backend: str, tmp_path: Path) -> None:
+    (tmp_path / "crontab").write_text("@reboot seq 50000\n")
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
-    with os.fdopen(ours, "rb") as reader:
-        for run in start("@reboot seq 50000; touch done\n", stdout=theirs):
-            out = b""
-            while b"line-1      finished" not in out:
-                time.sleep(0.001)
-                out += reader.read1(20_000)
-            run.process.send_signal(signal.SIGTERM)
-            while b"# done" not in out:
-                out += reader.read1(20_000)
-            assert run.process.wait(timeout=20) == 143
-            shown, missing = shown_and_not(out.decode())
-            assert shown + missing == 50_000
+    argv = [sys.executable, *MODULE, "crontab", str(tmp_path / "crontab"), "--backend", backend]
+    with os.fdopen(ours, "rb") as reader, subprocess.Popen(argv, stdout=theirs) as process:
         os.close(theirs)
+        out = b""
+        while b"line-1      finished" not in out:
+            time.sleep(0.001)
+            out += reader.read1(20_000)
+        process.send_signal(signal.SIGTERM)
+        out += reader.read()
+        assert process.wait(timeout=20) == 143
+    shown, missing = shown_and_not(out.decode())
+    assert shown + missing == 50_000
 
 
 def run_cli(

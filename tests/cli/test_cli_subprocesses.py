@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysched._cli import buffers, subprocesses
+from anysched._cli import buffers, orphans, subprocesses
 from anysched._cli.buffers import LineBuffer
 from anysched._cli.subprocesses import CommandResult, run_command
 
@@ -151,7 +151,7 @@ def test_no_thread_is_needed(backend: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_without_descriptors_for_processes_their_end_is_polled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[CommandResult] = []
 
-    def refuse(pid: int) -> int:
+    def refuse(pid: int, flags: int = 0) -> int:
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
@@ -249,3 +249,39 @@ def test_only_the_process_of_a_command_that_has_not_been_waited_for_is_polled() 
     assert subprocesses.poll_process(7)
     assert not subprocesses.poll_process(7)
     subprocesses._processes.clear()
+
+
+def test_orphans_are_waited_for_and_commands_are_left_to_themselves(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands that have ended come first: they are polled, and what comes behind them is still found."""
+    waited: list[int] = []
+    ended = [7, 8]
+    process = SimpleNamespace(returncode=None)
+
+    def poll() -> None:
+        process.returncode = 0
+        ended.remove(7)
+
+    def waitid(kind: int, which: int, options: int) -> SimpleNamespace | None:
+        assert options & os.WNOWAIT
+        return SimpleNamespace(si_pid=ended[0]) if ended else None
+
+    def waitpid(pid: int, options: int) -> None:
+        waited.append(pid)
+        ended.remove(pid)
+
+    process.poll = poll
+    monkeypatch.setitem(subprocesses._processes, 7, cast("subprocess.Popen[bytes]", process))
+    monkeypatch.setattr(os, "waitid", waitid)
+    monkeypatch.setattr(os, "waitpid", waitpid)
+    monkeypatch.setattr(orphans, "is_reaper", lambda: True)
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(orphans.reap_orphans)
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+
+    anyio.run(run, backend=backend)
+    assert (waited, process.returncode) == ([8], 0)

@@ -35,6 +35,15 @@ def test_output_is_passed_on_as_it_comes(start: Start) -> None:
         assert lines == ["# SIGTERM", "# done: 1 finished"]
 
 
+def test_times_are_in_the_zone_of_the_schedule(start: Start) -> None:
+    for run in start("@reboot true\n0 12 1 1 * x\n", "--zone", "Asia/Kolkata"):
+        run.read_until("line-1 finished")
+        assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+05:30  line-", line) for line in run.lines)
+        assert any("-01-01T12:00:00.000+05:30 (in " in line for line in run.lines)
+        run.process.send_signal(signal.SIGTERM)
+        run.process.communicate()
+
+
 def test_how_commands_end_is_told(start: Start) -> None:
     text = "@reboot exit 3\n@reboot kill -9 $$\nSHELL=/no/such/shell\n@reboot x\nSHELL=/bin/sh\nHOME=/no/such/place\n@reboot x"
     for run in start(text):

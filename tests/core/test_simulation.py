@@ -575,12 +575,18 @@ class Model:
         lane = self.lanes[job.lane]
         holder = lane.holders.get(job.task_id)
         expected = "new"
-        if self.closed:
+        if self.closed and (caller is None or self.play.script.end != "close"):
             expected = "refused"
         elif holder is not None:
             expected = {"keep": "kept", "error": "duplicate"}.get(policy, "new")
         assert came_of_it == expected
         if came_of_it != "new":
+            return
+        if self.closed:  # what a running task schedules is dropped, and `close` returns it
+            assert job.task is not None
+            self.dropped.add(job.task)
+            self.tasks[job] = Task(job, due[0], due[1], self.calls, "over", "cancelled")
+            lane.totals["cancelled"] += 1
             return
         if holder is not None:
             self.vacate(holder, interrupt=policy == "replace" and holder.job is not caller)
@@ -682,7 +688,8 @@ class Model:
         grace = self.play.script.grace if self.play.script.end == "close" else 0
         for lane in self.lanes:
             for task in lane.running:
-                if task.cancelled is None and task.latest_end > self.now + grace:
+                # One that would end just then may end before.
+                if task.cancelled is None and task.latest_end >= self.now + grace:
                     task.cancelled = self.now + grace
 
     def on_closed(self, _: None, unfinished: list[ScheduledTask[None]]) -> None:

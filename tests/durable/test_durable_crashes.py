@@ -157,15 +157,16 @@ class Life:
         assert not self.problems, (self.seed, self.problems)
 
 
-def run(backend: str, program: Any, *args: Any) -> None:
-    name, options = VirtualClock().backend(backend)  # type: ignore[arg-type]
+def run(backend: Any, life: Life, program: Any, *args: Any) -> None:
+    # Shuffled: where no order is promised, none is relied on.
+    name, options = VirtualClock(seed=life.seed).backend(backend)
     anyio.run(program, *args, backend=name, backend_options=options)
 
 
 def crash(life: Life, backend: str, mortal: MortalStore, steps: int) -> bool:
     """Run a program until its store dies; return whether it has."""
     try:
-        run(backend, life.live, mortal, steps)
+        run(backend, life, life.live, mortal, steps)
     except* DeathError:
         pass
     return mortal.dead
@@ -193,13 +194,13 @@ def test_nothing_acknowledged_is_lost_at_any_commit(
                 # It dies a second time while it starts again, and then lives to the end.
                 mortal = MortalStore(store, 1 + at % 4, "after")
                 try:
-                    run(backend, life.drain, mortal)
+                    run(backend, life, life.drain, mortal)
                 except* DeathError:
                     pass
-                run(backend, life.drain, store)
+                run(backend, life, life.drain, store)
                 life.check()
                 crashes += 2
-            run(backend, life.drain, store)
+            run(backend, life, life.drain, store)
             life.check()
     record_property("crashes", crashes)
     assert crashes > 50

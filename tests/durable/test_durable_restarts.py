@@ -501,7 +501,7 @@ async def test_it_is_hosted_by_a_task_group(program: Program) -> None:
 async def test_start(program: Program, anyio_backend_name: str) -> None:
     scheduler = program.start()
     if anyio_backend_name == "trio":
-        with pytest.raises(RuntimeError, match="task group"):
+        with pytest.raises(RuntimeError, match=r"on trio, host the scheduler in a nursery: await nursery\.start"):
             await scheduler.start()
         return
     await scheduler.start()

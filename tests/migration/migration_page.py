@@ -115,7 +115,9 @@ def observe_apart(subject: str) -> list[str]:
     collected where there is not much.
     """
     command = [sys.executable, __file__, subject]
-    seen: list[str] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    seen: list[str] = json.loads(result.stdout)
     return seen
 
 

@@ -771,8 +771,10 @@ def test_backends() -> None:
         clock.backend("trio", clock=None)
     with pytest.raises(ValueError, match='must be "asyncio" or "trio", not \'curio\''):
         clock.backend(cast("Any", "curio"))
-    with pytest.raises(RuntimeError, match="has no virtual clock"):
-        VirtualClock.of_backend("asyncio")
+    others: list[object] = ["asyncio", ("asyncio",), ("asyncio", 5), ("trio", {"clock": []}), None]
+    for other in others:
+        with pytest.raises(RuntimeError, match="has no virtual clock"):
+            VirtualClock.of_backend(other)
 
 
 # Portals

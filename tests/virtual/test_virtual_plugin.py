@@ -271,6 +271,28 @@ async def test_spin(virtual_clock):
 async def test_next(virtual_clock):
     await anyio.sleep(5)
 """,
+    # The same goes for a test that can never end, also if a fixture keeps the event loop.
+    "test_deadlock": """
+import anyio, pytest
+from anysched import Scheduler
+from anysched.testing import VirtualClock, virtual_anyio_backend as anyio_backend
+
+pytestmark = pytest.mark.anyio
+
+@pytest.fixture(scope="module")
+async def scheduler(anyio_backend):
+    async with Scheduler("x") as scheduler:
+        yield scheduler
+
+async def test_hang(scheduler, virtual_clock):
+    scheduler.schedule("id", anyio.sleep_forever)
+    await scheduler.join()
+
+async def test_next(scheduler, virtual_clock):
+    scheduler.cancel("id")
+    await anyio.sleep(5)
+    await scheduler.join()
+""",
     "test_uvloop": """
 import asyncio
 import pytest
@@ -290,7 +312,7 @@ async def test_it(virtual_clock):
 @pytest.mark.slow
 def test_what_is_wrong_is_a_clear_error(inner: Inner) -> None:
     result = inner(**WRONG)
-    result.assert_outcomes(passed=3, failed=2, errors=3)
+    result.assert_outcomes(passed=5, failed=4, errors=3)
     result.stdout.fnmatch_lines_random(
         [
             "*RuntimeError: *from anysched.testing import virtual_anyio_backend as anyio_backend*",
@@ -299,9 +321,142 @@ def test_what_is_wrong_is_a_clear_error(inner: Inner) -> None:
             "test_spin.py::test_next[[]asyncio[]] PASSED*",
             "test_spin.py::test_next[[]trio[]] PASSED*",
             "*NeverIdleError: virtual time cannot move*",
+            "test_deadlock.py::test_hang[[]asyncio[]] FAILED*",
+            "test_deadlock.py::test_hang[[]trio[]] FAILED*",
+            "test_deadlock.py::test_next[[]asyncio[]] PASSED*",
+            "test_deadlock.py::test_next[[]trio[]] PASSED*",
+            "*DeadlockError: deadlock: every task is blocked*test_deadlock.py:* in test_hang*",
             "*ValueError: uvloop keeps its own time*",
         ]
     )
+
+
+OTHERS = """
+import anyio, pytest
+from anysched.testing import virtual_anyio_backend as anyio_backend
+from hypothesis import Phase, given, settings, strategies as st
+
+once = settings(database=None, phases=[Phase.generate], max_examples=1)
+
+@pytest.mark.MARK
+async def test_function(virtual_clock):
+    await anyio.sleep(0.001)
+
+@pytest.mark.MARK
+async def test_that_asks_for_the_backend(anyio_backend):
+    await anyio.sleep(0.001)
+
+@pytest.mark.MARK
+class TestClass:
+    async def test_method(self, virtual_clock):
+        await anyio.sleep(0.001)
+
+@pytest.mark.MARK
+@once
+@given(number=st.integers())
+async def test_hypothesis(anyio_backend, number):
+    await anyio.sleep(0.001)
+"""
+
+# Sync tests run as ever, and so do tests in real time.
+BESIDE = """
+import anyio, pytest
+from anysched.testing import VirtualClock, virtual_anyio_backend
+
+@pytest.mark.parametrize("name", ["asyncio", "trio"])
+def test_sync(name):
+    clock = VirtualClock()
+    backend, options = clock.backend(name)
+    anyio.run(anyio.sleep, 60, backend=backend, backend_options=options)
+    assert clock.monotonic() == 60
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+@pytest.mark.MARK
+async def test_real(anyio_backend):
+    await anyio.sleep(0.001)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "mark", "plugin", "strict"),
+    [
+        ((), "asyncio", "pytest-asyncio", "asyncio_mode = strict"),
+        (("-o", "asyncio_mode=auto"), "anyio", "pytest-asyncio", "asyncio_mode = strict"),
+        ((), "trio", "pytest-trio", "trio_mode = false"),
+        (("-o", "trio_mode=true"), "anyio", "pytest-trio", "trio_mode = false"),
+    ],
+)
+def test_a_test_in_virtual_time_that_another_plugin_runs_is_refused(
+    inner: Inner, options: tuple[str, ...], mark: str, plugin: str, strict: str
+) -> None:
+    """It would run in real time, and pass."""
+    pytest.importorskip("pytest_asyncio")
+    pytest.importorskip("pytest_trio")
+    real = BESIDE.replace("MARK", "asyncio" if "asyncio" in plugin else "trio")
+    result = inner(*options, test_others=OTHERS.replace("MARK", mark), test_beside=real)
+    result.assert_outcomes(failed=8, passed=4)
+    for name in ("test_function", "test_that_asks_for_the_backend", "test_method", "test_hypothesis"):
+        for backend in ("asyncio", "trio"):
+            result.stdout.fnmatch_lines(
+                f"{name}[[]{backend}[]] asks for virtual time, but {plugin} runs it, in real time. Mark it with "
+                f"pytest.mark.anyio (*), and use the strict mode of {plugin}: {strict}"
+            )
+
+
+def test_tests_in_real_time_of_other_plugins_fail_as_ever(inner: Inner) -> None:
+    """Where nothing is virtual, the modules of virtual time are not even imported."""
+    pytest.importorskip("pytest_asyncio")
+    real = WITH_PYTEST_ASYNCIO + "    import sys\n    assert 'anysched._virtual' in sys.modules, 'not imported'\n"
+    result = inner(test_asyncio=real)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines("*AssertionError: not imported*")
+
+
+SEEDED = """
+import anyio, pytest
+from anysched.testing import VirtualClock
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return VirtualClock(seed=12345).backend(request.param)
+
+async def order():
+    order = []
+
+    async def member(number):
+        order.append(number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(5):
+            group.start_soon(member, number)
+    return order
+
+@pytest.mark.anyio
+async def test_that_fails(anyio_backend):
+    assert await order() == []
+
+@pytest.mark.anyio
+async def test_that_passes(anyio_backend):
+    assert sorted(await order()) == [0, 1, 2, 3, 4]
+
+@pytest.mark.anyio
+async def test_in_setup(anyio_backend, broken):
+    pass
+
+@pytest.fixture
+def broken(anyio_backend):
+    raise ValueError
+"""
+
+
+def test_the_seed_is_in_the_report_of_a_test_that_fails(inner: Inner) -> None:
+    result = inner(test_seeded=SEEDED, test_wrong=SEEDED.replace("seed=12345", ""))
+    result.assert_outcomes(passed=4, failed=4, errors=4)
+    lines = [line for line in result.outlines if "VirtualClock(seed=" in line and "return" not in line]
+    assert lines == ["Ready tasks were shuffled. VirtualClock(seed=12345) repeats their order."] * 4
 
 
 def python(code: str) -> None:

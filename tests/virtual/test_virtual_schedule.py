@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from anysched import Scheduler
 from anysched.testing import VirtualClock
-from support import timeline_of
+from support import nothing, timeline_of
 
 pytestmark = pytest.mark.anyio
 
@@ -255,3 +255,39 @@ async def test_a_task_that_reschedules_itself_keeps_its_beat_for_a_year(virtual_
         scheduler.schedule_at(START + timedelta(days=1), "beat", beat)
         await scheduler.join()
     assert beats == [START + timedelta(days=day) for day in range(1, 366)]
+
+
+@pytest.mark.parametrize("years", [273, 600, 2000, 7900])
+async def test_time_moves_past_272_years(anyio_backend_name: Any, years: int) -> None:
+    """Neighbouring floats are more than a microsecond apart there, and wall time is in microseconds."""
+    clock = VirtualClock(datetime(1000, 1, 1, tzinfo=UTC), busy_limit=5000)
+    late: list[timedelta] = []
+
+    async def note(due: datetime) -> None:
+        late.append(clock.now() - due)
+
+    async def main() -> None:
+        await anyio.sleep(years * 365.25 * 86_400 + 0.123)
+        async with Scheduler("test") as scheduler:
+            for microseconds in (1, 2, 3, 7, 100, 1_000_001, 3_600_000_001):
+                due = clock.now() + timedelta(microseconds=microseconds)
+                scheduler.schedule_at(due, "at", note, due)
+                scheduler.schedule_later(microseconds / 1e6, "later", nothing)
+                await scheduler.join()
+                due = clock.now() + timedelta(microseconds=microseconds)
+                await clock.travel_to(due)
+                await note(due)
+            begin = clock.monotonic()
+            task = scheduler.schedule_every(0.1, "every", nothing)
+            while task.run_count < 10:
+                await anyio.sleep(0.05)
+            assert abs(clock.monotonic() - begin - 1) < 0.06
+            task.cancel()
+            last = datetime.max.replace(tzinfo=UTC)
+            scheduler.schedule_at(last, "at", note, last)
+            await scheduler.join()
+
+    name, options = clock.backend(anyio_backend_name)
+    await to_thread.run_sync(lambda: anyio.run(main, backend=name, backend_options=options))
+    assert len(late) == 15
+    assert timedelta(0) <= min(late) <= max(late) <= timedelta(microseconds=32)

@@ -50,9 +50,9 @@ command has no standard input; what it writes is shown when it has ended.
 """
 
 RUN_EPILOG: Final = """\
-Ctrl-C, SIGTERM, SIGQUIT and SIGHUP end the schedule: what is pending is dropped, what runs may go on for the time of
---grace and is then terminated, and what did not finish is listed. A second signal cuts the grace short. SIGUSR1 writes to
-the standard error what runs and what is pending.
+Ctrl-C, SIGTERM, SIGQUIT and SIGHUP end the schedule: pending commands are dropped, running ones may go on for the time of
+--grace and are then terminated, and those that did not finish are listed. A second signal cuts the grace short. SIGUSR1
+writes the running and the pending commands to the standard error.
 
 On a terminal a live table is shown (needs rich: pip install 'anysched[cli]'), elsewhere plain lines.
 

@@ -17,7 +17,7 @@ from .lines import LineSplitter
 __all__ = ["Source", "open_input", "read_lines"]
 
 Source: TypeAlias = Callable[[Callable[[bytes | None], None]], Awaitable[None]]
-"""Calls a function with each line, or `None` for one that is too long, until there are no more. Not an async iterator, which would need closing."""
+"""Calls a function with each line, or `None` for one that is too long, until the end. Not an async iterator, which would need closing."""
 
 CHUNK = 16_384
 """In bytes. The lines of one chunk are handled in one iteration of the event loop."""
@@ -55,7 +55,7 @@ async def read_lines(descriptor: int, take: Callable[[bytes | None], None]) -> N
     Raises:
         OSError: if it cannot be read.
     """
-    # epoll refuses what is always readable: regular files, and devices such as /dev/null.
+    # epoll refuses descriptors that are always readable: regular files, and devices such as /dev/null.
     waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
     splitter = LineSplitter()
     while True:

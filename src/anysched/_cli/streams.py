@@ -17,7 +17,7 @@ STDERR = 2
 def reserve_descriptors() -> None:
     """Open the null device in place of standard streams that are closed.
 
-    The next file that is opened would otherwise get their number, and what is written to the stream.
+    The next file that is opened would otherwise get their number, and the output that is meant for the stream.
     """
     for descriptor in range(3):
         with suppress(OSError):

@@ -214,7 +214,7 @@ async def _drain(descriptor: int, buffer: Buffer) -> None:
 
 
 def _read(descriptor: int, buffer: Buffer, chunks: int) -> bool:
-    """Read what is there of an output, up to a number of chunks; return whether the output has ended."""
+    """Read the available output, up to a number of chunks; return whether the output has ended."""
     with suppress(BlockingIOError):
         for _ in range(chunks):
             chunk = os.read(descriptor, CHUNK)

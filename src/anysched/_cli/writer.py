@@ -88,7 +88,7 @@ class Writer:
         return True
 
     def close(self, timeout: float) -> None:
-        """Write what waits, as far as the time suffices, and end the thread.
+        """Write the waiting texts, as far as the time suffices, and end the thread.
 
         Args:
             timeout: How long to wait at most, in seconds.
@@ -139,7 +139,7 @@ class Writer:
             self._write_batch()
 
     def _write_batch(self) -> bool:
-        """Write some of what waits; return whether there was any."""
+        """Write some of the waiting texts; return whether there were any."""
         with self._changed:
             batch = bytearray()
             while self._queue and len(batch) < BATCH:

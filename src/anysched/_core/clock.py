@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
@@ -29,6 +29,7 @@ __all__ = [
     "datetime_from_ns",
     "due_after",
     "due_at",
+    "exact_clock",
     "ns_from_datetime",
     "seconds_from_delay",
     "wake_time",
@@ -44,6 +45,9 @@ TOLERANCE_NS = 1_000
 MAX_DELAY = 1e12
 """The limit of delays, in seconds: more than a `datetime` can express."""
 
+CLOCK_RESOLUTION = 1e-3
+"""Clocks that differ by less than this, in seconds, show the same time: some are in milliseconds."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_NS = 253_402_300_799_999_999_000
 """The latest time that a `datetime` can express."""
@@ -55,15 +59,61 @@ class SystemClock:
 
     # Fields, not methods: both clocks are read in every scheduling call.
     monotonic: Callable[[], float]
-    time_ns: Callable[[], int] = time.time_ns
+    # Looked up when a scheduler is entered, since test tools patch it.
+    time_ns: Callable[[], int] = field(default_factory=lambda: time.time_ns)
     recheck_interval: float = RECHECK_INTERVAL
+    exact: Callable[[], float] | None = None
+    """The monotonic clock at a finer resolution, where that of the event loop is coarse."""
 
     def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
         """Do nothing: programs are not told when the machine's clock is set. The re-check finds out."""
         return lambda: None
 
 
+class LoopClock:
+    """A wall clock that follows the monotonic clock of an event loop whose time has been replaced.
+
+    Test tools do this: trio's `MockClock`, and others for asyncio. Wall time begins with the machine's, when a scheduler
+    is first entered on the loop, and moves with the loop's time from there.
+
+    A clock that shows the machine's time at the start may be the machine's under another name, as in event loops of GUI
+    toolkits. Then the wall clock is the machine's, until the loop's time has been moved away from it.
+
+    Args:
+        monotonic: The monotonic clock of the event loop.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.monotonic = monotonic
+        self._wall_ns = time.time_ns
+        self._start = monotonic()
+        # Whole microseconds, as `datetime`, so that noon is not shown as 11:59:59.999999 when a float is rounded.
+        self._start_ns = self._wall_ns() // 1_000 * 1_000
+        self._is_machine_time = _shows_machine_time(monotonic)
+        # Otherwise the wall clock cannot be stepped.
+        self.recheck_interval = RECHECK_INTERVAL if self._is_machine_time else math.inf
+
+    def time_ns(self) -> int:
+        """Return the wall time in nanoseconds of UTC since 1970."""
+        if self._is_machine_time and _shows_machine_time(self.monotonic):
+            return self._wall_ns()
+        return self._start_ns + round((self.monotonic() - self._start) * 1e6) * 1_000
+
+    def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
+        """Do nothing: no step is announced."""
+        return lambda: None
+
+
+def _shows_machine_time(clock: Callable[[], float], machine: Callable[[], float] = time.monotonic) -> bool:
+    # The default is bound at import: what replaces the function in modules does not reach it. The process may be
+    # interrupted between two calls, so that the clock is compared with a reading before and one after.
+    before = machine()
+    now = clock()
+    return before - CLOCK_RESOLUTION <= now <= machine() + CLOCK_RESOLUTION
+
+
 _bound: WeakKeyDictionary[object, Clock] = WeakKeyDictionary()
+_loop_clocks: WeakKeyDictionary[object, LoopClock] = WeakKeyDictionary()
 
 
 def bind_clock(time_source: object, clock: Clock) -> None:
@@ -78,13 +128,38 @@ def bind_clock(time_source: object, clock: Clock) -> None:
 
 def bound_clock(time_source: object) -> Clock | None:
     """Return the clock that was bound to an asyncio event loop or to trio's clock, if any."""
-    return _bound.get(time_source)
+    try:
+        return _bound.get(time_source)
+    except TypeError:  # it has no hash or no weak reference, as clocks of test tools may
+        return None
 
 
 def clock_of(backend: Backend) -> Clock:
-    """Return the clock of the running event loop: the one bound to it, or the system's."""
+    """Return the clock of the running event loop: the one bound to it, the system's, or one that follows the loop's time."""
     bound = bound_clock(backend.time_source)
-    return SystemClock(backend.monotonic) if bound is None else bound
+    if bound is not None:
+        return bound
+    if not backend.is_replaced:
+        clock = SystemClock(backend.monotonic)
+        return clock if backend.exact is None else replace(clock, exact=backend.exact)
+    try:
+        follower = _loop_clocks.get(backend.time_source)
+    except TypeError:
+        return LoopClock(backend.monotonic)
+    # All schedulers on an event loop show the same time, unless its clock was replaced again.
+    if follower is None or follower.monotonic != backend.monotonic:
+        follower = _loop_clocks[backend.time_source] = LoopClock(backend.monotonic)
+    return follower
+
+
+def exact_clock(clock: Clock) -> Callable[[], float]:
+    """Return the monotonic clock from which delays count.
+
+    uvloop's clock is coarse: a delay that counted from the time that it shows would elapse up to a millisecond early. So
+    delays count from the exact time and elapse by the loop's clock, which is never ahead.
+    """
+    exact: Callable[[], float] | None = getattr(clock, "exact", None)
+    return clock.monotonic if exact is None else exact
 
 
 def wake_time(clock: Clock, now: float, now_ns: int, due: float | None, due_ns: int | None) -> float:
@@ -102,7 +177,12 @@ def wake_time(clock: Clock, now: float, now_ns: int, due: float | None, due_ns: 
     """
     wake = math.inf if due is None else due
     if due_ns is not None:
-        wake = min(wake, now + min((due_ns - now_ns) / 1e9, clock.recheck_interval))
+        wall_wake = now + min((due_ns - now_ns) / 1e9, clock.recheck_interval)
+        if wall_wake <= now and due_ns - now_ns >= TOLERANCE_NS:
+            # Past 2**33 s, 272 years, neighbouring floats are more than a microsecond apart. The dispatcher must not
+            # wake before time has moved.
+            wall_wake = math.nextafter(now, math.inf)
+        wake = min(wake, wall_wake)
     return wake
 
 
@@ -113,7 +193,10 @@ def due_after(clock: Clock, delay: float | timedelta) -> float:
         TypeError, ValueError: as `seconds_from_delay`.
     """
     seconds = seconds_from_delay(delay)
-    return clock.monotonic() + (seconds if seconds > 0 else 0.0)
+    if seconds > 0:
+        exact: Callable[[], float] | None = getattr(clock, "exact", None)  # as in `exact_clock`, without a call for it
+        return (clock.monotonic() if exact is None else exact()) + seconds
+    return clock.monotonic()
 
 
 def due_at(clock: Clock, time: datetime) -> float:

@@ -16,7 +16,7 @@ from anysched.abc import Clock
 from .backends import Backend, Starter
 from .backends.current import current_backend
 from .backends.starter import starter_for
-from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, wake_time
+from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, exact_clock, wake_time
 from .coroutines import LazyCoroutine
 from .run import RunOwner, TaskRun
 from .task import ScheduledTask
@@ -71,6 +71,7 @@ class Dispatcher:
         self.backend: Backend = current_backend()
         self._host_task = self.backend.current_task()
         self.clock: Clock = clock_of(self.backend)
+        self._is_coarse = self.clock.monotonic is not exact_clock(self.clock)
         self._closed_at: tuple[float, int] | None = None
         self._cancelled = self._cancelled_externally = self._loop_started = False
         self._loop_ended = anyio.Event()
@@ -176,6 +177,8 @@ class Dispatcher:
             task: The task.
             when: Its due time: a float on the monotonic clock, or an int on the wall clock.
         """
+        if self._is_coarse:
+            when = self._by_loop_time(when)
         task._set_due(when)
         if isinstance(when, float):
             self._timers.push(task, _key(when), self._next_sequence())
@@ -190,6 +193,8 @@ class Dispatcher:
             task._leave_queue()
             self.add(task, when)
             return
+        if self._is_coarse:
+            when = self._by_loop_time(when)
         task._set_due(when)
         if isinstance(when, float):
             self._timers.move(task, _key(when), self._next_sequence())
@@ -197,6 +202,12 @@ class Dispatcher:
             self._wall_timers.move(task, when, self._next_sequence())
         if self._wake_at != -math.inf:
             self._wake_for(when)
+
+    def _by_loop_time(self, when: float) -> float:
+        """Return when a task is due by the coarse clock of the event loop: what is due already, starts now."""
+        if isinstance(when, float):
+            return when if when > exact_clock(self.clock)() else min(when, self.clock.monotonic())
+        return when
 
     def requeue(self, task: ScheduledTask[Any]) -> None:
         """Take back a task that was due, had to wait, and may start now; its dispatch index has not changed."""
@@ -211,7 +222,7 @@ class Dispatcher:
 
     def now(self) -> tuple[float, int]:
         """Read both clocks, which stand still when the dispatcher has been closed."""
-        return self._closed_at or (self.clock.monotonic(), self.clock.time_ns())
+        return self._closed_at or (exact_clock(self.clock)(), self.clock.time_ns())
 
     # The loop
 

@@ -10,7 +10,7 @@ __all__ = ["LazyModule"]
 
 @final
 class LazyModule:
-    """A module that is imported when one of its attributes is read.
+    """A module that is imported when one of its public attributes is read.
 
     Under ``if TYPE_CHECKING`` alone, a name is unknown to `typing.get_type_hints`, and so to frameworks and documentation
     tools.
@@ -25,4 +25,6 @@ class LazyModule:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # pytest looks for such names in every object of a plugin
+            raise AttributeError(name)
         return getattr(import_module(self._name), name)

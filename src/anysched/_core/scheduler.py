@@ -20,7 +20,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from anysched.abc import Clock, Instrument
 
-from .clock import SystemClock, datetime_from_ns, due_after, due_at, seconds_from_delay
+from .clock import SystemClock, datetime_from_ns, due_after, due_at, exact_clock, seconds_from_delay
 from .coroutines import Target, check_target, close_unstarted, is_coroutine
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
@@ -759,6 +759,7 @@ class Scheduler:
             raise RuntimeError(f"the scheduler {self._name!r} can be entered only once")
         if registry.parent is None:
             dispatcher = Dispatcher(self._drop_when_stopped, self._abandon)
+            dispatcher.backend.protect((Scheduler, TaskRegistry, Dispatcher, ScheduledTask, RecurringTask))
             self._entered = True
             await dispatcher.enter()
             registry.family.dispatcher = dispatcher
@@ -986,4 +987,4 @@ def _left_elsewhere(name: str, raised: list[BaseException]) -> RuntimeError:
 
 
 def _first_due(clock: Clock, trigger: Trigger) -> float:
-    return trigger.first_due(clock.monotonic(), clock.time_ns())
+    return trigger.first_due(exact_clock(clock)(), clock.time_ns())

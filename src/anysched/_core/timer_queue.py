@@ -54,7 +54,8 @@ class Timer:
         segment = self._segment
         if segment is not None:
             self._segment = None
-            del segment.timers[self._heap_key]
+            # If an interruption hits `pop`, it is not there any more.
+            segment.timers.pop(self._heap_key, None)
             if len(segment.timers) * 2 < len(segment.heap):
                 segment.compact()
 

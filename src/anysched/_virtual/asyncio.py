@@ -8,10 +8,15 @@ import selectors
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, final
+from weakref import WeakSet
 
 from anyio._backends._asyncio import WorkerThread
 
+from .asyncio_blocked import blocked_tasks, raise_in
+from .asyncio_shuffle import Shuffler
+from .blocked import Outside, describe, waits_for_portal
 from .timeline import Timeline
 
 __all__ = ["VirtualEventLoop"]
@@ -24,9 +29,17 @@ class VirtualSelector(selectors.DefaultSelector):
     """Called when the event loop has something to do."""
     idle: Callable[[], float]
     """Called when there is nothing to do. Returns how many real seconds to wait for I/O."""
+    before_run: Callable[[], object] | None = None
+    """Called before the event loop runs ready callbacks."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the I/O that is ready. The timeout is virtual and only shows whether the event loop is idle."""
+        ready = self._select(timeout)
+        if self.before_run is not None:
+            self.before_run()
+        return ready
+
+    def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and (timeout is None or timeout > 0):
             seconds = self.idle()
@@ -44,6 +57,9 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
     Args:
         timeline: The time to use. It is reset.
+
+    Attributes:
+        shuffles_tasks: Whether ready tasks run in random order.
     """
 
     def __init__(self, timeline: Timeline) -> None:
@@ -55,10 +71,15 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
         self._timeline = timeline
         self._executor_jobs = 0
+        self._failed_groups: WeakSet[object] = WeakSet()
+        self._shuffler = None if timeline.seed is None else Shuffler(timeline.seed)
+        self.shuffles_tasks = self._shuffler is not None
         selector = VirtualSelector()
         selector.busy = self._busy
         selector.idle = self._idle
         super().__init__(selector)
+        if self._shuffler is not None:
+            selector.before_run = partial(self._shuffler.shuffle, vars(self)["_ready"])
         try:
             timeline.begin(is_running)
         except RuntimeError:
@@ -69,6 +90,13 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual monotonic time, in seconds."""
         return self._timeline.monotonic()
+
+    def create_task(self, *args: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        """Create a task."""
+        task = super().create_task(*args, **kwargs)
+        if self._shuffler is not None:
+            self._shuffler.add(task)
+        return task
 
     def run_in_executor(  # type: ignore[override]  # typed as loosely as it is called
         self, executor: Any, func: Any, *args: Any
@@ -98,8 +126,11 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
                 raise error
 
     def _idle(self) -> float:
-        seconds = self._timeline.idle(self._deadline(), self._threads())
+        seconds = self._timeline.idle(self._deadline(), self._threads(), self._outside)
         self._update_clock_resolution()
+        if seconds is None:
+            self._report_deadlock()
+            return 0.0
         return seconds
 
     def _threads(self) -> int:
@@ -112,7 +143,37 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
                     jobs += not thread.stopping and thread not in thread.idle_workers
         return jobs
 
+    # Deadlocks
+
+    def _outside(self) -> Outside:
+        """Return what might wake a task when all are blocked."""
+        if any(waits_for_portal(task.get_coro()) for task in blocked_tasks(self)[:1]):
+            return "portal"
+        if self._watches_io():
+            return "something"
+        pool = self._pool()
+        others = (thread for thread in self._timeline.other_threads if not isinstance(thread, WorkerThread))
+        return "something" if any(thread not in pool for thread in others) else "nothing"
+
+    def _report_deadlock(self) -> None:
+        """Raise an error where the main task is blocked, or else in another task."""
+        tasks = blocked_tasks(self)
+        names = [describe(task.get_name(), task.get_coro()) for task in tasks]
+        error = self._timeline.deadlock(self._deadline(), names)
+        if not any(raise_in(task, error, self._failed_groups) for task in tasks):
+            raise error
+
     # What is private to asyncio
+
+    def _watches_io(self) -> bool:
+        """Return whether the event loop watches a file, other than the socket that wakes it, or a signal."""
+        private = vars(self)
+        return len(private["_selector"].get_map()) > 1 or bool(private.get("_signal_handlers"))
+
+    def _pool(self) -> set[threading.Thread]:
+        """Return the threads of the default executor; those that are busy are counted."""
+        pool: set[threading.Thread] = getattr(vars(self)["_default_executor"], "_threads", set())
+        return pool
 
     def _deadline(self) -> float:
         """Return when the next timer is due, or infinity.

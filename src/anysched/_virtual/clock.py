@@ -55,9 +55,16 @@ class VirtualClock:
             by default: steps of the clock are announced. Pass 30 to make them poll, as they do in real time.
         thread_timeout: How long, in real seconds, worker threads may hold time while nothing else happens. A thread that
             itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
+        idle_timeout: How long, in real seconds, to wait for something from outside (a thread, I/O, a signal) when every
+            task is blocked and time cannot move, before `DeadlockError` is raised. It is raised at once if there is
+            nothing that could come from outside and no timer, and never during a `hold`, while worker threads run, or
+            while a blocking portal waits for calls.
         busy_limit: How many consecutive iterations the event loop may take without becoming idle, before `NeverIdleError`
             is raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one.
             Otherwise it ends the run on asyncio, and is raised in the task that keeps yielding on trio.
+        seed: Shuffle the tasks that are ready to run, where no order is promised: on asyncio, tasks otherwise run in the
+            order in which they became ready, and on trio the order differs from run to run. The same seed gives the same
+            order. What `anysched` promises still holds: tasks start in due order.
 
     Raises:
         TypeError: if an argument is of the wrong type.
@@ -71,20 +78,26 @@ class VirtualClock:
         autojump: bool = True,
         recheck_interval: float = math.inf,
         thread_timeout: float = 2.0,
+        idle_timeout: float = 5.0,
         busy_limit: int = 100_000,
+        seed: int | None = None,
     ) -> None:
         start_ns = ns_from_datetime(start)
+        if seed is not None and not isinstance(seed, int):
+            raise TypeError(f"seed must be an integer, not {type(seed).__name__}: {seed!r}")
         for name, value in (
             ("recheck_interval", recheck_interval),
             ("thread_timeout", thread_timeout),
+            ("idle_timeout", idle_timeout),
             ("busy_limit", busy_limit),
         ):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, not {value!r}")
-        self._timeline = Timeline(start_ns, autojump, recheck_interval, thread_timeout, busy_limit)
+        self._timeline = Timeline(start_ns, autojump, recheck_interval, thread_timeout, idle_timeout, busy_limit, seed)
 
     def __repr__(self) -> str:
-        return f"<VirtualClock {self.now().isoformat()} after {self.monotonic()} s>"
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"<VirtualClock {self.now().isoformat()} after {self.monotonic()} s{seed}>"
 
     @staticmethod
     def current() -> VirtualClock:
@@ -112,7 +125,9 @@ class VirtualClock:
             RuntimeError: if it was not created by a virtual clock.
         """
         # anyio accepts a name, or a name with options.
-        options = cast("tuple[str, dict[str, Any]]", backend)[1] if isinstance(backend, tuple) else {}
+        options: dict[str, Any] = {}
+        if isinstance(backend, tuple) and isinstance(cast("tuple[object, ...]", backend)[-1], dict):
+            options = cast("tuple[str, dict[str, Any]]", backend)[-1]
         time_source = options.get("loop_factory") or options.get("clock")
         clock = None if time_source is None else bound_clock(time_source)
         if isinstance(clock, VirtualClock):
@@ -181,6 +196,11 @@ class VirtualClock:
         """How often schedulers read the wall clock while a task waits for it, in seconds; infinity means never."""
         return self._timeline.recheck_interval
 
+    @property
+    def seed(self) -> int | None:
+        """A number that determines how ready tasks are shuffled, or `None` if they are not."""
+        return self._timeline.seed
+
     def now(self) -> datetime:
         """Return the wall time (aware UTC)."""
         return datetime_from_ns(self._timeline.time_ns())
@@ -246,7 +266,8 @@ class VirtualClock:
         await self.settle()
         # Several times if the wall clock is stepped on the way.
         while (left_ns := target_ns - self.time_ns()) > 0:
-            await self.advance(left_ns / 1e9)
+            # Past 2**33 s, 272 years, a float cannot express the next microsecond: time must move nevertheless.
+            await self.advance(max(left_ns / 1e9, math.ulp(self.monotonic())))
 
     async def settle(self) -> None:
         """Wait until every other task is blocked, like `anyio.wait_all_tasks_blocked`, without moving virtual time.
@@ -313,7 +334,7 @@ class VirtualClock:
         """Keep time from moving while the context is active, for real I/O.
 
         Time does not jump, and `advance` and `travel_to` in other tasks wait until the hold is over. Timeouts are virtual
-        and cannot interrupt what is done during a hold.
+        and cannot interrupt work during a hold.
         """
         holder = _current_task()
         self._timeline.holds.append(holder)

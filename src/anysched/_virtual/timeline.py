@@ -1,4 +1,4 @@
-"""Virtual time itself: the time, what waits for it, and when it may move. Independent of event loops.
+"""Virtual time itself: the time, its waiters, and when it may move. Independent of event loops.
 
 An event loop calls `Timeline.idle` whenever no task can run and no I/O is ready. Time moves only there, so it never
 moves while a task can run.
@@ -14,7 +14,11 @@ from typing import final
 
 from anysched._core.clock import RECHECK_INTERVAL, TOLERANCE
 
-__all__ = ["NeverIdleError", "Timeline", "Waiter"]
+from .blocked import OtherThreads, Outside
+
+__all__ = ["DeadlockError", "NeverIdleError", "Timeline", "Waiter"]
+
+MAX_NAMED_TASKS = 10
 
 
 @final
@@ -39,6 +43,41 @@ class NeverIdleError(RuntimeError):
             "for a positive time; if it waits for real I/O, do this inside `with clock.hold():`; if it is just busy, pass "
             "a higher busy_limit to VirtualClock"
         )
+
+
+@final
+class DeadlockError(RuntimeError):
+    """Raised when every task is blocked and nothing is going to wake one, so that the program would hang.
+
+    It is raised where the main task (or the test) is blocked.
+
+    Attributes:
+        tasks: The blocked tasks, each with its name and the place where it is blocked.
+        real_seconds: How long nothing has happened, in real seconds.
+        next_timer: When the next timer is due, in virtual seconds from now; infinity if there is none. If there is one,
+            ``autojump`` is off and no task is left that could move time.
+    """
+
+    def __init__(self, tasks: tuple[str, ...], real_seconds: float, next_timer: float) -> None:
+        super().__init__(tasks, real_seconds, next_timer)
+        self.tasks = tasks
+        self.real_seconds = real_seconds
+        self.next_timer = next_timer
+
+    def __str__(self) -> str:
+        since = f" for {self.real_seconds:g} real seconds" if self.real_seconds else ""
+        if self.next_timer < math.inf:
+            reason = (
+                f"virtual time stands still: autojump is off, and every task has been blocked{since}, so that no task can "
+                f"move time to the next timer, in {self.next_timer:g} s. Call `await clock.advance(...)` in a task that is "
+                "not blocked, or set clock.autojump = True."
+            )
+        else:
+            reason = f"deadlock: every task is blocked{since}, no timer is set, and nothing else can wake them."
+        tasks = list(self.tasks[:MAX_NAMED_TASKS])
+        if len(self.tasks) > MAX_NAMED_TASKS:
+            tasks.append(f"and {len(self.tasks) - MAX_NAMED_TASKS} more")
+        return f"{reason} If they wait for real I/O, do this inside `with clock.hold():`. Blocked tasks: {', '.join(tasks)}"
 
 
 class Waiter:
@@ -68,20 +107,32 @@ class Timeline:
         autojump: Whether time jumps to the next deadline when the event loop is idle.
         recheck_interval: The longest time between two readings of the wall clock, in virtual seconds.
         thread_timeout: How many real seconds worker threads may hold time while nothing else happens.
+        idle_timeout: How many real seconds to wait for something from outside when every task is blocked.
         busy_limit: The number of iterations that the event loop may take without being idle.
+        seed: A number that determines how ready tasks are shuffled, or `None` if they are not.
 
     Attributes:
         holds: For each current hold, the native task that called for it, or `None`.
+        other_threads: The threads that have been started since the run began.
     """
 
     def __init__(
-        self, start_ns: int, autojump: bool, recheck_interval: float, thread_timeout: float, busy_limit: int
+        self,
+        start_ns: int,
+        autojump: bool,
+        recheck_interval: float,
+        thread_timeout: float,
+        idle_timeout: float,
+        busy_limit: int,
+        seed: int | None,
     ) -> None:
         self.start_ns = start_ns
         self.autojump = autojump
         self.recheck_interval = recheck_interval
         self.thread_timeout = thread_timeout
+        self.idle_timeout = idle_timeout
         self.busy_limit = busy_limit
+        self.seed = seed
         self.holds: list[object] = []
         # Called when the wall clock shows another time.
         self.listeners: list[Callable[[], object]] = []
@@ -99,6 +150,9 @@ class Timeline:
         # Since when, in real seconds, nothing has happened but worker threads running; how many of them are ignored.
         self._threads_since: float | None = None
         self._abandoned_threads = 0
+        # Since when, in real seconds, every task has been blocked, if something outside might wake one.
+        self._blocked_since: float | None = None
+        self.other_threads = OtherThreads()
 
     def begin(self, is_running: Callable[[], bool]) -> None:
         """Reset time for a run of an event loop.
@@ -195,15 +249,17 @@ class Timeline:
 
     # Asked by the event loop
 
-    def idle(self, deadline: float, threads: int) -> float:
+    def idle(self, deadline: float, threads: int, outside: Callable[[], Outside]) -> float | None:
         """Called when no task can run and no I/O is ready: move time or wake a waiter, if possible.
 
         Args:
             deadline: When the next timer of the event loop is due, later than now; or infinity.
             threads: The number of busy worker threads of the event loop.
+            outside: Returns what might wake a task when all are blocked.
 
         Returns:
-            How many real seconds to wait for I/O at most. Zero: time has moved, or a task has become runnable.
+            How many real seconds to wait for I/O at most. Zero: time has moved, or a task has become runnable. `None`:
+            there is nothing to wait for, and a `deadlock` must be reported.
         """
         self._iterations = 0
         grace = self._thread_grace(threads)
@@ -217,12 +273,37 @@ class Timeline:
             return math.inf
         target = min((waiter.target for waiter in self._waiters), default=math.inf)
         if target == math.inf and (deadline == math.inf or not self.autojump):
-            return math.inf
+            return math.inf if threads else self._wait_for_outside(deadline, outside())
+        self._blocked_since = None
         stop = min(deadline, *self._delayed_steps) if self._delayed_steps else deadline
         # A deadline within a microsecond of the target is due at the target: a sum of floats is not always the number
         # that is meant.
         self.jump(stop if stop < target + TOLERANCE else target)
         return 0.0
+
+    def _wait_for_outside(self, deadline: float, outside: Outside) -> float | None:
+        """Return how many real seconds to wait for something from outside; `None` if it is hopeless."""
+        if outside == "portal":
+            return math.inf
+        now = time.perf_counter()
+        if self._blocked_since is None:
+            self._blocked_since = now
+        if outside == "nothing" and deadline == math.inf:
+            return None
+        grace = self._blocked_since + self.idle_timeout - now
+        return grace if grace > 0 else None
+
+    def deadlock(self, deadline: float, tasks: Iterable[str]) -> DeadlockError:
+        """Return the error to raise when `idle` has returned `None`.
+
+        Args:
+            deadline: When the next timer of the event loop is due; or infinity.
+            tasks: The blocked tasks.
+        """
+        since, self._blocked_since = self._blocked_since, None
+        assert since is not None
+        waited = time.perf_counter() - since
+        return DeadlockError(tuple(tasks), round(waited, 3) if waited >= self.idle_timeout else 0, deadline - self._now)
 
     def _thread_grace(self, threads: int) -> float:
         """Return how many real seconds the worker threads can still hold time."""
@@ -239,7 +320,7 @@ class Timeline:
 
     def io_happened(self) -> None:
         """Called when the wait for I/O has ended before its time."""
-        self._threads_since = None
+        self._threads_since = self._blocked_since = None
 
     def note_busy_iteration(self, threads: Callable[[], int]) -> bool:
         """Count an iteration in which a task could run. Return whether there were too many consecutive ones.

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import Counter
-from typing import final
+from typing import NoReturn, final
 
 from trio.abc import Instrument
-from trio.lowlevel import Task, add_instrument, remove_instrument
+from trio.lowlevel import Task, add_instrument, current_root_task, current_statistics, remove_instrument
 from trio.testing import MockClock, active_thread_count
 
+from .blocked import Outside, describe, waits_for_portal
 from .timeline import Timeline
+from .trio_shuffle import seed_trio, unseed_trio
 
 __all__ = ["TrioVirtualClock"]
 
 FOREVER = 1e9
 """Real seconds. trio itself limits each wait to a day."""
+
+IO_STATISTICS = ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting", "tasks_waiting_overlapped")
+"""The numbers of tasks that wait for I/O, by the names that they have on one platform or another."""
 
 WATCHED_ITERATIONS = 20
 """For how many iterations to watch which tasks run, to find the one that never blocks."""
@@ -54,6 +61,8 @@ class TrioVirtualClock(Instrument):
     def _start(self) -> None:
         self._timeline.begin(lambda: self._running)
         self._running = True
+        if self._timeline.seed is not None:
+            seed_trio(self._timeline.seed)
         self._watcher = None
         self.clock.autojump_threshold = 0
 
@@ -69,10 +78,42 @@ class TrioVirtualClock(Instrument):
         if self._watcher is not None:
             remove_instrument(self._watcher)
             self._watcher = None
-        seconds = self._timeline.idle(self._deadline, active_thread_count())
-        if seconds:
+        seconds = self._timeline.idle(self._deadline, active_thread_count(), self._outside)
+        if seconds is None:
+            self._report_deadlock()
+        elif seconds:
             # How long trio waits for I/O before it calls this the next time.
             self.clock.autojump_threshold = seconds
+
+    # Deadlocks
+
+    def _outside(self) -> Outside:
+        """Return what might wake a task when all are blocked."""
+        if any(waits_for_portal(task.coro) for task in _tasks()[:1]):
+            return "portal"
+        statistics = current_statistics().io_statistics
+        # trio itself waits for one file: the socket that wakes it.
+        if sum(getattr(statistics, name, 0) for name in IO_STATISTICS) > 1:
+            return "something"
+        handlers = map(signal.getsignal, signal.valid_signals())
+        if any(getattr(handler, "__module__", None) == "trio._signals" for handler in handlers):
+            return "something"
+        return "something" if any(map(_is_foreign, self._timeline.other_threads)) else "nothing"
+
+    def _report_deadlock(self) -> None:
+        """Raise an error where the main task is blocked, or else in another task."""
+        tasks = _tasks()
+        error = self._timeline.deadlock(self._deadline, [describe(task.name, task.coro) for task in tasks])
+
+        def raise_error(*_: object) -> NoReturn:
+            raise error
+
+        for task in tasks:
+            # Private to trio, which so raises KeyboardInterrupt in its main task.
+            if task._abort_func is not None:
+                task._attempt_abort(raise_error)
+                return
+        raise error
 
     # The instrument
 
@@ -98,6 +139,8 @@ class TrioVirtualClock(Instrument):
     def after_run(self) -> None:
         """Called when the run has ended: the clock can be used for another run."""
         self._running = False
+        if self._timeline.seed is not None:
+            unseed_trio()
 
     def _watch(self, watcher: Watcher) -> None:
         watcher.iterations += 1
@@ -108,6 +151,26 @@ class TrioVirtualClock(Instrument):
             error = self._timeline.report_never_idle(tuple(task.name for task in busiest_tasks))
             if error is not None:
                 add_instrument(RaiseInTask(busiest_tasks[0], error))
+
+
+def _tasks() -> list[Task]:
+    """Return the main task and its descendants, these by their names."""
+    root = current_root_task()
+    assert root is not None
+    # trio's own tasks are in the nurseries around that of the main task.
+    nurseries = root.child_nurseries[-1:]
+    tasks: list[Task] = []
+    while nurseries:
+        children = [task for nursery in nurseries for task in nursery.child_tasks]
+        tasks += children
+        nurseries = [nursery for task in children for nursery in task.child_nurseries]
+    return [*tasks[:1], *sorted(tasks[1:], key=lambda task: task.name)]
+
+
+def _is_foreign(thread: threading.Thread) -> bool:
+    """Return whether a thread is not one of those that trio keeps for its workers."""
+    target = getattr(thread, "_target", None)
+    return getattr(target, "__module__", None) != "trio._core._thread_cache"
 
 
 @final

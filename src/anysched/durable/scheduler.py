@@ -499,7 +499,12 @@ class DurableScheduler:
             StoreError, UnknownHandlerError: if the store cannot be opened.
         """
         opened = _Opened()
-        hosting = create_task(opened.host(self))
+        try:
+            hosting = create_task(opened.host(self))
+        except RuntimeError as error:
+            raise RuntimeError(
+                "start() needs asyncio; on trio, host the scheduler in a nursery: await nursery.start(scheduler.run)"
+            ) from error
         try:
             await opened.event.wait()
         except BaseException:

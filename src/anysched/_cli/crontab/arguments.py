@@ -21,19 +21,19 @@ FILE has the syntax of crontab(5): five fields or a name such as @hourly, and a 
 assignments of environment variables, CRON_TZ among them. A % begins the standard input of the command. The expressions
 are those that cronsim understands.
 
-A line that still runs when it is due again is not started twice; it runs once more when it has ended. What the commands
-write is passed on as it comes, each line with the name of its job: line-5 is that of line 5. If a line is wrong, it is
+A line that still runs when it is due again is not started twice; it runs again when it has ended. The output of the
+commands is passed on as it comes, each line with the name of its job: line-5 is that of line 5. If a line is wrong, it is
 reported with its number, and nothing is run, or with --lenient nothing but the other lines.
 """
 
 EPILOG: Final = """\
 SIGHUP and SIGUSR2 read FILE again. Jobs that run go on, and lines that have not changed are not touched; if a line is
-wrong, the old schedule stays. SIGUSR1 writes to the standard error what runs and what is next. Ctrl-C, SIGTERM and
-SIGQUIT end the schedule: what runs may go on for the time of --grace and is then terminated, and what was terminated is
-listed. A second one cuts the grace short.
+wrong, the old schedule stays. SIGUSR1 writes the running and the pending jobs to the standard error. Ctrl-C, SIGTERM and
+SIGQUIT end the schedule: running commands may go on for the time of --grace and are then terminated and listed. A second
+one cuts the grace short.
 
 On a terminal a live table is shown, elsewhere, or with --log-format json, lines. Needs: pip install 'anysched[cli]'. The
-documentation says what is as with cron, and what is not.
+documentation lists the differences from cron.
 
 exit status:
   0      --test or --dry-run, and nothing is wrong

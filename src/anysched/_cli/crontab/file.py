@@ -36,7 +36,7 @@ class CrontabFile:
     Args:
         path: The path; ``"-"`` is the standard input.
         zone: The zone of the lines without a CRON_TZ above them.
-        may_run_as: Returns whether commands may run as a user; `None` if there is no column for the user.
+        may_run_as: Returns whether commands may run as a user; `None` without a column for the user.
         lenient: Whether to skip malformed lines.
     """
 

@@ -205,7 +205,7 @@ def _unquoted(value: str) -> str:
 def _split_command(text: str) -> tuple[str, str]:
     r"""Return the command and its standard input, by exactly the rules of cronie.
 
-    In the command a backslash escapes the next character, and is removed only before a ``%``: ``\\%`` ends the command.
+    In the command a backslash escapes the next character; it is removed only before a ``%``: ``\\%`` ends the command.
     In the input only ``\%`` is an escape, also after a backslash; a final newline is added if there is none.
     (The cron of Debian also turns two backslashes of the command into one, which is undocumented.)
     """

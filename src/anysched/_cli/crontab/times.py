@@ -20,7 +20,7 @@ def check_expression(expression: str) -> None:
         expression: Five fields, or a name such as ``"@hourly"``.
 
     Raises:
-        ValueError: if cronsim does not understand the fields, or there is no such name.
+        ValueError: if cronsim does not understand the fields, or if the name is unknown.
     """
     if expression == REBOOT:
         return

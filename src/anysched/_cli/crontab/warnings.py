@@ -25,7 +25,7 @@ def is_user(name: str) -> bool:
 
 
 def warnings(lines: Iterable[CronLine], has_user: bool, is_user: Callable[[str], bool] = is_user) -> Iterator[Problem]:
-    """Yield what is suspicious about lines.
+    """Yield suspicious lines, with the reasons.
 
     Args:
         lines: The lines.

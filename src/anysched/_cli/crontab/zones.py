@@ -20,7 +20,7 @@ def named_zone(name: str) -> tzinfo:
     """Return the zone with a name of the IANA database.
 
     Raises:
-        ValueError: if there is no such zone.
+        ValueError: if the zone is unknown.
     """
     from anysched.cron import Cron  # needs cronsim; without it, the arguments are refused with a message
 
@@ -50,12 +50,12 @@ def _zone_of_file(path: str) -> tzinfo:
     """Return the zone in a file.
 
     Raises:
-        OSError, ValueError: if there is no zone in it.
+        OSError, ValueError: if it does not have one.
     """
     file = Path(path).resolve(strict=True)
     _, _, name = str(file).rpartition(DATABASE)
     try:
-        return named_zone(name)  # it has a name, and is the same object each time
+        return named_zone(name)  # it has a name and is the same object each time
     except ValueError:
         with file.open("rb") as stream:
             return ZoneInfo.from_file(stream)

@@ -34,7 +34,7 @@ QUIET_INTERVALS = 10
 """The table is redrawn after this many checks without an event, to update the times in it."""
 
 MAX_OUTPUT_LINES: Final = 1000
-"""The lines of output that are shown between two refreshes; what is more cannot be read anyway."""
+"""The lines of output that are shown between two refreshes; more cannot be read anyway."""
 
 STYLES: dict[State, str] = {
     "pending": "cyan",

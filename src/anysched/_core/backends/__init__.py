@@ -80,12 +80,15 @@ class Backend:
     Attributes:
         name: Which one it is.
         monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without the look-up of the loop.
+        exact: The same clock at a finer resolution, where the loop's own is coarse (uvloop's shows milliseconds).
+        is_replaced: Whether the loop's clock is not the one that it comes with. Test tools replace it.
         time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
         cancelled_exc_class: The exception class of cancellations.
         starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop. asyncio runs
             what becomes runnable in order, so this only has to be small enough for the other tasks. trio shuffles what
             becomes runnable in one iteration, so that each start needs an iteration of its own if the order is to hold.
+            An event loop in virtual time with a seed does the same.
         current_task: Returns the native task that is running, or `None` in a callback of the event loop.
         ancestors: Yields the native task that is running, the one in whose task group it was started, and so on.
         is_done: Returns whether a native task has ended. One that trio still knows has not.
@@ -94,11 +97,16 @@ class Backend:
             asyncio it would receive it when it ends, and its task group would be cancelled with it.
         leave_scopes: Leaves a cancel scope of the running task that could not be left, and those that were entered
             inside it and not left.
+        protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and in what they call. It is
+            raised in the main task instead, at its next checkpoint. asyncio does this for the first SIGINT itself, and
+            cannot do it for a second one.
         wake: Makes the event loop look for work at once, if this is called from a signal handler while it sleeps.
     """
 
     name: Literal["asyncio", "trio"]
     monotonic: Callable[[], float]
+    exact: Callable[[], float] | None
+    is_replaced: bool
     time_source: object
     cancelled_exc_class: type[BaseException]
     starts_per_iteration: int
@@ -108,4 +116,5 @@ class Backend:
     is_cancelling: Callable[[Any], bool]
     has_pending_cancellation: Callable[[Any], bool]
     leave_scopes: Callable[[Scope], None]
+    protect: Callable[[tuple[type, ...]], object]
     wake: Callable[[], object]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING
 
 import anyio
 
 from . import Backend
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["current_backend"]
 
@@ -27,6 +33,8 @@ def current_backend() -> Backend:
         return Backend(
             name="trio",
             monotonic=clock.current_time,
+            exact=None,
+            is_replaced=type(clock).__module__ != "trio._core._run",  # of the clock with which trio runs by default
             time_source=clock,
             cancelled_exc_class=cancelled,
             starts_per_iteration=1,
@@ -36,6 +44,7 @@ def current_backend() -> Backend:
             is_cancelling=lambda _: False,
             has_pending_cancellation=lambda _: False,
             leave_scopes=lambda _: None,  # trio has left them
+            protect=on_trio.protect,
             wake=lambda: None,  # every signal wakes trio
         )
 
@@ -44,6 +53,7 @@ def current_backend() -> Backend:
     from . import asyncio as on_asyncio
 
     loop = asyncio.get_running_loop()
+    monotonic, exact, is_replaced = _asyncio_time(loop)
 
     def wake() -> None:
         # In a task or a callback the event loop does not sleep. A signal handler is called in either, or while the
@@ -53,11 +63,12 @@ def current_backend() -> Backend:
 
     return Backend(
         name="asyncio",
-        # The function behind asyncio's own method, which is not written in C: it is called for every task.
-        monotonic=time.monotonic if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time else loop.time,
+        monotonic=monotonic,
+        exact=exact,
+        is_replaced=is_replaced,
         time_source=loop,
         cancelled_exc_class=cancelled,
-        starts_per_iteration=16,
+        starts_per_iteration=1 if getattr(loop, "shuffles_tasks", False) else 16,
         current_task=asyncio.current_task,
         ancestors=on_asyncio.ancestors,
         is_done=lambda task: task.done(),
@@ -65,5 +76,26 @@ def current_backend() -> Backend:
         # A private attribute, as anyio reads it: there is no other way to know. A test fails when it goes.
         has_pending_cancellation=lambda task: getattr(task, "_must_cancel", False),
         leave_scopes=on_asyncio.leave_scopes,
+        protect=lambda _: None,
         wake=wake,
     )
+
+
+def _asyncio_time(
+    loop: asyncio.AbstractEventLoop, machine: Callable[[], float] = time.monotonic
+) -> tuple[Callable[[], float], Callable[[], float] | None, bool]:
+    """Return the clock of an event loop, an exact one if that is coarse, and whether it was replaced."""
+    # The default is bound at import: what replaces the function in modules does not reach it.
+    import asyncio
+
+    if "time" in getattr(loop, "__dict__", ()):
+        return loop.time, None, True
+    method = type(loop).time
+    if method is asyncio.BaseEventLoop.time:
+        # The function behind asyncio's own method, which is not written in C: it is called for every task.
+        return time.monotonic, None, time.monotonic is not machine
+    if isinstance(method, FunctionType):
+        return loop.time, None, True
+    # uvloop's own method, written in C, shows the machine's time in milliseconds.
+    exact = machine if 0 <= machine() - loop.time() < 1 else None
+    return loop.time, exact, False

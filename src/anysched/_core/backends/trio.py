@@ -6,14 +6,15 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
-from types import TracebackType
+from functools import cache
+from types import FunctionType, TracebackType
 from typing import Self, final
 
 import trio
 
 from . import Startable
 
-__all__ = ["TrioStarter", "ancestors", "current_task"]
+__all__ = ["TrioStarter", "ancestors", "current_task", "protect"]
 
 
 def current_task() -> trio.lowlevel.Task | None:
@@ -31,6 +32,19 @@ def ancestors() -> Iterator[trio.lowlevel.Task]:
         yield task
         nursery = task.parent_nursery
         task = None if nursery is None else nursery.parent_task
+
+
+@cache
+def protect(classes: tuple[type, ...]) -> None:
+    """Keep SIGINT from raising `KeyboardInterrupt` in the methods of some classes and in what they call.
+
+    Otherwise it would be raised between any two instructions of whatever task is running, such as between taking a task
+    from a queue and handing it to the event loop.
+    """
+    for cls in classes:
+        for member in vars(cls).values():
+            if isinstance(member, FunctionType):
+                trio.lowlevel.enable_ki_protection(member)
 
 
 @final
