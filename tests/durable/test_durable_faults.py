@@ -12,7 +12,7 @@ import anyio
 import pytest
 from durable_support import Program
 
-from anysched.durable import MemoryStore, Store, StoreError
+from anysched.durable import DurableScheduler, MemoryStore, Store, StoreError
 from anysched.durable import window as window_module
 from anysched.durable.operations import Claim, End, Operation, Put
 from anysched.testing import VirtualClock
@@ -325,6 +325,21 @@ async def test_what_is_paused_or_moved_before_its_claim_is_not_claimed(
             await scheduler.resume("id")
         await scheduler.join()
     assert program.began == {"pause": [(15, "id")], "reschedule": [(60, "id")], "cancel": []}[verb]
+
+
+async def test_a_handler_that_is_registered_while_the_store_is_opened(program: Program, faulty: FaultyStore) -> None:
+    async with program.start() as scheduler:
+        await scheduler.schedule_later(5, "id", program.quick, "id")
+    late = DurableScheduler("test", faulty)
+
+    def register(operations: Sequence[Operation[Any]]) -> None:
+        faulty.before = lambda operations: None
+        anyio.from_thread.run_sync(late.handler("quick"), program.quick)
+
+    faulty.before = register
+    async with late:
+        await late.join()
+    assert program.began == [(5, "id")]
 
 
 # The window

@@ -14,7 +14,7 @@ from durable_support import START, Program, seconds
 
 from anysched.cron import Cron
 from anysched.durable import DurableScheduler, MemoryStore, Store, StoreInUseError, UnknownHandlerError, current_run
-from anysched.durable.operations import Claim, Put, Recover
+from anysched.durable.operations import Claim, Park, Put, Recover
 from anysched.durable.recurrence import Recurrence
 from anysched.testing import VirtualClock
 
@@ -228,6 +228,20 @@ async def test_arguments_that_do_not_fit_any_more(program: Program, caplog: pyte
         assert not await scheduler.retry("id")
         await scheduler.join()
     assert program.began == [(20, "id")]
+
+
+async def test_a_parked_task_whose_handler_is_gone_stays_parked(program: Program, store: Store) -> None:
+    store.open()
+    store.commit([Put('"id"', 0, 0, "gone", "[]"), Claim(1, 0), Park(1, "broken")])
+    store.close()
+    async with program.start() as scheduler:
+        assert await scheduler.retry("id")
+        await anyio.sleep(1)
+        task = await scheduler.get("id")
+        assert task is not None
+        assert task.status == "parked"
+        assert task.problem is not None
+        assert task.problem.startswith("UnknownHandlerError: scheduler 'test' has no handler 'gone'; register it")
 
 
 async def test_a_cron_is_stored(program: Program) -> None:

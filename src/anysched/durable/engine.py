@@ -161,11 +161,14 @@ class Engine:
         self._group.start_soon(self._writer.run, name=f"{self.name} writer")
         await self._core.__aenter__()
         try:
-            recovered = await self._writer.submit(Recover(self._handlers.names, MAX_KILLS))
+            known = self._handlers.names
+            recovered = await self._writer.submit(Recover(known, MAX_KILLS))
             self._check_recovered(recovered)
             self._state = "running"
             self._check_clock(recovered.seen)
             self._refill()
+            for handler in self._handlers.names - known:  # registered in the meantime
+                self.adopt(handler)
         except BaseException as error:
             await self.leave(type(error), error, error.__traceback__)
             raise

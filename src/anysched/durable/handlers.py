@@ -75,7 +75,10 @@ class Handlers:
 
         Raises:
             TypeError: if not.
+            UnknownHandlerError: if it is not registered.
         """
+        if name not in self._functions:
+            raise UnknownHandlerError(self._scheduler, [repr(name)])
         found = self._signatures[name]
         if found is not None:
             try:
