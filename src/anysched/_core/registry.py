@@ -31,6 +31,11 @@ SchedulerState: TypeAlias = Literal["new", "running", "closing", "closed"]
 """Where a scheduler is in its life; see `Scheduler.state`."""
 
 
+ENDS_PER_TASK = 7
+ENDS_AT_LEAST = 1_000
+"""How many tasks end, for each that holds an ID, before the tables release the memory of those that have ended."""
+
+
 class Family:
     """What a root scheduler and its descendants share.
 
@@ -124,6 +129,8 @@ class TaskRegistry:
         self._slot_queue: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         self._slots: set[ScheduledTask[Any]] = set()
         self._idle: anyio.Event | None = None
+        # How many tasks have ended since the tables were made to shrink.
+        self._ended = 0
 
     # Instruments
 
@@ -573,6 +580,9 @@ class TaskRegistry:
         if self.tasks.get(task_id) is task:
             del self.tasks[task_id]
         target = task._complete(status, outcome)
+        self._ended += 1
+        if self._ended > ENDS_PER_TASK * len(self.tasks) + ENDS_AT_LEAST:
+            self._release_memory()
         if not self.tasks and not self.predecessors:
             self.family.busy.pop(self, None)
             if self._idle is not None:
@@ -585,6 +595,15 @@ class TaskRegistry:
                 self.instruments.task_finished(task)
         finally:
             task._close(target)
+
+    def _release_memory(self) -> None:
+        """Let the tables shrink: dictionaries and sets do not by themselves."""
+        self._ended = 0
+        for table in (self.tasks, self.predecessors, self._blocked):
+            tasks = dict(table)
+            table.clear()  # in place: `Scheduler.tasks` is a view of it
+            table.update(tasks)
+        self._slots = set(self._slots)
 
     def _end_run(self, task: ScheduledTask[Any], status: Status) -> None:
         """Count a run that has ended, and admit what waited for its end."""

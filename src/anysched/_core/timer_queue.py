@@ -23,6 +23,12 @@ __all__ = ["SEGMENT_SIZE", "Timer", "TimerQueue"]
 SEGMENT_SIZE = 1365
 """As many as a dictionary has room for before it grows from 2,048 places to 4,096."""
 
+DISSOLVED_SIZE = SEGMENT_SIZE // 8
+"""A full segment with no more timers than this is dissolved."""
+
+SLACK = 8
+"""How many more timers may leave a segment than are left before its memory is released."""
+
 SEQUENCE_BITS = 48
 SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 
@@ -56,39 +62,61 @@ class Timer:
             self._segment = None
             # If an interruption hits `pop`, it is not there any more.
             segment.timers.pop(self._heap_key, None)
-            if len(segment.timers) * 2 < len(segment.heap):
+            segment.removals += 1
+            left = len(segment.timers)
+            if left * 2 < len(segment.heap) or segment.removals > left + SLACK:
                 segment.compact()
 
 
 class Segment(Generic[TimerT]):
-    """A heap of a bounded size, with its timers by their entries; an entry without a timer is stale."""
+    """A heap of a bounded size, with its timers by their entries; an entry without a timer is stale.
 
-    __slots__ = ("heap", "timers")
+    Attributes:
+        heap: The entries.
+        timers: The timers by their entries.
+        removals: How many timers have left since the segment was compacted.
+        is_full: Whether no more timers are added.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_queue", "heap", "is_full", "removals", "timers")
+
+    def __init__(self, queue: TimerQueue[TimerT]) -> None:
+        self._queue = queue
         self.heap: list[int] = []
         self.timers: dict[int, TimerT] = {}
+        self.removals = 0
+        self.is_full = False
 
     def compact(self) -> None:
-        """Let go of the stale entries: called when they outnumber the live ones."""
-        self.timers = dict(self.timers)  # a dictionary does not shrink by itself
-        self.heap[:] = self.timers
-        heapify(self.heap)
+        """Release the memory of what has left: called when it is more than what is left.
+
+        A dictionary does not shrink by itself. A full segment of which little is left is dissolved; otherwise each
+        timer that stays for long would keep one.
+        """
+        self.removals = 0
+        if self.is_full and len(self.timers) <= DISSOLVED_SIZE:
+            self._queue.dissolve(self)
+        else:
+            self.timers = dict(self.timers)
+            self.heap[:] = self.timers
+            heapify(self.heap)
 
 
 class TimerQueue(Generic[TimerT]):
     """Timers by their keys, the least first; those with equal keys by their numbers."""
 
-    __slots__ = ("_full", "_open", "_top")
+    __slots__ = ("_dissolved", "_full", "_open", "_top")
 
     def __init__(self) -> None:
         # New entries go to the open segment. The full ones stand in a heap of their own, each once, under its first
         # entry. After a compaction that place may be too far ahead, but never too far behind: it is put right at the top.
         # Entries are unique, so that two segments are never compared.
-        self._open: Segment[TimerT] = Segment()
+        self._open: Segment[TimerT] = Segment(self)
         self._full: list[tuple[int, Segment[TimerT]]] = []
         # The segment whose first entry is the first of all: what `prune_top` found.
         self._top: Segment[TimerT] | None = None
+        # How many of the full segments have been dissolved, and are empty.
+        self._dissolved = 0
 
     def __len__(self) -> int:
         """Return the number of timers that wait, by counting the segments."""
@@ -107,15 +135,30 @@ class TimerQueue(Generic[TimerT]):
             key: What it is ordered by.
             sequence: Its place among those with an equal key: positive, and used once in this queue.
         """
+        self._insert(timer, key << SEQUENCE_BITS | sequence)
+
+    def _insert(self, timer: TimerT, entry: int) -> None:
         segment = self._open
-        timer._key = timer._heap_key = entry = key << SEQUENCE_BITS | sequence
+        timer._key = timer._heap_key = entry
         timer._segment = segment
         segment.timers[entry] = timer
         heap = segment.heap
         heappush(heap, entry)
         if len(heap) >= SEGMENT_SIZE:
+            segment.is_full = True
             heappush(self._full, (heap[0], segment))
-            self._open = Segment()
+            self._open = Segment(self)
+
+    def dissolve(self, segment: Segment[TimerT]) -> None:
+        """Move the few timers that are left in a full segment to the open one."""
+        timers, segment.timers, segment.heap = segment.timers, {}, []
+        for timer in timers.values():
+            self._insert(timer, timer._key)  # one that is postponed goes to its present place
+        self._dissolved += 1
+        if self._dissolved * 2 > len(self._full):
+            self._dissolved = 0
+            self._full = [(each.heap[0], each) for _, each in self._full if each.heap]
+            heapify(self._full)
 
     def move(self, timer: TimerT, key: int, sequence: int) -> None:
         """Give a timer in this queue another place. The heap does not grow when it is a later one."""
@@ -168,7 +211,9 @@ class TimerQueue(Generic[TimerT]):
         assert segment is not None
         timer = segment.timers.pop(heappop(segment.heap))
         timer._segment = None
-        if len(segment.timers) * 2 < len(segment.heap):
+        segment.removals += 1
+        left = len(segment.timers)
+        if left * 2 < len(segment.heap) or segment.removals > left + SLACK:
             segment.compact()
         return timer
 
@@ -180,6 +225,7 @@ class TimerQueue(Generic[TimerT]):
             heap = segment.heap
             if not heap:
                 heappop(full)
+                self._dissolved = max(self._dissolved - 1, 0)
             elif heap[0] != entry:
                 heapreplace(full, (heap[0], segment))
             elif opened.heap and opened.heap[0] < entry:
