@@ -168,10 +168,20 @@ def site(session: nox.Session) -> None:
 
 
 @nox.session
+def web(session: nox.Session) -> None:
+    """Look at the dashboard in headless Chromium, which must be installed, and check its accessibility with axe-core."""
+    install(session, "test", "site")
+    folder = Path(session.create_tmp())
+    session.run("npm", "install", "--silent", "--prefix", str(folder), "axe-core@4", external=True)
+    axe = folder / "node_modules" / "axe-core" / "axe.min.js"
+    session.run("pytest", "tests/browser", *session.posargs, env={"AXE": str(axe)})
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Show the command line at work: a delay, a replacement, a cancellation and a failing command."""
     session.log("installing anysched and what its command line uses, which may take a minute")
-    session.install("-e.[trio,cli]")
+    session.install("-e.[trio,cli,web]")
     session.run("python", "-m", "anysched", "demo", *session.posargs)
 
 

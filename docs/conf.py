@@ -48,7 +48,10 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 nitpick_ignore_regex = [
-    ("py:.*", r"opentelemetry\..*|starlette\..*|T|T_co|Ts|WhenT|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*"),
+    (
+        "py:.*",
+        r"ASGIApp|opentelemetry\..*|starlette\..*|T|T_co|Ts|WhenT|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*",
+    )
     ("py:.*", r"anysched\.durable\.(scheduler\.HandlerT|recurrence\.Calendar)"),
 ]
 

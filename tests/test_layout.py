@@ -13,7 +13,7 @@ SOURCE = Path(anysched.__file__).parent
 
 # The levels of the core: a module imports only from strictly lower levels. A package stands for its modules.
 CORE = [
-    {"exceptions", "failures", "coroutines", "lazy", "timer_queue", "logs"},
+    {"exceptions", "failures", "coroutines", "lazy", "logs", "moments", "timer_queue"},
     {"backends", "task"},
     {"clock", "run", "create_task"},
     {"triggers", "dispatcher", "instruments"},
@@ -22,6 +22,12 @@ CORE = [
 ]
 # The levels inside other packages.
 BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"current", "starter"}]
+WEB = [
+    {"assets", "guard", "index", "keys", "server"},
+    {"query"},
+    {"actions", "events", "overview"},
+    {"__init__"},
+]
 VIRTUAL = [
     {"blocked", "asyncio_shuffle", "trio_shuffle"},
     {"timeline", "asyncio_blocked"},
@@ -42,13 +48,14 @@ OUTSIDE = {
     "abc": {"_core.task"},
     "history": {"__init__", "abc"},
     "opentelemetry": {"__init__", "abc"},
+    "web": {"__init__", "abc", "history"},
     "_core": {"abc"},
     "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
     "durable": {"__init__", "abc", "cron"},
     "testing": {"_virtual", "pytest_plugin"},
     "pytest_plugin": {"_virtual", "_core.lazy"},
     "cron": set(),
-    "_cli": {"__init__", "cron"},
+    "_cli": {"__init__", "cron", "web"},
     "__main__": {"_cli"},
 }
 
@@ -103,6 +110,8 @@ def test_imports_go_to_strictly_lower_levels() -> None:
                 assert level_in(BACKENDS, target[1]) < level_in(BACKENDS, inner[1]), f"{name} imports {other}"
             elif name.startswith("durable."):
                 assert level_in(DURABLE, target[0]) < level_in(DURABLE, inner[0]), f"{name} imports {other}"
+            elif name.startswith("web."):
+                assert level_in(WEB, target[0]) < level_in(WEB, inner[0]), f"{name} imports {other}"
             elif name.startswith("_virtual."):
                 assert level_in(VIRTUAL, target[0]) < level_in(VIRTUAL, inner[0]), f"{name} imports {other}"
 
@@ -164,6 +173,6 @@ print({forbidden!r} in sys.modules)
 def test_the_public_names() -> None:
     assert all(hasattr(anysched, name) for name in anysched.__all__)
     assert set(anysched.__all__) == {
-        "ConflictPolicy", "DuplicateTaskError", "MissedPolicy", "ScheduledTask", "Scheduler", "SchedulerState", "SchedulerStatistics", "create_task",
-        "current_scheduled_task",
+        "ConflictPolicy", "CurrentRun", "DuplicateTaskError", "MissedPolicy", "ScheduledTask", "Scheduler", "SchedulerState", "SchedulerStatistics",
+        "create_task", "current_run", "current_scheduled_task",
     }  # fmt: skip

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -147,7 +147,8 @@ class History(Instrument):
         self._running: dict[ScheduledTask[Any], StartedRun] = {}
         self._max_minutes = max_minutes
         self._minutes: dict[datetime, MinuteRecord] = {}
-        self._locations: dict[ScheduledTask[Any], Location] = {}
+        # Not a plain dict: to find its first key takes the longer the more were removed before.
+        self._locations: OrderedDict[ScheduledTask[Any], Location] = OrderedDict()
         # The failure of the run that has just ended, by identity: it must not be kept alive.
         self._failure_id: int | None = None
 
@@ -207,7 +208,7 @@ class History(Instrument):
             frame = frame.f_back
         self._locations[task] = _location(frame.f_code, frame.f_lineno)
         if len(self._locations) > MAX_LOCATIONS:
-            del self._locations[next(iter(self._locations))]
+            self._locations.popitem(last=False)
 
     def run_started(self, task: ScheduledTask[Any], run: StartedRun, /) -> None:
         """Count the start."""

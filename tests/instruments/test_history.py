@@ -17,7 +17,7 @@ from anysched import history as history_module
 from anysched.history import History
 from anysched.testing import VirtualClock
 from anysched.testing import virtual_anyio_backend as anyio_backend  # noqa: F401
-from support import errors, fail, nothing, refuse_starts, settle
+from support import dispatcher_of, errors, fail, nothing, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -122,9 +122,16 @@ async def test_a_task_that_fails_because_its_times_do(
 
 
 async def test_a_start_that_is_refused_is_a_failure_without_a_run(
-    scheduler: Scheduler, history: History, virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+    scheduler: Scheduler,
+    history: History,
+    virtual_clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    refuse_starts(scheduler, ValueError("refused"))
+    def refuse(*_: object) -> None:
+        raise ValueError("refused")
+
+    monkeypatch.setattr(type(dispatcher_of(scheduler).starter), "start", refuse)
     due = virtual_clock.now() + timedelta(seconds=1)
     await scheduler.schedule_at(due, "id", nothing).wait()
     assert history.runs == []

@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 
 from .arguments import Arguments
-from .demo import feed_sample
+from .demo import feed_sample, feed_samples
 from .reports.report import for_stream
 from .session import Session
 from .shutdown import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
@@ -43,7 +43,7 @@ def run(arguments: Arguments) -> int:
 
 
 def _run_demo(arguments: Arguments) -> int:
-    status = _run_session(feed_sample, arguments)
+    status = _run_session(feed_sample if arguments.web is None else feed_samples, arguments)
     if status != EXIT_FAILURE:
         return status
     with for_stream(sys.stdout, live=False) as report:
@@ -52,4 +52,5 @@ def _run_demo(arguments: Arguments) -> int:
 
 
 def _run_session(source: Source, arguments: Arguments) -> int:
-    return anyio.run(Session(source, for_stream(sys.stdout), arguments.grace).run, backend=arguments.backend)
+    session = Session(source, for_stream(sys.stdout), arguments.grace, arguments.web)
+    return anyio.run(session.run, backend=arguments.backend)

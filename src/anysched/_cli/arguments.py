@@ -16,6 +16,7 @@ from typing import Final
 
 from .crontab.arguments import CrontabArguments, add_crontab_arguments, checked_crontab_arguments
 from .options import Backend, ParagraphFormatter, add_common_options, check_platform
+from .page import Address
 
 __all__ = ["Arguments", "build_parser", "parse_arguments"]
 
@@ -65,7 +66,8 @@ exit status:
 """
 
 DEMO: Final = """\
-Run a built-in schedule of two seconds: a delay, a replacement, cancellations and a command that fails.
+Run a built-in schedule of two seconds: a delay, a replacement, cancellations and a command that fails. With --web it is
+run again and again.
 """
 
 
@@ -78,12 +80,14 @@ class Arguments:
         backend: What anyio runs on.
         grace: How long running commands may take when a signal ends the schedule, in seconds.
         demo: Whether to run the built-in sample instead.
+        web: The host and the port of the page, if there is to be one.
     """
 
     file: str
     backend: Backend
     grace: float
     demo: bool
+    web: Address | None = None
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments | CrontabArguments:
@@ -104,12 +108,12 @@ def parse_arguments(argv: Sequence[str]) -> Arguments | CrontabArguments:
     has_command = bool(argv) and argv[0] in (*COMMANDS, "-h", "--help", "--version")
     options = vars(parser.parse_args([*argv] if has_command else ["run", *argv]))
     command = options.pop("command")
-    check_platform(commands[command], options["backend"])
+    check_platform(commands[command], options["backend"], options["web"])
     if command == "crontab":
         return checked_crontab_arguments(commands[command], options)
     if command == "run" and options["demo"] and options["file"] is not None:
         commands[command].error("--demo runs its own schedule: give no FILE with it")
-    return Arguments(options["file"] or "-", options["backend"], options["grace"], options["demo"])
+    return Arguments(options["file"] or "-", options["backend"], options["grace"], options["demo"], options["web"])
 
 
 def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
@@ -133,7 +137,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         "demo", help="run a built-in sample", description=DEMO, formatter_class=ParagraphFormatter
     )
     demo.set_defaults(file=None, demo=True)
-    add_common_options(demo)
+    add_common_options(demo, needs_address=False)
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 

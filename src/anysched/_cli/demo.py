@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import anyio
 
-__all__ = ["feed_sample"]
+__all__ = ["feed_sample", "feed_samples"]
 
 SAMPLE: tuple[tuple[float, bytes], ...] = (
     (0.0, b'{"id": "now", "run": ["echo", "no delay: at once"]}'),
@@ -22,6 +23,10 @@ SAMPLE: tuple[tuple[float, bytes], ...] = (
 """Each line with the seconds after which it is fed. The sample takes two seconds."""
 
 
+PAUSE: Final = 4.0
+"""In seconds, between two samples."""
+
+
 async def feed_sample(take: Callable[[bytes | None], None]) -> None:
     """Feed the lines of the sample, each at its time.
 
@@ -32,3 +37,14 @@ async def feed_sample(take: Callable[[bytes | None], None]) -> None:
     for delay, line in SAMPLE:
         await anyio.sleep_until(begin + delay)
         take(line)
+
+
+async def feed_samples(take: Callable[[bytes | None], None]) -> None:
+    """Feed the lines of the sample again and again.
+
+    Args:
+        take: Called with each line.
+    """
+    while True:
+        await feed_sample(take)
+        await anyio.sleep(PAUSE)

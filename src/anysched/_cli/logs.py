@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
+from .page import CommandFailedError
+
 __all__ = ["logs_to"]
 
 
@@ -15,8 +17,9 @@ class _Handler(logging.Handler):
         self._error = error
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Report a record."""
-        self._error(self.format(record))
+        """Report a record, but not the failure of a command, which is reported by itself."""
+        if record.exc_info is None or not isinstance(record.exc_info[1], CommandFailedError):
+            self._error(self.format(record))
 
 
 @contextmanager

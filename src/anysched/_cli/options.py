@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, HelpFormatter
 from importlib.util import find_spec
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["Backend", "ParagraphFormatter", "add_common_options", "check_platform"]
+__all__ = ["DEFAULT_ADDRESS", "Backend", "ParagraphFormatter", "add_common_options", "check_platform"]
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
+
+DEFAULT_ADDRESS: Final = ("127.0.0.1", 8080)
 
 
 class ParagraphFormatter(HelpFormatter):
@@ -24,8 +26,13 @@ class ParagraphFormatter(HelpFormatter):
         )
 
 
-def add_common_options(parser: ArgumentParser) -> None:
-    """Add what can be chosen whatever the schedule is: ``--backend`` and ``--grace``."""
+def add_common_options(parser: ArgumentParser, *, needs_address: bool = True) -> None:
+    """Add what can be chosen whatever the schedule is: ``--backend``, ``--grace`` and ``--web``.
+
+    Args:
+        parser: The parser.
+        needs_address: Whether ``--web`` must be followed by an address; where there are no other arguments, it need not.
+    """
     parser.add_argument(
         "--backend", choices=("asyncio", "trio"), default="asyncio", help="what to run on (default: %(default)s)"
     )
@@ -36,20 +43,31 @@ def add_common_options(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long running commands may take after a signal (default: %(default)g; inf: no limit)",
     )
+    parser.add_argument(
+        "--web",
+        type=_address,
+        nargs=None if needs_address else "?",
+        const=None if needs_address else DEFAULT_ADDRESS,
+        metavar="HOST:PORT",
+        help="show the schedule on a page in the browser; everyone who can reach it can read it",
+    )
 
 
-def check_platform(parser: ArgumentParser, backend: Backend) -> None:
+def check_platform(parser: ArgumentParser, backend: Backend, web: object) -> None:
     """Refuse to run where it cannot be done.
 
     Args:
         parser: What to refuse it with.
         backend: The backend that was chosen.
+        web: The address of the page, if there is to be one.
 
     Raises:
         SystemExit: with status 2, after a message.
     """
     if backend == "trio" and find_spec("trio") is None:
         parser.error("--backend trio needs trio: pip install 'anysched[trio]'")
+    if web is not None and not (find_spec("starlette") and find_spec("hypercorn")):
+        parser.error("--web needs Starlette and Hypercorn: pip install 'anysched[web]'")
     if sys.platform == "win32":
         parser.error("the command line needs POSIX signals and process groups; the library itself runs on Windows")
 
@@ -62,3 +80,10 @@ def _seconds(text: str) -> float:
     if not seconds >= 0:
         raise ArgumentTypeError(f"expected a number of seconds, zero or more, not {text!r}")
     return seconds
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or ":" in host or not (port.isascii() and port.isdigit() and int(port) < 65_536):
+        raise ArgumentTypeError(f"expected HOST:PORT, such as 127.0.0.1:8080, not {text!r}")
+    return host, int(port)

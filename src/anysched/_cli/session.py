@@ -16,6 +16,7 @@ from .entries import MalformedLineError, RunEntry, TaskId, parse_line
 from .lines import LINE_LIMIT
 from .logs import logs_to
 from .orphans import reap_orphans
+from .page import Address, CommandFailedError, start_page
 from .reports.events import Event, Report, State
 from .reports.formats import format_id
 from .shutdown import (
@@ -46,12 +47,14 @@ class ScheduledCommand:
 
     Attributes:
         since: When it started (aware UTC), while it runs.
+        failure: How it has failed, if it has.
     """
 
     def __init__(self, line: int, entry: RunEntry) -> None:
         self.line = line
         self.entry = entry
         self.since: datetime | None = None
+        self.failure: str | None = None
         self._task: ScheduledTask[None] | None = None
 
     def attach(self, task: ScheduledTask[None]) -> None:
@@ -82,12 +85,14 @@ class Session:
         source: Where the lines come from.
         report: Where to report.
         grace: How long running commands may take when a signal ends the schedule, in seconds.
+        web: The host and the port of the page, if there is to be one.
     """
 
-    def __init__(self, source: Source, report: Report, grace: float) -> None:
+    def __init__(self, source: Source, report: Report, grace: float, web: Address | None = None) -> None:
         self._source = source
         self._report = report
         self._grace = grace
+        self._web = web
         self._scheduler = Scheduler("cli")
         # The commands whose tasks hold an ID.
         self._commands: dict[Hashable, ScheduledCommand] = {}
@@ -109,8 +114,11 @@ class Session:
                 helpers.start_soon(reap_orphans)
                 with anyio.CancelScope() as work:
                     helpers.start_soon(self._watch, signals, work)
-                    await self._feed()
-                    await self._scheduler.join()
+                    if await start_page(helpers, self._scheduler, self._web, self._report):
+                        await self._feed()
+                        await self._scheduler.join()
+                    else:
+                        self._unreadable = True
                 if self._signal is not None:
                     await self._close(self._signal)
                 helpers.cancel_scope.cancel()
@@ -180,12 +188,14 @@ class Session:
             self._report.show(command.event("cancelled", reason))
 
     async def _run(self, command: ScheduledCommand) -> None:
-        # It does not raise: a failed command is not an error of this program.
+        # A failed command is not an error of this program.
         await run_command(
             command.entry.command,
             started=lambda pid: self._started(command, pid),
             ended=lambda result: self._ended(command, result),
         )
+        if self._web is not None and command.failure is not None:
+            raise CommandFailedError(command.failure)
 
     def _started(self, command: ScheduledCommand, pid: int) -> None:
         command.since = self._scheduler.now()
@@ -193,6 +203,7 @@ class Session:
 
     def _ended(self, command: ScheduledCommand, result: CommandResult) -> None:
         command.since = None
+        command.failure = result.detail if result.state == "failed" else None
         if self._commands.get(command.entry.task_id) is command:
             del self._commands[command.entry.task_id]
         self._totals[result.state] += 1

@@ -72,24 +72,28 @@ class Instruments:
         for instrument in self._hooks["run_started"]:
             self._call(instrument, "run_started", task, run)
 
-    def run_finished(self, task: ScheduledTask[Any], status: Status, outcome: object) -> None:
+    def run_finished(self, task: ScheduledTask[Any], status: Status, failure: BaseException | None) -> None:
         """Called when a run has ended.
 
         Args:
             task: The task.
             status: The status of the run.
-            outcome: The return value, or the exception.
+            failure: The exception that it raised, other than a cancellation.
         """
         entry = self._runs.pop(task, None)
         if entry is None:
             return  # it started before there were instruments
         start, then, informed = entry
-        failure = outcome if isinstance(outcome, BaseException) and status is not Status.FINISHED else None
         seconds = self._now()[0] - then
         run = FinishedRun(start.due, start.started, start.lateness, status, failure, seconds)
         for instrument in self._hooks["run_finished"]:
             if informed is self.instruments or any(instrument is other for other in informed):
                 self._call(instrument, "run_finished", task, run)
+
+    def task_finished(self, task: ScheduledTask[Any]) -> None:
+        """Called when a task has ended."""
+        self._runs.pop(task, None)  # a `KeyboardInterrupt` may have come before the end of the run was reported
+        self.notify("task_finished", task)
 
     def _call(self, instrument: Instrument, hook: str, *args: object) -> None:
         try:

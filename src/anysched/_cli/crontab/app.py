@@ -62,7 +62,8 @@ def run_crontab(arguments: CrontabArguments) -> int:
         if arguments.until is not None:
             return _print(_preview(lines, zone, arguments.until, arguments))
         report = JsonReport(sys.stdout) if arguments.log_format == "json" else for_stream(sys.stdout, zone)
-        return anyio.run(CrontabSession(file, lines, report, arguments.grace).run, backend=arguments.backend)
+        session = CrontabSession(file, lines, report, arguments.grace, arguments.web)
+        return anyio.run(session.run, backend=arguments.backend)
     except KeyboardInterrupt:  # outside of the session, which receives signals itself
         return EXIT_INTERRUPTED
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any, Final, Literal
 
 from anysched._cli.options import Backend, add_common_options
+from anysched._cli.page import Address
 
 from .zones import named_zone
 
@@ -59,6 +60,7 @@ class CrontabArguments:
         strict: Whether a line that is suspicious is as bad as one that is wrong.
         dry_run: Whether to print when the commands would run, instead of running them.
         until: The time up to which to do so; without a zone if none was given.
+        web: The host and the port of the page, if there is to be one.
     """
 
     file: str
@@ -72,6 +74,7 @@ class CrontabArguments:
     strict: bool
     dry_run: bool
     until: datetime | None
+    web: Address | None = None
 
 
 def add_crontab_arguments(parser: ArgumentParser) -> None:

@@ -6,13 +6,14 @@ import os
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
-from typing import final
+from typing import Final, final
 
 from anysched import ScheduledTask, Scheduler
 from anysched._cli.buffers import StreamName
+from anysched._cli.page import CommandFailedError
 from anysched._cli.reports.events import Event, Report, State
 from anysched._cli.reports.formats import format_command
 from anysched._cli.shutdown import close, summary
@@ -23,6 +24,18 @@ from .syntax import CronLine
 from .times import REBOOT, run_times
 
 __all__ = ["CronJob", "Runner"]
+
+ROUNDING: Final = timedelta(milliseconds=100)
+
+
+@final
+class JobKey(int):
+    """A number that prints as the command of the job: the page shows IDs."""
+
+    command = ""
+
+    def __repr__(self) -> str:
+        return self.command
 
 
 @final
@@ -39,6 +52,7 @@ class CronJob:
         task_id: The ID of its task, which is that of its predecessor, if it has one.
         since: When its command started (aware UTC), while it runs.
         removed: Whether the line was removed from the file while the job was running.
+        failure: How its command has failed, if it has.
         pid: The process ID, while it runs.
         covered_until: Due times up to this one are covered by a run.
     """
@@ -49,6 +63,7 @@ class CronJob:
         self.task_id: int = key if predecessor is None else predecessor.task_id
         self.since: datetime | None = None
         self.removed = False
+        self.failure: str | None = None
         self.pid: int | None = None
         self.covered_until: datetime | None = None
         self._task: ScheduledTask[None] | None = None
@@ -110,10 +125,12 @@ class Runner:
     Args:
         scheduler: A scheduler for the jobs alone, running before lines are added.
         report: Where to report.
+        fails: Whether the run of a job fails if its command does.
     """
 
-    def __init__(self, scheduler: Scheduler, report: Report) -> None:
+    def __init__(self, scheduler: Scheduler, report: Report, *, fails: bool = False) -> None:
         self._scheduler = scheduler
+        self._fails = fails
         self._report = report
         self._next_key: Callable[[], int] = count(1).__next__
         # The jobs of the lines in the file, and those whose line was removed while they were running.
@@ -194,10 +211,11 @@ class Runner:
         return job.task is not None and self._scheduler.tasks.get(job.task_id) is job.task
 
     def _add(self, line: CronLine, now: datetime, *, at_start: bool, predecessor: CronJob | None = None) -> None:
-        key = self._next_key()
+        key = JobKey(self._next_key())
+        key.command = line.command
         job = self._jobs[key] = CronJob(key, line, predecessor)
         if line.schedule != REBOOT:
-            task = self._scheduler.schedule_at_times(job.times(now), job.task_id, self._run, job, on_conflict="follow")
+            task = self._scheduler.schedule_at_times(job.times, job.task_id, self._run, job, on_conflict="follow")
         elif at_start:
             task = self._scheduler.schedule(job.task_id, self._run, job)
         else:
@@ -231,9 +249,11 @@ class Runner:
         return False
 
     async def _run(self, job: CronJob) -> None:
-        # It does not raise: a failed command is not an error of this program.
+        # A failed command is not an error of this program.
         job.since = now = self._scheduler.now()
-        job.covered_until = now if job.covered_until is None else max(now, job.covered_until)
+        covered = job.covered_until
+        # A start may be a little early by rounding. A clock that is further behind was wrong before, or is now.
+        job.covered_until = covered if covered and now < covered < now + ROUNDING else now
         environment = job_environment(job.line.environment)
         directory, problem = working_directory(environment["HOME"])
         if problem:
@@ -255,6 +275,8 @@ class Runner:
                 del self._jobs[job.key]
                 if self._holds(job):
                     self._scheduler.cancel(job.task_id)  # from inside a run it ends with this run
+        if self._fails and job.failure is not None:
+            raise CommandFailedError(job.failure)
 
     def _started(self, job: CronJob, pid: int) -> None:
         job.pid = pid
@@ -265,6 +287,7 @@ class Runner:
 
     def _ended(self, job: CronJob, result: CommandResult) -> None:
         self._totals[result.state] += 1
+        job.failure = result.detail if result.state == "failed" else None
         again: datetime | None = None
         if not job.removed and not self._closing:
             assert job.covered_until is not None

@@ -14,9 +14,11 @@ import anyio
 from anysched import Scheduler
 from anysched._cli.logs import logs_to
 from anysched._cli.orphans import reap_orphans
+from anysched._cli.page import Address, start_page
 from anysched._cli.reports.events import Report
 from anysched._cli.shutdown import (
     EXIT_SIGNAL,
+    EXIT_USAGE,
     STATE_SIGNALS,
     Actions,
     cancel_on_second_signal,
@@ -43,15 +45,19 @@ class CrontabSession:
         lines: Its lines.
         report: Where to report.
         grace: How long running commands may take when a signal ends the schedule, in seconds.
+        web: The host and the port of the page, if there is to be one.
     """
 
-    def __init__(self, file: CrontabFile, lines: Iterable[CronLine], report: Report, grace: float) -> None:
+    def __init__(
+        self, file: CrontabFile, lines: Iterable[CronLine], report: Report, grace: float, web: Address | None = None
+    ) -> None:
         self._file = file
         self._lines = lines
         self._report = report
         self._grace = grace
         self._scheduler = Scheduler("cli")
-        self._runner = Runner(self._scheduler, report)
+        self._web = web
+        self._runner = Runner(self._scheduler, report, fails=web is not None)
         # `nohup` ignores SIGHUP for its command.
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._may_lose_terminal = not ignored and _has_terminal()
@@ -68,6 +74,9 @@ class CrontabSession:
             async with self._scheduler, anyio.create_task_group() as helpers:
                 helpers.start_soon(self._report.refresh)
                 helpers.start_soon(reap_orphans)
+                if not await start_page(helpers, self._scheduler, self._web, self._report):
+                    helpers.cancel_scope.cancel()
+                    return EXIT_USAGE
                 self._runner.start(self._lines)
                 actions = state_actions(self._report, lambda: self._runner.jobs)
                 reloads: Actions = {signal.SIGHUP: self._hang_up, signal.SIGUSR2: partial(self._reload, "SIGUSR2")}

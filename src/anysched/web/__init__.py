@@ -1,0 +1,214 @@
+"""A live page that shows what schedulers do. Install the extra ``web``.
+
+It is an application for any ASGI server, to be mounted into another one::
+
+    app.mount("/jobs", dashboard(scheduler))
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, cast
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from anysched import ScheduledTask, Scheduler
+from anysched.history import History
+
+from .actions import act, actions_for
+from .assets import page, static
+from .events import EventStream
+from .guard import Authorize, Guard, check_same_origin
+from .index import Changes, TaskIndex
+from .keys import Keys, Name, key_of, text_of
+from .overview import WINDOWS, chart, numbers, timeline
+from .query import JSON, Query, describe_run, find, milliseconds, status_of
+from .server import serve
+
+__all__ = ["dashboard", "serve"]
+
+MAX_STREAMS = 500
+"""How many clients may follow the events at once."""
+
+MAX_RUNS = 100
+"""How many runs of a task are shown."""
+
+
+def dashboard(
+    scheduler: Scheduler | Iterable[Scheduler],
+    *,
+    history: History | None = None,
+    actions: bool = False,
+    authorize: Authorize | None = None,
+) -> Starlette:
+    """Return an application that shows what schedulers and their children do, live.
+
+    It shows IDs, times, failures with their tracebacks, and where tasks were scheduled, to everyone who can reach it:
+    mount it behind your own login, or pass ``authorize``. The arguments of tasks are not shown.
+
+    It must run on the event loop of the schedulers.
+
+    Args:
+        scheduler: The scheduler or the schedulers. They need not be running yet.
+        history: Where the runs come from. It is added to the schedulers. If not given, the dashboard has one of its
+            own.
+        actions: Whether tasks can be cancelled, started, postponed, paused and resumed.
+        authorize: Called with each request; returns, or is a coroutine function that returns, whether to answer it. It
+            may raise an ``HTTPException`` of Starlette.
+
+    Raises:
+        RuntimeError: if called from another thread than the event loop's.
+        TypeError: if something else than schedulers is passed.
+        ValueError: if there is no scheduler.
+    """
+    schedulers = [scheduler] if isinstance(scheduler, Scheduler) else list(scheduler)
+    for other in schedulers:
+        if not isinstance(other, Scheduler):
+            raise TypeError(f"expected a Scheduler, not {other!r}")
+    if not schedulers:
+        raise ValueError("expected at least one scheduler")
+    history = History() if history is None else history
+    for other in schedulers:
+        other.add_instrument(history)
+    changes = Changes()
+    view = _Dashboard([TaskIndex(other, changes) for other in schedulers], changes, history, actions)
+    routes = [
+        Route("/", page),
+        Route("/static/{name}", static),
+        Route("/api/events", view.events),
+        Route("/api/overview", view.overview),
+        Route("/api/tasks", view.tasks),
+        Route("/api/tasks/{key}", view.task),
+    ]
+    if actions:
+        routes.append(Route("/api/tasks/{key}/{action}", view.action, methods=["POST"]))
+    return Starlette(routes=routes, middleware=[Middleware(Guard, authorize=authorize)])
+
+
+class _Data(JSONResponse):
+    """JSON in ASCII: an ID may have characters that UTF-8 has not."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the JSON."""
+        return json.dumps(content).encode("ascii")
+
+
+class _Dashboard:
+    """Answers the requests of the page.
+
+    Args:
+        indexes: The tasks of each scheduler.
+        changes: Counts what happens to them.
+        history: The runs.
+        actions: Whether there are actions.
+    """
+
+    def __init__(self, indexes: list[TaskIndex], changes: Changes, history: History, actions: bool) -> None:
+        self._indexes = indexes
+        self._changes = changes
+        self._history = history
+        self._actions = actions
+        self._keys = Keys()
+        self._streams = anyio.CapacityLimiter(MAX_STREAMS)
+        # One request at a time looks through all tasks.
+        self._looking = anyio.Lock()
+
+    def _now(self) -> datetime:
+        return self._indexes[0].scheduler.now()
+
+    async def events(self, _: Request) -> Response:
+        """Return the stream of events."""
+        async with self._looking:
+            for index in self._indexes:
+                await index.prepare()
+
+        def state() -> JSON:
+            return {**numbers(self._indexes, self._history, self._now()), "actions": self._actions}
+
+        return EventStream(state, self._changes, self._streams)
+
+    async def overview(self, request: Request) -> Response:
+        """Return the timeline and the chart."""
+        asked = request.query_params.get("window")
+        window = next((window for window in WINDOWS if str(window) == asked), WINDOWS[0])
+        async with self._looking:
+            now = self._now()
+            lines = await timeline(self._indexes, self._history, self._keys, now, window)
+        return _Data({"timeline": lines, "chart": chart(self._history, now)})
+
+    async def tasks(self, request: Request) -> Response:
+        """Return a page of the table."""
+        query = Query.parse(request.query_params)
+        async with self._looking:
+            return _Data(await find(self._indexes, self._history, query, self._keys))
+
+    async def task(self, request: Request) -> Response:
+        """Return one task with its runs."""
+        scheduler, task_id = await self._name(request.path_params["key"])
+        index, task = self._current(scheduler, task_id)
+        runs = self._history.runs_of(scheduler, task_id)[-MAX_RUNS:]
+        location = self._history.location(task) if task is not None else None
+        location = location or next((run.location for run in reversed(runs) if run.location is not None), None)
+        return _Data(
+            {
+                "id": text_of(task_id, 2_000),
+                "scheduler": scheduler,
+                # Of a task that was dropped before its first run, nothing is left.
+                "status": status_of(task) if task is not None else runs[-1].status if runs else "ended",
+                "due": milliseconds(task.due) if task is not None else None,
+                "location": None if location is None else str(location),
+                "actions": actions_for(task, index) if task is not None and index is not None and self._actions else [],
+                "runs": [{**describe_run(run), "traceback": run.traceback} for run in reversed(runs)],
+            }
+        )
+
+    async def action(self, request: Request) -> Response:
+        """Do something to a task."""
+        check_same_origin(request)
+        index, task = self._current(*await self._name(request.path_params["key"]))
+        if task is None or index is None:
+            raise HTTPException(409, "the task has ended")
+        try:
+            body: object = await request.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise HTTPException(400, "expected a JSON object")
+        act(task, index, request.path_params["action"], cast("JSON", body).get("seconds"))
+        return _Data({})
+
+    def _current(self, scheduler: str, task_id: Any) -> tuple[TaskIndex | None, ScheduledTask[Any] | None]:
+        for index in self._indexes:
+            task = index.find(scheduler, task_id)
+            if task is not None:
+                return index, task
+        return None, None
+
+    async def _name(self, key: str) -> Name:
+        """Return what a key names; one from before a restart is looked for."""
+        name = self._keys.name(key)
+        found: list[Name] = [name] if name is not None else []
+
+        def look(tasks: list[ScheduledTask[Any]]) -> None:
+            found.extend(
+                (task.scheduler_name, task.task_id)
+                for task in tasks
+                if key_of(task.scheduler_name, task.task_id) == key
+            )
+
+        async with self._looking:
+            for index in self._indexes:
+                if not found:
+                    await index.visit(look)
+        if not found:
+            raise HTTPException(404, "the task is not known any more")
+        self._keys.key(*found[0])
+        return found[0]

@@ -1,0 +1,92 @@
+"""Server-sent events: what changes, as long as the client reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import anyio
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from .index import Changes
+from .query import JSON
+
+__all__ = ["EventStream"]
+
+INTERVAL = 1.0
+"""How many seconds are between two events at least."""
+
+HEARTBEAT = 15.0
+"""After how many seconds without an event a comment shows a proxy that the connection is alive."""
+
+SEND_TIMEOUT = 10.0
+"""For how many seconds a client may not read before it is dropped."""
+
+
+class EventStream(Response):
+    """A response that sends an event at first and then after changes.
+
+    An event holds the present state, never a list of changes: a client that reads slowly misses states, and nothing is
+    stored for it.
+
+    Args:
+        state: Returns what to send.
+        changes: Counts the changes.
+        limiter: Limits the number of clients.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, state: Callable[[], JSON], changes: Changes, limiter: anyio.CapacityLimiter) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._state = state
+        self._changes = changes
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until the client disconnects, or does not read."""
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(self)
+        except anyio.WouldBlock:
+            await PlainTextResponse("too many clients", 503, {"retry-after": "10"})(scope, receive, send)
+            return
+        try:
+            await self._serve(receive, send)
+        finally:
+            self._limiter.release_on_behalf_of(self)
+
+    async def _serve(self, receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as task_group:
+
+            async def wait_disconnected() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                task_group.cancel_scope.cancel()
+
+            task_group.start_soon(wait_disconnected)
+            await self._send_events(send)
+            task_group.cancel_scope.cancel()
+
+    async def _send_events(self, send: Send) -> None:
+        """Send events until the client does not read."""
+
+        async def write(text: str) -> bool:
+            with anyio.move_on_after(SEND_TIMEOUT) as scope:
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+            return not scope.cancelled_caught
+
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        # The browser tries again after this many milliseconds.
+        going = await write("retry: 2000\n\n")
+        while going:
+            version = self._changes.version
+            going = await write(f"data: {json.dumps(self._state())}\n\n")
+            await anyio.sleep(INTERVAL)
+            while going:
+                with anyio.move_on_after(HEARTBEAT) as scope:
+                    await self._changes.wait(version)
+                if not scope.cancelled_caught:
+                    break
+                going = await write(": still here\n\n")

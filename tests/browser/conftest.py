@@ -1,0 +1,9 @@
+"""Tests in Chromium, driven by selenium: ``nox -s web``. Where these are not, there are no such tests."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.util import find_spec
+
+if not (find_spec("selenium") and find_spec("hypercorn") and shutil.which("chromedriver")):
+    collect_ignore_glob = ["test_*.py"]
