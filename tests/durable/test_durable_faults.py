@@ -374,6 +374,8 @@ async def test_only_the_soonest_are_in_memory(program: Program, small_window: in
         [str(number) for number in range(94)] + ["199"] + [str(number) for number in range(94, 198) if number != 150]
     )
     assert [text for _, text in program.began] == [*order, "150"]
+    late = [(time, text) for time, text in program.began if time != 10 + int(text)]
+    assert [text for _, text in late] == ["199", "150"]
 
 
 async def test_many_are_due_at_the_same_time(program: Program, small_window: int) -> None:

@@ -505,7 +505,7 @@ class Engine:
         running.set(run)
         begun = False
         try:
-            # Claimed and cancelled in the same commit: it must not begin.
+            # If it was cancelled after its claim was applied, it must not begin.
             await checkpoint_if_cancelled()
             begun = True
             await self._handlers.function(entry.handler)(*args)
