@@ -13,7 +13,7 @@ SOURCE = Path(anysched.__file__).parent
 
 # The levels of the core: a module imports only from strictly lower levels. A package stands for its modules.
 CORE = [
-    {"exceptions", "failures", "coroutines", "lazy", "timer_queue", "logs"},
+    {"exceptions", "failures", "coroutines", "lazy", "logs", "moments", "timer_queue"},
     {"backends", "task"},
     {"clock", "run", "create_task"},
     {"triggers", "dispatcher", "instruments"},
@@ -162,6 +162,6 @@ print({forbidden!r} in sys.modules)
 def test_the_public_names() -> None:
     assert all(hasattr(anysched, name) for name in anysched.__all__)
     assert set(anysched.__all__) == {
-        "ConflictPolicy", "DuplicateTaskError", "MissedPolicy", "ScheduledTask", "Scheduler", "SchedulerState", "SchedulerStatistics", "create_task",
-        "current_scheduled_task",
+        "ConflictPolicy", "CurrentRun", "DuplicateTaskError", "MissedPolicy", "ScheduledTask", "Scheduler", "SchedulerState", "SchedulerStatistics",
+        "create_task", "current_run", "current_scheduled_task",
     }  # fmt: skip

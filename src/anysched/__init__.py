@@ -4,11 +4,12 @@ from ._core.create_task import create_task
 from ._core.exceptions import DuplicateTaskError
 from ._core.registry import SchedulerState
 from ._core.scheduler import ConflictPolicy, Scheduler, SchedulerStatistics
-from ._core.task import ScheduledTask, current_scheduled_task
+from ._core.task import CurrentRun, ScheduledTask, current_run, current_scheduled_task
 from ._core.triggers import MissedPolicy
 
 __all__ = [
     "ConflictPolicy",
+    "CurrentRun",
     "DuplicateTaskError",
     "MissedPolicy",
     "ScheduledTask",
@@ -16,5 +17,6 @@ __all__ = [
     "SchedulerState",
     "SchedulerStatistics",
     "create_task",
+    "current_run",
     "current_scheduled_task",
 ]

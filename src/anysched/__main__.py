@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ._cli.arguments import parse_arguments
 from ._cli.crontab.arguments import CrontabArguments
-from ._cli.streams import closed_streams, leave_streams, print_error, reserve_descriptors
+from ._cli.streams import closed_streams, leave_streams, prepare_process, print_error
 
 __all__ = ["main"]
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status for the process.
     """
-    reserve_descriptors()
+    prepare_process()
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         if "stdout" in closed_streams():

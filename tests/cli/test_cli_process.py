@@ -58,6 +58,22 @@ def test_standard_input_stays_open_and_feeds_lines(start: Start) -> None:
         assert plain_lines(out)[-1] == "# done: 2 finished, 2 cancelled"
 
 
+def test_many_commands_leave_nothing_behind(start: Start) -> None:
+    for process in start():
+        descriptors: list[int] = []
+        memory: list[int] = []
+        for batch in "abcd":
+            names = [f"{batch}{number:03}" for number in range(100)]
+            feed(process, *({"id": name, "run": ["echo", name]} for name in names))
+            read_until(process, *(f"{name} finished" for name in names))
+            descriptors.append(len(list(Path(f"/proc/{process.pid}/fd").iterdir())))
+            memory.append(int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+        assert descriptors == descriptors[:1] * 4
+        assert memory[-1] - memory[0] < 4_000_000
+        process.communicate()
+        assert process.returncode == 0
+
+
 def test_a_signal_closes_with_a_grace_and_lists_what_did_not_finish(
     start: Start, tmp_path: Path, gone: Callable[[int], bool]
 ) -> None:

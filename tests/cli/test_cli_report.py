@@ -31,7 +31,7 @@ from anysched._cli.reports.report import for_stream
 from anysched._cli.reports.table import TableReport
 from anysched._cli.reports.terminal import EchoControl
 from anysched._cli.shutdown import state_actions
-from anysched._cli.streams import leave_streams, print_error, write_line
+from anysched._cli.streams import leave_streams, prepare_process, print_error, write_line
 from anysched._cli.writer import Writer
 
 NOW = datetime(2020, 1, 1, 12, tzinfo=UTC)
@@ -486,6 +486,31 @@ def test_at_exit_a_stream_that_cannot_be_written_is_redirected(monkeypatch: pyte
     leave_streams()
 
 
+def test_process_1_also_ends_by_sigterm_before_the_schedule_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    try:
+        prepare_process()
+        with pytest.raises(SystemExit) as caught:
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert caught.value.code == 143
+
+
+def test_after_the_reader_has_closed_a_pipe_nothing_is_written_and_nothing_is_lost() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "w") as stream:
+        writer = Writer(stream, str)
+        for _ in range(2):
+            writer.write("to nowhere\n")
+            assert writer.flush(5)
+            assert writer.is_broken
+        writer.close(5)
+        assert (writer.lost, writer.error) == (0, None)
+
+
 def test_a_writer_that_hangs_at_the_end_counts_what_it_has_not_written() -> None:
     ours, theirs = os.pipe()
     with os.fdopen(theirs, "w") as stream:
@@ -495,6 +520,23 @@ def test_a_writer_that_hangs_at_the_end_counts_what_it_has_not_written() -> None
         writer.close(0.05)
         assert 0 < writer.lost <= 20_001
         assert str(writer.error) == "it is not read"
+        os.close(ours)
+
+
+def test_lines_that_were_dropped_are_also_counted_if_nothing_says_so_in_their_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("anysched._cli.writer.CAPACITY", 500_000)
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w") as stream:
+        writer = Writer(stream, lambda count: f"{count} lines not shown\n")
+        for _ in range(300):
+            writer.write("0123456789\n" * 1_000, may_drop=True)
+        writer.write("an event\n")
+        writer.close(0.1)
+        os.set_blocking(ours, False)
+        read = os.read(ours, 1_000_000)
+        assert writer.lost + read.count(b"\n") == 300_001
         os.close(ours)
 
 

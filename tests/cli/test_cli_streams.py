@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -332,3 +333,30 @@ sys.exit(main())
     run = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False, env=environment)
     assert run.returncode == 143
     assert "line-1 | 0" in plain_lines(run.stdout)
+
+
+def test_in_a_shell_it_is_stopped_and_continued(on_terminal: Callable[..., OnTerminal], tmp_path: Path) -> None:
+    """The shell has the terminal as it was, and the table is drawn again below what the shell has written."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash here")
+    shell = f"import os; os.execv({bash!r}, ['bash', '--norc', '--noprofile', '--noediting', '-i'])"
+    terminal = on_terminal("@reboot sleep 60\n", "-c", shell)
+    os.write(terminal.ours, f"{sys.executable} -m anysched crontab {tmp_path}/crontab --grace 0\n".encode())
+    terminal.read_until("pid ")
+    terminal.read_until("└")
+    assert termios.tcgetattr(terminal.ours)[3] & termios.ECHOCTL == 0
+    terminal.out = b""
+    os.write(terminal.ours, b"\x1a")  # Ctrl-Z
+    terminal.read_until("Stopped")
+    assert "\x1b[?25h" in terminal.out.decode().partition("Stopped")[0]
+    assert termios.tcgetattr(terminal.ours)[3] & termios.ECHOCTL
+    terminal.out = b""
+    os.write(terminal.ours, b"fg\n")
+    terminal.read_until("└")
+    assert "\x1b[?25l" in terminal.out.decode()
+    os.write(terminal.ours, b"\x03")  # Ctrl-C
+    terminal.read_until("done: ")
+    os.write(terminal.ours, b"exit $?\n")
+    terminal.read_all()
+    assert terminal.process.wait(timeout=20) == 130

@@ -155,6 +155,17 @@ async def test_a_clock_that_is_set_back_repeats_nothing_and_the_next_run_is_told
     assert stage.starts == [("01 00:05", "x"), ("01 00:10", "x")]
 
 
+async def test_a_clock_that_was_ahead_for_a_while_silences_no_line(stage: Stage) -> None:
+    async with running(stage, "*/5 * * * * 0 x"):
+        await minutes(stage, 5)
+        stage.clock.step_wall(365 * 86_400)
+        await minutes(stage, 1)  # the run of 00:10 is overdue
+        stage.clock.step_wall(-365 * 86_400)
+        await minutes(stage, 10)
+        assert stage.last("line-1").next_due == datetime(2025, 1, 1, 0, 20, tzinfo=UTC)
+    assert stage.starts == [("01 00:05", "x"), ("01 00:05", "x"), ("01 00:15", "x")]
+
+
 async def test_a_start_that_rounding_makes_a_little_early_has_served_its_time(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

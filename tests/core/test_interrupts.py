@@ -96,6 +96,37 @@ def test_while_a_task_is_handed_to_the_event_loop(monkeypatch: pytest.MonkeyPatc
     interrupted(main)
 
 
+@pytest.mark.parametrize("where", ["task", "recurring", "body", "group"])
+def test_what_users_write_is_interrupted_at_once(where: str) -> None:
+    """So a task that computes for ever can be ended."""
+    after: list[str] = []
+
+    async def compute() -> None:
+        interrupt()
+        after.append(where)
+
+    async def main() -> None:
+        async with Scheduler("test") as scheduler:
+            if where == "task":
+                scheduler.schedule("id", compute)
+            elif where == "recurring":
+                scheduler.schedule_every(1, "id", compute, first=0)
+            elif where == "group":
+                async with anyio.create_task_group() as group:
+                    group.start_soon(compute)
+            else:
+                await compute()
+            await anyio.sleep_forever()
+
+    with pytest.raises(BaseException) as caught:
+        anyio.run(main, backend="trio")
+    error: BaseException = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, KeyboardInterrupt)
+    assert after == []
+
+
 def test_while_a_run_makes_its_coroutine(monkeypatch: pytest.MonkeyPatch) -> None:
     make = vars(task_module)["make_coroutine"]
 

@@ -51,6 +51,7 @@ import anyio
 from cronsim import CronSim
 
 from anysched import Scheduler
+from anysched.cron import Cron
 
 reminder = SimpleNamespace(id=1)
 user = SimpleNamespace(id=2)

@@ -7,6 +7,7 @@ import math
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
@@ -15,6 +16,7 @@ from anyio import from_thread, to_thread
 from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 
+from anysched._virtual import timeline as timeline_module
 from anysched.testing import NeverIdleError, VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -546,14 +548,21 @@ def test_a_thread_that_waits_for_virtual_time_does_not_wait_forever(backend: Any
 
 
 @pytest.mark.parametrize("abandon", [False, True], ids=["", "abandon_on_cancel"])  # trio delivers these in another way
-def test_a_thread_that_calls_back_is_alive(backend: Any, abandon: bool) -> None:
+def test_a_thread_that_calls_back_is_alive(backend: Any, abandon: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is for threads in which nothing happens, not for those that take long."""
     clock = VirtualClock(thread_timeout=0.2)
+    calls = 0
+    # Real time goes by with the calls, so that it does not matter how busy the machine is.
+    monkeypatch.setattr(timeline_module, "time", SimpleNamespace(perf_counter=lambda: calls * 0.04))
+
+    def called() -> None:
+        nonlocal calls
+        calls += 1
 
     def work() -> None:
         for _ in range(8):
-            time.sleep(0.04)
-            from_thread.run_sync(lambda: None)
+            time.sleep(0.01)
+            from_thread.run_sync(called)
 
     async def main() -> None:
         with anyio.fail_after(0.001):

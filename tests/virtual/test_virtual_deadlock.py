@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -20,9 +21,10 @@ import pytest
 from anyio import from_thread, to_thread
 
 from anysched import Scheduler
+from anysched._virtual import timeline as timeline_module
 from anysched._virtual.blocked import describe
 from anysched.testing import DeadlockError, VirtualClock
-from support import forever, nothing
+from support import forever, nothing, timeline_of
 
 pytestmark = pytest.mark.anyio
 
@@ -370,29 +372,25 @@ async def test_what_comes_from_outside_in_time_is_waited_for(virtual_clock: Virt
     assert virtual_clock.monotonic() == 0
 
 
-def test_the_time_is_counted_from_the_last_event(backend: Any) -> None:
-    async def main() -> None:
-        event = anyio.Event()
-        token = anyio.lowlevel.current_token()
-        count = 0
+def test_the_time_is_counted_from_the_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(timeline_module, "time", SimpleNamespace(perf_counter=lambda: now))
+    timeline = timeline_of(VirtualClock(idle_timeout=5))
 
-        def called() -> None:
-            nonlocal count
-            count += 1
-            if count == 8:
-                event.set()
+    def idle() -> float | None:
+        return timeline.idle(math.inf, 0, lambda: "something")
 
-        def call() -> None:
-            for _ in range(8):
-                time.sleep(0.05)
-                from_thread.run_sync(called, token=token)
-
-        thread = threading.Thread(target=call)
-        thread.start()
-        await event.wait()
-        thread.join()
-
-    run(VirtualClock(idle_timeout=0.3), backend, main)
+    assert idle() == 5
+    now = 104
+    assert idle() == 1
+    timeline.io_happened()
+    assert idle() == 5
+    now = 108
+    assert idle() == 1
+    now = 109
+    assert idle() is None
+    assert timeline.deadlock(math.inf, ["a task"]).real_seconds == 5
+    assert idle() == 5  # the error was raised, and something came of it
 
 
 # No error

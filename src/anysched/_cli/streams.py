@@ -1,4 +1,4 @@
-"""The standard streams of the process, which may be closed or may not be read."""
+"""The standard streams of the process, which may be closed or may not be read, and what else it inherits."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import select
 import signal
 import sys
 from contextlib import suppress
+from types import FrameType
 from typing import TextIO
 
-__all__ = ["closed_streams", "descriptor_of", "leave_streams", "print_error", "reserve_descriptors", "write_line"]
+__all__ = ["closed_streams", "descriptor_of", "leave_streams", "prepare_process", "print_error", "write_line"]
 
 STDERR = 2
 
 
-def reserve_descriptors() -> None:
-    """Open the null device in place of standard streams that are closed.
-
-    The next file that is opened would otherwise get their number, and the output that is meant for the stream.
-    """
+def prepare_process() -> None:
+    """Mend what the process has inherited, before anything is opened or started."""
+    # The next file that is opened would otherwise get the number of a stream that is closed, and the output for it.
     for descriptor in range(3):
         with suppress(OSError):
             os.fstat(descriptor)
@@ -27,6 +26,13 @@ def reserve_descriptors() -> None:
     # Inherited, an ignored SIGCHLD would lose the exit status of every command.
     if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # The system ignores signals for process 1 unless it handles them, which a schedule does only when it runs.
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, _exit_by_signal)
+
+
+def _exit_by_signal(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def closed_streams() -> set[str]:

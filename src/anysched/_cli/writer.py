@@ -22,6 +22,9 @@ CAPACITY: Final = 1_000_000
 
 BATCH: Final = 65_536
 
+CHUNK: Final = 4096
+"""The bytes that are written at once. A pipe takes so many as a whole or not yet: it is known what has been written."""
+
 
 @final
 class Writer:
@@ -42,10 +45,13 @@ class Writer:
         self._descriptor = descriptor_of(stream)
         self._encoding = stream.encoding or "utf-8"
         self._mark = mark
-        self._queue: deque[bytes] = deque()
+        # Texts, and for how many lines each stands: that lines were dropped is said in one, and stands for them all.
+        self._queue: deque[tuple[bytes, int]] = deque()
         self._size = 0
         self._dropped = 0
+        # The same for the texts that are being written.
         self._unwritten = memoryview(b"")
+        self._unwritten_lines = 0
         self._is_closed = False
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
@@ -71,7 +77,7 @@ class Writer:
             self._dropped += text.count("\n")
             return
         self._add_mark()
-        self._add(text)
+        self._add(text, text.count("\n"))
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything has been written; return whether it has.
@@ -96,7 +102,7 @@ class Writer:
         if not self.flush(timeout):
             with self._changed:
                 # The thread hangs in a write. It is a daemon, and ends with the process.
-                self.lost += sum(bytes(data).count(b"\n") for data in (self._unwritten, *self._queue))
+                self.lost += self._unwritten_lines + sum(lines for _, lines in self._queue)
                 self.error = self.error or TimeoutError("it is not read")
                 self._queue.clear()
         with self._changed:
@@ -106,12 +112,12 @@ class Writer:
     def _add_mark(self) -> None:
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
-            self._add(self._mark(dropped))
+            self._add(self._mark(dropped), dropped)
 
-    def _add(self, text: str) -> None:
+    def _add(self, text: str, lines: int) -> None:
         data = text.encode(self._encoding, "backslashreplace")
         with self._changed:
-            self._queue.append(data)
+            self._queue.append((data, lines))
             self._size += len(data)
             self._changed.notify_all()
         if self._thread is None and not self._start_thread():
@@ -142,8 +148,12 @@ class Writer:
         """Write some of the waiting texts; return whether there were any."""
         with self._changed:
             batch = bytearray()
+            batch_lines = 0
             while self._queue and len(batch) < BATCH:
-                batch += self._queue.popleft()
+                data, lines = self._queue.popleft()
+                batch += data
+                batch_lines += lines
+            self._unwritten_lines = batch_lines
         if not batch:
             return False
         try:
@@ -164,11 +174,13 @@ class Writer:
                 return
             while self._unwritten:
                 try:
-                    self._unwritten = self._unwritten[os.write(self._descriptor, self._unwritten) :]
+                    written = os.write(self._descriptor, self._unwritten[:CHUNK])
+                    self._unwritten_lines -= bytes(self._unwritten[:written]).count(b"\n")
+                    self._unwritten = self._unwritten[written:]
                 except BlockingIOError:  # another process has made it non-blocking
                     select.select([], [self._descriptor], [])
         except BrokenPipeError:
             self.is_broken = True
         except OSError as error:  # a full disk, a terminal that has closed
             self.error = error
-            self.lost += bytes(self._unwritten).count(b"\n")
+            self.lost += self._unwritten_lines

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from anysched.abc import Clock
 
 from .backends import Backend
+from .moments import duration_from, moment_from
 
 __all__ = [
     "MAX_DELAY",
@@ -224,6 +226,9 @@ def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
         return delay  # the usual case first: this is on the path of every scheduling call
     if isinstance(delay, timedelta):
         return delay.total_seconds()
+    duration = duration_from(delay)
+    if duration is not None:
+        return duration.total_seconds()
     # Any real number is accepted (NumPy's, Decimal, Fraction), but not a string, which float() would accept.
     if not hasattr(delay, "__float__") and not hasattr(delay, "__index__"):
         raise TypeError(f"{name} must be a number of seconds or a timedelta, not {type(delay).__name__}: {delay!r}")
@@ -231,24 +236,31 @@ def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
         seconds = float(delay)
     except OverflowError:
         seconds = math.inf
+    except TypeError:  # NumPy's NaT
+        seconds = math.nan
     if not math.isfinite(seconds):
         raise ValueError(f"{name} must be a finite number of seconds, not {delay!r}")
     return seconds
 
 
-def ns_from_datetime(moment: datetime) -> int:
+def ns_from_datetime(moment: Any) -> int:
     """Return a time as nanoseconds of UTC since 1970; a naive time is taken as UTC.
 
+    Args:
+        moment: A `datetime`, or a moment of another library; see `moment_from`.
+
     Raises:
-        TypeError: if it is not a `datetime`.
+        TypeError: if it is neither.
     """
-    if not isinstance(moment, datetime):
+    time: datetime | None = moment if isinstance(moment, datetime) else moment_from(moment)
+    # pandas' NaT is a datetime, and not equal to itself.
+    if time is None or time != time:
         raise TypeError(f"time must be a datetime, not {type(moment).__name__}: {moment!r}")
-    if moment.utcoffset() is None:
-        moment = moment.replace(tzinfo=UTC)
+    if time.utcoffset() is None:
+        time = time.replace(tzinfo=UTC)
     # Between two different zones datetime subtracts UTC instants; within one zone it ignores DST. EPOCH is in UTC,
     # which has no DST.
-    since = moment - EPOCH
+    since = time - EPOCH
     return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
 
 

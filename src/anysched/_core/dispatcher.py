@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any, Protocol, cast
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from anysched.abc import Clock
 
 from .backends import Backend, Starter
-from .backends.current import current_backend
 from .backends.starter import starter_for
 from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, exact_clock, wake_time
 from .coroutines import LazyCoroutine
@@ -57,6 +58,7 @@ class Dispatcher:
     Args:
         drop_pending: Called when no more tasks will be started, however that comes about: drops those that have not.
         abandon: Called when everything has ended.
+        backend: What the event loop offers.
 
     Attributes:
         backend: What the event loop offers.
@@ -64,11 +66,16 @@ class Dispatcher:
         clock: What the due times are compared with.
     """
 
-    def __init__(self, drop_pending: Callable[[], Coroutine[Any, Any, object]], abandon: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        drop_pending: Callable[[], Coroutine[Any, Any, object]],
+        abandon: Callable[[], object],
+        backend: Backend,
+    ) -> None:
         self._drop_pending = drop_pending
         self._abandon = abandon
         self.thread = threading.get_ident()
-        self.backend: Backend = current_backend()
+        self.backend = backend
         self._host_task = self.backend.current_task()
         self.clock: Clock = clock_of(self.backend)
         self._is_coarse = self.clock.monotonic is not exact_clock(self.clock)
@@ -90,7 +97,7 @@ class Dispatcher:
         # Tasks that were due before, had to wait, and may start now.
         self._requeued: TimerQueue[ScheduledTask[Any]] = TimerQueue()
 
-        self._group = anyio.create_task_group()
+        self._group: TaskGroup
         self.starter: Starter
         # Until when the loop sleeps, and what wakes it before; awake, it is not to be woken.
         self._wake_at = -math.inf
@@ -100,6 +107,8 @@ class Dispatcher:
 
     async def enter(self) -> None:
         """Enter the task group, and start the loop in it."""
+        self._host_task = self.backend.current_task()
+        self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self.starter = starter_for(self._group, self.backend)
         self._group.create_task(LazyCoroutine(self._loop), name="anysched dispatcher")
@@ -171,7 +180,7 @@ class Dispatcher:
     # Tasks come and go
 
     def add(self, task: ScheduledTask[Any], when: float) -> None:
-        """Queue a task that is in no queue.
+        """Queue a task that is in no queue, unless it is paused.
 
         Args:
             task: The task.
@@ -179,7 +188,8 @@ class Dispatcher:
         """
         if self._is_coarse:
             when = self._by_loop_time(when)
-        task._set_due(when)
+        if not task._set_due(when):
+            return
         if isinstance(when, float):
             self._timers.push(task, _key(when), self._next_sequence())
         else:
@@ -189,7 +199,7 @@ class Dispatcher:
 
     def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
         """Change the due time of a pending task that is not queued for anything else."""
-        if task._segment is None or type(task._when) is not type(when):
+        if task._segment is None or type(_when(task)) is not type(when):
             task._leave_queue()
             self.add(task, when)
             return
@@ -214,6 +224,13 @@ class Dispatcher:
         index = task._dispatch_index
         self._requeued.push(task, index, index)
         self._wake()
+
+    def next_due(self) -> list[ScheduledTask[Any]]:
+        """Return the first task in the queue of either clock, if there is one."""
+        queues = (self._timers, self._wall_timers)
+        for queue in queues:
+            queue.prune_top(sys.maxsize)
+        return [task for queue in queues if (task := queue.peek()) is not None]
 
     @property
     def queue_entries(self) -> int:

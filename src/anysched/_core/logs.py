@@ -82,6 +82,10 @@ class SchedulerLog:
         """
         self._emit(logging.ERROR, message, (format_id(subject),), failure, {})
 
+    def warn(self, message: str, *args: object) -> None:
+        """Log a message about the scheduler, at WARNING."""
+        self._emit(logging.WARNING, message, args, None, {})
+
     def _emit(
         self,
         level: int,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from contextvars import Context
+from datetime import datetime
 from typing import Any, Protocol, cast, final
 
-from .clock import TOLERANCE
-from .coroutines import Target
+from .clock import TOLERANCE, datetime_from_ns
+from .coroutines import Target, is_coroutine
 from .failures import is_fatal
 from .task import Owner, ScheduledTask, Status
 from .triggers import TIMES_PER_ITERATION, TIMES_PER_RUN, SearchResult, Trigger
@@ -84,7 +85,7 @@ class RecurringTask(ScheduledTask[None]):
         context: The context, of which each run gets a copy.
     """
 
-    __slots__ = ("_call", "_run_count", "_search_due", "_trigger")
+    __slots__ = ("_call", "_last_started_ns", "_last_status", "_run_count", "_search_due", "_trigger")
 
     def __init__(
         self,
@@ -99,6 +100,8 @@ class RecurringTask(ScheduledTask[None]):
         self._trigger = trigger
         self._call: tuple[Target, tuple[Any, ...], Context] | None = (target, args, context)
         self._run_count = 0
+        self._last_started_ns: int | None = None
+        self._last_status: Status | None = None
         # The due time under which the search for the next one goes on, in the queue as if it were a run.
         self._search_due: float | None = None
 
@@ -111,6 +114,32 @@ class RecurringTask(ScheduledTask[None]):
         """How often the task has been started."""
         return self._run_count
 
+    @property
+    def recurs(self) -> bool:
+        """Whether the task was scheduled to run repeatedly."""
+        return True
+
+    @property
+    def function(self) -> Callable[..., Coroutine[Any, Any, Any]] | None:
+        """The function that was scheduled, until the task ends, and after it was dropped."""
+        target = super().function if self._call is None else self._call[0]
+        return None if target is None or is_coroutine(target) else target
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The arguments of the function, as long as it is known."""
+        return super().args if self._call is None else self._call[1]
+
+    @property
+    def last_started(self) -> datetime | None:
+        """When the last run started (aware UTC); `None` before the first."""
+        return None if self._last_started_ns is None else datetime_from_ns(self._last_started_ns)
+
+    @property
+    def last_status(self) -> Status | None:
+        """How the last run ended; `None` before the first has ended."""
+        return self._last_status
+
     def _prepare(self) -> bool:
         """Return whether the task can start. If not, it searches for its next due time, or has missed this one."""
         # By identity: a task that was rescheduled in the meantime has another due time, and starts.
@@ -121,7 +150,7 @@ class RecurringTask(ScheduledTask[None]):
         if not searching:
             self._trigger.skipped += 1
             registry.free_slot(self)  # it may have waited for one, and got it too late
-        found = self._find_next(TIMES_PER_ITERATION)
+        found = self._find_next(steps=TIMES_PER_ITERATION)
         if self._dispatch_index:  # else `times` has cancelled or rescheduled the task
             self._advance(found, None)
         return False
@@ -142,9 +171,16 @@ class RecurringTask(ScheduledTask[None]):
         return super()._start()
 
     def _begin_run(self) -> None:
+        now, now_ns = self._registry.now()
         self._search_due = None
         self._run_count += 1
-        self._trigger.begin_run(*self._registry.now())
+        self._last_started_ns = now_ns
+        self._trigger.begin_run(now, now_ns)
+
+    def _served(self, when: float) -> tuple[float, int]:
+        """Return the due time that a run serves, and how many others it stands for."""
+        served = self._trigger.served
+        return when if served is None else served, self._trigger.missed
 
     def _start_cancelled(self) -> None:
         """Called when the event loop has cancelled a run before its first step: the run ends as one cancelled later."""
@@ -153,8 +189,16 @@ class RecurringTask(ScheduledTask[None]):
         self._begin_run()
         registry.run_finished(self, Status.CANCELLED, None, None)
 
-    def _find_next(self, steps: int = TIMES_PER_RUN) -> float | SearchResult | BaseException:
-        """Return the next due time, searched for in a copy of the context of the call that scheduled the task."""
+    def _find_next(
+        self, status: Status | None = None, steps: int = TIMES_PER_RUN
+    ) -> float | SearchResult | BaseException:
+        """Return the next due time, searched for in a copy of the context of the call that scheduled the task.
+
+        Args:
+            status: How a run has ended, if one has.
+            steps: How many times of an iterable may be asked for.
+        """
+        self._last_status = status or self._last_status
         assert self._call is not None
         _, _, context = self._call
         try:
@@ -176,6 +220,7 @@ class RecurringTask(ScheduledTask[None]):
         failed = found if isinstance(found, BaseException) else None
         if failed is not None or found is SearchResult.EXHAUSTED:
             self._set_due(None)
+            self._set_not_due()
             registry.finish(self, Status.FINISHED if failed is None else Status.FAILED, failed)
         else:
             assert self._call is not None
@@ -225,6 +270,8 @@ class RecurringTask(ScheduledTask[None]):
 
     def _complete(self, status: Status, outcome: object) -> Target | None:
         """Enter the final status. What the last run returned is discarded, as of the runs before."""
+        if self._run is not None:
+            self._last_status = status
         self._call = None
         self._registry.unfollow_clock(self)
         return super()._complete(status, None if status is Status.FINISHED else outcome)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Hashable, Iterable
-from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from datetime import datetime, timedelta
+from threading import get_ident
+from typing import Any, Literal, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 
-from anysched.abc import Instrument
+from anysched.abc import Clock, Instrument
 
-from .clock import MAX_DELAY, datetime_from_ns
+from .clock import MAX_DELAY, SystemClock, datetime_from_ns, due_after, due_at
 from .dispatcher import Dispatcher
 from .instruments import Instruments, combined
 from .logs import SchedulerLog
 from .run import TaskRun
-from .task import ScheduledTask, Status, due_times
+from .task import RunningPolicy, ScheduledTask, Status
 from .timer_queue import TimerQueue
 
 __all__ = ["SchedulerState", "TaskRegistry", "cancel_runs"]
+
+WhenT = TypeVar("WhenT")
 
 SchedulerState: TypeAlias = Literal["new", "running", "closing", "closed"]
 """Where a scheduler is in its life; see `Scheduler.state`."""
@@ -63,6 +68,7 @@ class TaskRegistry:
         name: The name of the scheduler.
         max_running: How many tasks may run at once, if there is a limit.
         cancel: Called to cancel a task by its handle.
+        suppressed_exceptions: Exceptions of tasks that are not logged, besides those of the parent.
         parent: The registry of the parent, for a child.
 
     Attributes:
@@ -82,15 +88,22 @@ class TaskRegistry:
         self,
         name: str,
         max_running: int | None,
-        cancel: Callable[[ScheduledTask[Any]], None],
+        cancel: Callable[[ScheduledTask[Any], RunningPolicy], None],
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
         parent: TaskRegistry | None = None,
     ) -> None:
         self.name = name
-        self.cancel = cancel
+        self._cancel = cancel
         self.max_running = max_running
         self.parent = parent
         self.log: SchedulerLog = SchedulerLog(name, None if parent is None else parent.log)
         self.family: Family = Family() if parent is None else parent.family
+        inherited = () if parent is None else parent.suppressed_exceptions
+        self.suppressed_exceptions: tuple[type[BaseException], ...] = (*inherited, *suppressed_exceptions)
+        # Those of single tasks. Few have any.
+        self._suppressed: WeakKeyDictionary[ScheduledTask[Any], tuple[type[BaseException], ...]] = WeakKeyDictionary()
+        # The tasks for which tasks with a slot wait, by these.
+        self._awaited: dict[ScheduledTask[Any], ScheduledTask[Any]] = {}
         self.scheduler: Any = None
         self._own_instruments: list[Instrument] = []
         self._instruments: Instruments | None = None
@@ -128,8 +141,8 @@ class TaskRegistry:
 
     def notify(self, hook: str, task: ScheduledTask[Any]) -> None:
         """Call the method named ``hook`` of each instrument."""
-        if self.instruments is not None:
-            self.instruments.notify(hook, task)
+        if self.family.instruments_version:
+            self.notify(hook, task)
 
     def add_instruments(self, instruments: Iterable[Instrument]) -> None:
         """Add instruments to those of the scheduler.
@@ -208,17 +221,112 @@ class TaskRegistry:
             when = now_ns + round(min(when - now, MAX_DELAY) * 1e6) * 1_000  # what a datetime can express
         return datetime_from_ns(when)
 
-    def check_wait(self, task: ScheduledTask[Any]) -> None:
-        """Refuse to wait for a task that waits for the caller, and from another thread."""
-        assert self.dispatcher is not None
-        self.dispatcher.check_thread()
+    def cancel(self, task: ScheduledTask[Any], running: RunningPolicy = "cancel") -> None:
+        """Cancel a task that has not ended."""
+        self._cancel(task, running)
+
+    def begin_wait(self, task: ScheduledTask[Any]) -> ScheduledTask[Any] | None:
+        """Refuse to wait for a task that waits for the caller, and from another thread.
+
+        Returns:
+            The task with a slot in whose run the caller is, if it waits for a task that needs a slot.
+        """
+        self.check_thread()
         if self.is_caller(task):
             raise RuntimeError(f"deadlock: task {task.name!r} awaits itself")
+        if task.status is not Status.PENDING:
+            return self._note_wait(task)
         predecessor = self.predecessors.get(task.task_id)
-        if predecessor is not None and task.status is Status.PENDING and self.is_caller(predecessor):
+        if predecessor is not None and self.is_caller(predecessor):
             raise RuntimeError(
                 f"deadlock: task {task.name!r} awaits its successor, which cannot start until the first has ended"
             )
+        waiting = self._note_wait(task)
+        if waiting is not None and len(self._slots) == self.max_running and all(map(self._needs_slot, self._slots)):
+            self.end_wait(waiting)
+            raise RuntimeError(
+                f"deadlock: task {waiting.name!r} awaits {task.name!r}, which needs one of the {self.max_running} slots, "
+                "and these are taken by tasks that wait for a slot themselves; schedule the tasks that others wait for in "
+                f"a scheduler with its own limit: scheduler.child(...)"
+            )
+        return waiting
+
+    def end_wait(self, waiting: ScheduledTask[Any]) -> None:
+        """Called when a task with a slot has waited."""
+        self._awaited.pop(waiting, None)
+
+    def _note_wait(self, task: ScheduledTask[Any]) -> ScheduledTask[Any] | None:
+        waiting = None if self.max_running is None else next(filter(self.is_caller, self._slots), None)
+        if waiting is None or waiting in self._awaited:
+            return None
+        self._awaited[waiting] = task
+        return waiting
+
+    def _needs_slot(self, task: ScheduledTask[Any]) -> bool:
+        """Return whether a task with a slot waits for a task that needs one, however long the chain is."""
+        awaited = self._awaited.get(task)
+        while awaited is not None and awaited in self._slots:
+            awaited = self._awaited.get(awaited)
+        return awaited is not None and awaited.status is Status.PENDING
+
+    def check_thread(self) -> None:
+        """Refuse a call from another thread than the event loop's."""
+        dispatcher = self.family.dispatcher
+        if dispatcher is not None and dispatcher.thread != get_ident():
+            dispatcher.check_thread()
+
+    def reschedule_later(self, task: ScheduledTask[Any], delay: float | timedelta) -> bool:
+        """Change the due time of a pending task; return whether it was pending."""
+        return self.reschedule_if_pending(due_after, delay, task)
+
+    def reschedule_at(self, task: ScheduledTask[Any], time: datetime) -> bool:
+        """Change the due time of a pending task; return whether it was pending."""
+        return self.reschedule_if_pending(due_at, time, task)
+
+    def reschedule_if_pending(
+        self, due: Callable[[Clock, WhenT], float], moment: WhenT, task: ScheduledTask[Any] | None
+    ) -> bool:
+        """Change the due time of a task, if there is one and it is pending; return whether that is so."""
+        self.check_thread()
+        dispatcher = self.dispatcher
+        when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
+        if self.state != "running" or task is None or task.status is not Status.PENDING:
+            return False
+        self.reschedule(task, when)
+        if self.log.is_enabled_for(logging.DEBUG):
+            self.log.log(logging.DEBUG, "Rescheduled task %s.", task.task_id)
+        if self.family.instruments_version:
+            self.notify("task_rescheduled", task)
+        return True
+
+    def pause(self, task: ScheduledTask[Any]) -> bool:
+        """Pause a task that is pending, or will be after its run; return whether that did something."""
+        self.check_thread()
+        if self.tasks.get(task.task_id) is not task or task.paused:
+            return False
+        if task.status is Status.PENDING:
+            self.unqueue(task)
+        elif not self.may_recur(task) or not task.recurs:
+            return False
+        task._pause()
+        self._report_change("Paused task %s.", "task_paused", task)
+        return True
+
+    def resume(self, task: ScheduledTask[Any]) -> bool:
+        """Resume a task that is paused; return whether it was. What fell due in the meantime is due now."""
+        self.check_thread()
+        if not task.paused:
+            return False
+        when = task._unpause()
+        if when is not None:
+            self.add(task, when)
+        self._report_change("Resumed task %s.", "task_resumed", task)
+        return True
+
+    def _report_change(self, message: str, hook: str, task: ScheduledTask[Any]) -> None:
+        self.log.log(logging.DEBUG, message, task.task_id)
+        if self.family.instruments_version:
+            self.notify(hook, task)
 
     # Asked by the dispatcher
 
@@ -246,7 +354,12 @@ class TaskRegistry:
 
     def accepts(self, task: ScheduledTask[Any], run: TaskRun) -> bool:
         """Return whether a run is still that of a task which may start."""
-        return task._run is run and self.state == "running"
+        return self.is_run_of(task, run) and self.state == "running"
+
+    @staticmethod
+    def is_run_of(task: ScheduledTask[Any], run: TaskRun) -> bool:
+        """Return whether a run is the present one of a task."""
+        return task._run is run
 
     def task_started(self, task: ScheduledTask[Any]) -> None:
         """Called when a task starts, before its first step."""
@@ -263,7 +376,7 @@ class TaskRegistry:
                 self.instruments.run_finished(task, status, raised)
         finally:  # an instrument may raise a `KeyboardInterrupt`
             fatal = status is Status.FAILED and failure is None
-            found = None if fatal or not self.may_recur(task) else task._find_next()
+            found = None if fatal or not self.may_recur(task) else task._find_next(status)
             if found is None or not self.may_recur(task):  # searching for the next time may have cancelled the task
                 self.finish(task, status, outcome, failure, ran=True)
             else:
@@ -272,7 +385,7 @@ class TaskRegistry:
 
     def native_task_ended(self, task: ScheduledTask[Any], run: TaskRun, *, cancelled: bool) -> None:
         """Called when the native task of a run has ended, possibly before its first step."""
-        if task._run is not run:
+        if not self.is_run_of(task, run):
             return
         if task.status is not Status.PENDING:
             self.finish(task, Status.CANCELLED, ran=True)  # a `KeyboardInterrupt` came before the run could end
@@ -300,7 +413,7 @@ class TaskRegistry:
         return self.state == "running" and self.predecessors.get(task.task_id) is not task
 
     def add(self, task: ScheduledTask[Any], when: float) -> None:
-        """Queue a pending task that is not queued."""
+        """Queue a pending task that is not queued, unless it is paused."""
         assert self.dispatcher is not None
         self.dispatcher.add(task, when)
 
@@ -321,6 +434,10 @@ class TaskRegistry:
         self.dispatcher.clock_followers.pop(task, None)
 
     # Asked by the scheduler
+
+    def suppress(self, task: ScheduledTask[Any], exceptions: tuple[type[BaseException], ...]) -> None:
+        """Do not log these exceptions of a task."""
+        self._suppressed[task] = exceptions
 
     def hold(self, task: ScheduledTask[Any]) -> None:
         """Enter a new task into the table of IDs, as the last one. Another one that held the ID must be displaced."""
@@ -366,7 +483,7 @@ class TaskRegistry:
 
     def unqueue_due(self, task: ScheduledTask[Any]) -> bool:
         """Remove a task from its queue if it is due. One that is not has nothing else to give back."""
-        if not task._dispatch_index:
+        if task._dispatch_index <= 0:
             return False
         self.unqueue(task)
         return True
@@ -398,11 +515,17 @@ class TaskRegistry:
         """How many tasks hold an ID and have not started."""
         return len(self.tasks) + len(self.predecessors) - self.running
 
-    def next_due(self) -> float | None:
-        """Return the due time of the next pending task: a float on the monotonic clock, or an int on the wall clock."""
-        whens = [when for when in due_times(self.tasks.values()) if when is not None]
-        nexts = [min((when for when in whens if isinstance(when, clock)), default=None) for clock in (float, int)]
-        return min((when for when in nexts if when is not None), default=None, key=self.due)
+    def next_due(self) -> datetime | None:
+        """Return when the next pending task that is not paused is due (aware UTC)."""
+        if len(self.family.busy) > 1 or self.dispatcher is None:
+            # The queues hold the tasks of others as well.
+            pending: Iterable[ScheduledTask[Any]] = self.tasks.values()
+        else:
+            self._slot_queue.prune_top(sys.maxsize)
+            waiting = self._slot_queue.peek()
+            first = [] if waiting is None else [waiting]
+            pending = [*self._blocked.values(), *first, *self.dispatcher.next_due()]
+        return min((due for task in pending if not task.paused and (due := task.due) is not None), default=None)
 
     async def wait_idle(self) -> None:
         """Wait until no ID is held, and no task is unwinding."""
@@ -507,7 +630,9 @@ class TaskRegistry:
     # Logging
 
     def log_failure(self, task: ScheduledTask[Any], failure: BaseException) -> None:
-        """Log the failure of a task."""
+        """Log the failure of a task, unless it is an exception that is not to be logged."""
+        if isinstance(failure, (*self.suppressed_exceptions, *self._suppressed.get(task, ()))):
+            return
         self.log.log(logging.ERROR, "Error in task %s!", task.task_id, failure=failure)
 
     def log_stray_cancellation(self, task: ScheduledTask[Any], cancellation: BaseException | None) -> None:

@@ -81,9 +81,11 @@ class TaskRun:
         task: The task until the run has ended, `None` afterwards. A context that was copied during the run keeps this
             object, and must keep nothing of the outcome.
         native_task: The native task, from its first step on at the latest, until the run has ended.
+        due: The due time that it serves, set at the start.
+        missed: How many due times it stands for besides that one.
     """
 
-    __slots__ = ("_host", "_owner", "_scope", "native_task", "task")
+    __slots__ = ("_host", "_owner", "_scope", "due", "missed", "native_task", "task")
 
     def __init__(self, task: ScheduledTask[Any], owner: RunOwner, host: RunHost) -> None:
         self.task: ScheduledTask[Any] | None = task
@@ -91,6 +93,8 @@ class TaskRun:
         self._host = host
         self._scope: Scope | None = host.starter.new_scope()
         self.native_task: Any = None
+        self.due: float | None = None
+        self.missed = 0
 
     def cancel(self) -> None:
         """Cancel the cancel scope in which the task runs."""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from threading import get_ident
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeVar, TypeVarTuple, final, get_args, overload
+from typing import Any, Literal, NoReturn, Self, TypeVar, TypeVarTuple, cast, final, get_args, overload
 
 import anyio
 from anyio.abc import TaskStatus
@@ -20,16 +20,18 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from anysched.abc import Clock, Instrument
 
-from .clock import SystemClock, datetime_from_ns, due_after, due_at, exact_clock, seconds_from_delay
-from .coroutines import Target, check_target, close_unstarted, is_coroutine
+from .backends import HostTask
+from .backends.current import current_backend
+from .clock import datetime_from_ns, due_after, due_at, exact_clock, seconds_from_delay
+from .coroutines import LazyCoroutine, Target, check_target, close_unstarted, is_coroutine
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
-from .logs import format_id
+from .logs import format_id, printable
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
-from .task import ScheduledTask, Status, current_scheduled_task, due_times
-from .triggers import FunctionTrigger, IntervalTrigger, IterableTrigger, MissedPolicy, Trigger
+from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times
+from .triggers import FunctionTrigger, IntervalTrigger, IterableTrigger, MeasuredFrom, MissedPolicy, Trigger
 
 __all__ = ["ConflictPolicy", "Scheduler", "SchedulerState", "SchedulerStatistics"]
 
@@ -43,7 +45,14 @@ ConflictPolicy = Literal["keep", "replace", "follow", "error"]
 DROPS_PER_ITERATION = 500
 """How many tasks are dropped on closing before the scheduler yields to the event loop."""
 
+HELD_UP_INTERVAL = 10.0
+"""How many seconds closing may be held up before a WARNING says by which tasks, and between two of these."""
+
+NAMES_SHOWN = 5
+"""How many of these tasks it names."""
+
 _CONFLICT_POLICIES = frozenset(get_args(ConflictPolicy))
+_RUNNING_POLICIES = frozenset(get_args(RunningPolicy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,7 @@ class Scheduler:
         name: Names the logger, ``anysched.<name>``, and prefixes the names of the tasks, ``<name>_<id>``.
         max_running: How many tasks may run at once. Tasks that are due while all slots are taken stay pending, and are
             started in due order.
+        suppressed_exceptions: Exceptions of tasks that are not logged, of this scheduler and its children.
         instruments: What is called when something happens to a task; see `anysched.abc.Instrument`.
 
     Raises:
@@ -103,11 +113,23 @@ class Scheduler:
         ValueError: if the name is empty, or the limit is less than one.
     """
 
-    def __init__(self, name: str, *, max_running: int | None = None, instruments: Iterable[Instrument] = ()) -> None:
-        self._set_up(name, max_running, instruments, None)
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_running: int | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
+        instruments: Iterable[Instrument] = (),
+    ) -> None:
+        self._set_up(name, max_running, suppressed_exceptions, instruments, None)
 
     def _set_up(
-        self, name: str, max_running: int | None, instruments: Iterable[Instrument], parent: TaskRegistry | None
+        self,
+        name: str,
+        max_running: int | None,
+        suppressed_exceptions: tuple[type[BaseException], ...],
+        instruments: Iterable[Instrument],
+        parent: TaskRegistry | None,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
@@ -119,12 +141,14 @@ class Scheduler:
             raise ValueError(f"max_running must be at least 1, not {max_running}")
         self._name = name if parent is None else f"{parent.name}.{name}"
         # Everything that changes is in the registry: the state of the scheduler, and which task holds which ID.
-        self._registry = registry = TaskRegistry(self._name, max_running, self._cancel_by_handle, parent)
+        suppressed = _exception_types(suppressed_exceptions)
+        self._registry = registry = TaskRegistry(self._name, max_running, self._cancel_by_handle, suppressed, parent)
         registry.scheduler = self
         self._tasks = registry.tasks
         self._tasks_view = MappingProxyType(registry.tasks)
         self._log = registry.log
         self._entered = False
+        self._hosted: HostTask | None = None
         registry.add_instruments(instruments)
 
     def __reduce__(self) -> NoReturn:
@@ -175,11 +199,10 @@ class Scheduler:
         """Return statistics, in the manner of anyio's primitives."""
         self._check_thread()
         registry = self._registry
-        next_due = registry.next_due()
         return SchedulerStatistics(
             pending=registry.pending,
             running=registry.running,
-            next_due=None if next_due is None else registry.due(next_due),
+            next_due=registry.next_due(),
             started=registry.started,
             finished=registry.finished,
             failed=registry.failed,
@@ -214,6 +237,7 @@ class Scheduler:
         *,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[T]: ...
 
     @overload
@@ -224,6 +248,7 @@ class Scheduler:
         *args: *Ts,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[T]: ...
 
     def schedule(  # type: ignore[misc]  # mypy does not see that `*args: Any` takes `*args: *Ts`
@@ -233,6 +258,7 @@ class Scheduler:
         *args: Any,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[Any]:
         """Start a coroutine soon, but not before this call has returned.
 
@@ -248,6 +274,7 @@ class Scheduler:
                 over an ID starts when the former task has ended. From inside the holder, ``"replace"`` means
                 ``"follow"``.
             context: The context of which a copy is made for the task, instead of the caller's.
+            suppressed_exceptions: Exceptions of the task that are not logged, besides those of the scheduler.
 
         Returns:
             The handle of the task that holds the ID.
@@ -259,7 +286,7 @@ class Scheduler:
             ValueError: if the coroutine was already started, or is already scheduled under this ID, or ``on_conflict``
                 is unknown.
         """
-        return self._schedule(due_after, 0, task_id, coroutine, args, on_conflict, context)
+        return self._schedule(due_after, 0, task_id, coroutine, args, on_conflict, context, suppressed_exceptions)
 
     @overload
     def schedule_later(
@@ -270,6 +297,7 @@ class Scheduler:
         *,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[T]: ...
 
     @overload
@@ -281,6 +309,7 @@ class Scheduler:
         *args: *Ts,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[T]: ...
 
     def schedule_later(  # type: ignore[misc]  # as above
@@ -291,6 +320,7 @@ class Scheduler:
         *args: Any,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[Any]:
         """Start a coroutine after a delay of elapsed (monotonic) time; see `schedule` for all that is not said here.
 
@@ -301,12 +331,13 @@ class Scheduler:
             args: The arguments for the function.
             on_conflict: What to do if the ID is held.
             context: The context to copy.
+            suppressed_exceptions: Exceptions that are not logged.
 
         Raises:
             TypeError: as `schedule`, and if the delay is neither a number nor a `timedelta`.
             ValueError: as `schedule`, and if the delay is NaN or infinite.
         """
-        return self._schedule(due_after, delay, task_id, coroutine, args, on_conflict, context)
+        return self._schedule(due_after, delay, task_id, coroutine, args, on_conflict, context, suppressed_exceptions)
 
     @overload
     def schedule_at(
@@ -317,6 +348,7 @@ class Scheduler:
         *,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[T]: ...
 
     @overload
@@ -328,6 +360,7 @@ class Scheduler:
         *args: *Ts,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[T]: ...
 
     def schedule_at(  # type: ignore[misc]  # as above
@@ -338,6 +371,7 @@ class Scheduler:
         *args: Any,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[Any]:
         """Start a coroutine at a time of the wall clock; see `schedule` for all that is not said here.
 
@@ -346,17 +380,20 @@ class Scheduler:
         after.
 
         Args:
-            time: When to start. A naive time is taken as UTC; one in the past means now.
+            time: When to start. A naive time is taken as UTC; one in the past means now. Moments of other libraries are
+                accepted that have a ``datetime`` (Arrow) or a ``timestamp()`` (pandas, pendulum, whenever), as by
+                pydis_core.
             task_id: The ID.
             coroutine: A coroutine, or a function.
             args: The arguments for the function.
             on_conflict: What to do if the ID is held.
             context: The context to copy.
+            suppressed_exceptions: Exceptions that are not logged.
 
         Raises:
-            TypeError: as `schedule`, and if the time is no `datetime`.
+            TypeError: as `schedule`, and if the time is not a `datetime`.
         """
-        return self._schedule(due_at, time, task_id, coroutine, args, on_conflict, context)
+        return self._schedule(due_at, time, task_id, coroutine, args, on_conflict, context, suppressed_exceptions)
 
     def schedule_every(
         self,
@@ -365,10 +402,12 @@ class Scheduler:
         func: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
         first: float | timedelta | datetime | None = None,
+        measured_from: MeasuredFrom = "start",
         missed: MissedPolicy = "latest",
         jitter: float | timedelta = 0.0,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[None]:
         """Run a function again and again, each period of elapsed (monotonic) time, until it is cancelled.
 
@@ -390,6 +429,8 @@ class Scheduler:
                 at a time, as in `schedule_at`. From that time on the others are due by elapsed time, whatever the wall
                 clock does then. A clock that is set before is followed: the first run is not early by it, and the
                 periods count from that time as the clock shows it when the first run starts.
+            measured_from: ``"start"``: the periods are the distances between the due times. ``"end"``: a run is due one
+                period after the end of the one before, however that ended; then none is ever missed.
             missed: What becomes of the runs that were due when they could not start, because the run before took
                 too long, the event loop was blocked, or all slots were taken. ``"latest"``: a run stands for all
                 that were due when it starts; if others fall due during it, the latest of them is caught up at once.
@@ -400,6 +441,7 @@ class Scheduler:
                 period. This does not add up, either. The numbers are from the module `random`.
             on_conflict: What to do if the ID is held.
             context: The context to copy for each run, instead of the caller's. What one run sets, the next does not see.
+            suppressed_exceptions: Exceptions of the runs that are not logged.
 
         Returns:
             The handle of the task that holds the ID. Its `ScheduledTask.due` is the next time, its `ScheduledTask.run_count`
@@ -410,8 +452,8 @@ class Scheduler:
             ValueError: as `schedule`, and if the period is not positive and finite, the jitter is negative or
                 not less than the period, or ``missed`` is unknown.
         """
-        trigger = IntervalTrigger(period, first, missed, jitter)
-        return self._schedule_recurring(trigger, task_id, func, args, on_conflict, context)
+        trigger = IntervalTrigger(period, first, missed, jitter, measured_from)
+        return self._schedule_recurring(trigger, task_id, func, args, on_conflict, context, suppressed_exceptions)
 
     def schedule_at_times(
         self,
@@ -423,6 +465,7 @@ class Scheduler:
         jitter: float | timedelta = 0.0,
         on_conflict: ConflictPolicy = "keep",
         context: Context | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[None]:
         """Run a function at each of many times of the wall clock; see `schedule_every` for all that is not said here.
 
@@ -453,19 +496,21 @@ class Scheduler:
                 forward.
             jitter: As in `schedule_every`, but it may be of any length.
             on_conflict: What to do if the ID is held.
-            context: The context to copy for each run; ``times`` is asked in a copy of it, too.
+            context: The context to copy for each run; ``times`` is asked in a copy of it as well.
+            suppressed_exceptions: Exceptions that are not logged.
 
         Raises:
-            TypeError: as `schedule_every`, and if ``times`` is not iterable, or the first time no `datetime`.
+            TypeError: as `schedule_every`, and if ``times`` is not iterable, or the first time is not a `datetime`.
             ValueError: as `schedule_every`.
             Exception: what ``times`` raises when it is asked for the first time.
         """
+        function = times if callable(times) and not isinstance(times, Iterable) else None
         trigger: Trigger
-        if callable(times) and not isinstance(times, Iterable):
-            trigger = FunctionTrigger(times, missed, jitter)
+        if function is None:
+            trigger = IterableTrigger(cast("Iterable[datetime]", times), missed, jitter)
         else:
-            trigger = IterableTrigger(times, missed, jitter)
-        return self._schedule_recurring(trigger, task_id, func, args, on_conflict, context)
+            trigger = FunctionTrigger(function, missed, jitter)
+        return self._schedule_recurring(trigger, task_id, func, args, on_conflict, context, suppressed_exceptions)
 
     def reschedule_later(self, delay: float | timedelta, task_id: Hashable) -> bool:
         """Make a pending task due after a delay from now. It keeps its coroutine and its handle.
@@ -482,7 +527,7 @@ class Scheduler:
             TypeError: if the delay is neither a number nor a `timedelta`.
             ValueError: if the delay is NaN or infinite.
         """
-        return self._reschedule(due_after, delay, task_id)
+        return self._registry.reschedule_if_pending(due_after, delay, self._find(task_id))
 
     def reschedule_at(self, time: datetime, task_id: Hashable) -> bool:
         """Make a pending task due at a time of the wall clock. It keeps its coroutine and its handle.
@@ -496,9 +541,9 @@ class Scheduler:
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.
-            TypeError: if the time is no `datetime`.
+            TypeError: if the time is not a `datetime`.
         """
-        return self._reschedule(due_at, time, task_id)
+        return self._registry.reschedule_if_pending(due_at, time, self._find(task_id))
 
     def _schedule(
         self,
@@ -509,6 +554,7 @@ class Scheduler:
         args: tuple[Any, ...],
         on_conflict: ConflictPolicy,
         context: Context | None,
+        suppressed_exceptions: tuple[type[BaseException], ...],
         make: Callable[[TaskRegistry, Hashable, Target, tuple[Any, ...], Context], ScheduledTask[Any]] = ScheduledTask,
     ) -> ScheduledTask[Any]:
         # All that can be refused is refused before anything changes.
@@ -531,6 +577,7 @@ class Scheduler:
                 context = context.copy()
             else:
                 raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__}")
+            suppressed = _exception_types(suppressed_exceptions) if suppressed_exceptions else ()
             holder = self._find(task_id)
             same = holder is not None and holder._target is target
             if same and is_coroutine(target):
@@ -548,6 +595,8 @@ class Scheduler:
                 registry.notify("task_kept", holder)
             return holder
         task = make(registry, task_id, target, args, context)
+        if suppressed:
+            registry.suppress(task, suppressed)
         if collector is not None:
             dispatcher.add(task, when)
             registry.drop(task)
@@ -573,6 +622,7 @@ class Scheduler:
         args: tuple[Any, ...],
         on_conflict: ConflictPolicy,
         context: Context | None,
+        suppressed_exceptions: tuple[type[BaseException], ...],
     ) -> ScheduledTask[None]:
         try:
             if is_coroutine(func):
@@ -583,7 +633,9 @@ class Scheduler:
                     f"(..., {task_id!r}, func, *args), not {func!r}"
                 )
             make = partial(RecurringTask, trigger)
-            task = self._schedule(_first_due, trigger, task_id, func, args, on_conflict, context, make)
+            task = self._schedule(
+                _first_due, trigger, task_id, func, args, on_conflict, context, suppressed_exceptions, make
+            )
         except BaseException:
             trigger.close()
             raise
@@ -596,20 +648,42 @@ class Scheduler:
             trigger.close()  # the holder was kept
         return task
 
-    def _reschedule(self, due: Callable[[Clock, WhenT], float], moment: WhenT, task_id: Hashable) -> bool:
-        self._check_thread()
-        registry = self._registry
-        dispatcher = registry.dispatcher
-        when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
+    def pause(self, task_id: Hashable) -> bool:
+        """Pause a task: it keeps its ID, its handle and its due time, and does not start until it is resumed.
+
+        A task that recurs may be paused during a run, which is not affected: the next one does not start. A paused task
+        can be rescheduled and cancelled. `join` waits for it.
+
+        Args:
+            task_id: The ID.
+
+        Returns:
+            Whether there was a task that could be paused, and was not.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+            TypeError: if the ID is not hashable.
+        """
         task = self._find(task_id)
-        if dispatcher is None or registry.state != "running" or task is None or task.status is not Status.PENDING:
-            return False
-        registry.reschedule(task, when)
-        if self._log.is_enabled_for(logging.DEBUG):
-            self._debug("Rescheduled task %s.", task_id)
-        if registry.family.instruments_version:
-            registry.notify("task_rescheduled", task)
-        return True
+        return task is not None and self._registry.pause(task)
+
+    def resume(self, task_id: Hashable) -> bool:
+        """Resume a paused task.
+
+        What fell due in the meantime is treated by ``missed``, if the task recurs; any other is started at once.
+
+        Args:
+            task_id: The ID.
+
+        Returns:
+            Whether there was a paused task with this ID.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+            TypeError: if the ID is not hashable.
+        """
+        task = self._find(task_id)
+        return task is not None and self._registry.resume(task)
 
     def _running_dispatcher(self) -> Dispatcher:
         registry = self._registry
@@ -651,20 +725,20 @@ class Scheduler:
         return task
 
     def _check_thread(self) -> None:
-        dispatcher = self._registry.dispatcher
-        if dispatcher is not None and dispatcher.thread != get_ident():
-            dispatcher.check_thread()
+        self._registry.check_thread()
 
     # Cancelling
 
-    def cancel(self, task_id: Hashable) -> bool:
+    def cancel(self, task_id: Hashable, *, running: RunningPolicy = "cancel") -> bool:
         """Cancel the task that holds an ID, and free the ID at once.
 
-        A pending task is dropped: its coroutine is closed, and never runs. A running one gets a cancellation. If it
-        calls this itself (or a child task of it does), it is left to finish. Nobody holds the ID: a WARNING is logged.
+        A pending task is dropped: its coroutine is closed and never runs. A running one gets a cancellation. If it
+        calls this itself (or a child task of it does), it is left to finish. If the ID is not held, a WARNING is logged.
 
         Args:
             task_id: The ID.
+            running: What to do if the task runs: ``"cancel"`` it, or ``"leave"`` it to finish, as pydis_core does with a
+                delayed task; a task that recurs ends with this run.
 
         Returns:
             Whether there was such a task.
@@ -672,7 +746,10 @@ class Scheduler:
         Raises:
             RuntimeError: if called from another thread than the event loop's.
             TypeError: if the ID is not hashable.
+            ValueError: if ``running`` is unknown.
         """
+        if running not in _RUNNING_POLICIES:
+            raise ValueError(f'running must be "cancel" or "leave", not {running!r}')
         dispatcher = self._registry.dispatcher
         if dispatcher is not None and dispatcher.thread != get_ident():
             dispatcher.check_thread()
@@ -685,27 +762,38 @@ class Scheduler:
             _check_id(task_id)
             self._log.log(logging.WARNING, "Failed to unschedule %s (no task found).", task_id)
             return False
-        self._registry.displace(task, cancel_running=True)
+        self._registry.displace(task, cancel_running=running == "cancel")
         if self._log.is_enabled_for(logging.DEBUG):
             self._debug("Unscheduled task %s.", task_id)
         return True
 
-    def cancel_all(self) -> None:
-        """Cancel all tasks that hold an ID, as `cancel` does; the children's are their own.
+    def cancel_all(self, *, running: RunningPolicy = "cancel") -> None:
+        """Cancel all tasks that hold an ID, as `cancel` does; those of the children are not affected.
+
+        This takes time for each of them, a second for a million: `close` drops them without holding up other tasks.
+
+        Args:
+            running: What to do with those that run, as in `cancel`.
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.
+            ValueError: if ``running`` is unknown.
         """
         self._check_thread()
+        if running not in _RUNNING_POLICIES:
+            raise ValueError(f'running must be "cancel" or "leave", not {running!r}')
         for task in list(self._tasks.values()):
-            self._cancel_by_handle(task)
+            self._cancel_by_handle(task, running)
 
-    def _cancel_by_handle(self, task: ScheduledTask[Any]) -> None:
+    def _cancel_by_handle(self, task: ScheduledTask[Any], running: RunningPolicy) -> None:
         if self._tasks.get(task.task_id) is task:
-            self.cancel(task.task_id)
+            self.cancel(task.task_id, running=running)
             return
         self._check_thread()
-        self._registry.cancel_run(task)
+        if running not in _RUNNING_POLICIES:
+            raise ValueError(f'running must be "cancel" or "leave", not {running!r}')
+        if running == "cancel":
+            self._registry.cancel_run(task)
 
     # Logging
 
@@ -758,7 +846,14 @@ class Scheduler:
 
     # Life
 
-    def child(self, name: str, *, max_running: int | None = None, instruments: Iterable[Instrument] = ()) -> Scheduler:
+    def child(
+        self,
+        name: str,
+        *,
+        max_running: int | None = None,
+        suppressed_exceptions: tuple[type[BaseException], ...] = (),
+        instruments: Iterable[Instrument] = (),
+    ) -> Scheduler:
         """Return a scheduler with IDs, a name and a limit of its own, which runs on this one's task group and due times.
 
         It can be made anywhere, in a synchronous function too, and is running as long as its parent is. It closes
@@ -768,6 +863,7 @@ class Scheduler:
         Args:
             name: Appended to the parent's name: ``<parent>.<name>``.
             max_running: How many of its tasks may run at once; the parent's limit does not count them.
+            suppressed_exceptions: Exceptions of its tasks that are not logged, besides those of the parent.
             instruments: What is called for its tasks and those of its children, besides the instruments of this one.
 
         Raises:
@@ -777,16 +873,57 @@ class Scheduler:
         if self._registry.state in ("closing", "closed"):
             raise RuntimeError(f"the scheduler {self._name!r} is {self._registry.state}: it can have no more children")
         child = Scheduler.__new__(Scheduler)
-        child._set_up(name, max_running, instruments, self._registry)
+        child._set_up(name, max_running, suppressed_exceptions, instruments, self._registry)
         return child
+
+    def start(self) -> None:
+        """Host the scheduler in a task of its own, from synchronous code on a running asyncio event loop.
+
+        Tasks may be scheduled at once. ``await close()`` ends it, in whatever task. For programs whose set-up and
+        tear-down happen in different tasks or in callbacks: bots and their components, fixtures of unittest and of
+        pytest-asyncio. A child is not started: it runs with its parent.
+
+        Raises:
+            RuntimeError: if no event loop is running, or it is trio, where a task needs a nursery:
+                ``await nursery.start(scheduler.run)``; or if the scheduler was entered before, or is a child.
+        """
+        registry = self._registry
+        if registry.parent is not None:
+            raise RuntimeError(f"the scheduler {self._name!r} is a child: it runs with its parent, and is not started")
+        self._check_enterable()
+        try:
+            backend = current_backend()
+        except anyio.NoEventLoopError:
+            raise RuntimeError(
+                "start() needs a running asyncio event loop: call it in an async function or in a callback of the loop"
+            ) from None
+        if backend.create_task is None:
+            raise RuntimeError(
+                "start() is for asyncio; on trio, a task needs a nursery: await nursery.start(scheduler.run)"
+            )
+        registry.family.dispatcher = Dispatcher(self._drop_when_stopped, self._abandon, backend)
+        registry.state = "running"
+        self._hosted = backend.create_task(self.run(), f"anysched {printable(self._name)}", self._host_ended)
+
+    def _host_ended(self) -> None:
+        if not self._entered:  # the event loop has cancelled it before its first step
+            self._stop_accepting()
+            self._mark_closed()
+
+    def _check_enterable(self) -> None:
+        if self._entered or self._hosted is not None or self._registry.state in ("closing", "closed"):
+            raise RuntimeError(f"the scheduler {self._name!r} can be entered only once")
 
     async def __aenter__(self) -> Self:
         registry = self._registry
-        if self._entered or registry.state in ("closing", "closed"):
-            raise RuntimeError(f"the scheduler {self._name!r} can be entered only once")
+        is_started_host = self._hosted is not None and self._hosted.is_current()
+        if self._entered or not is_started_host:
+            self._check_enterable()
         if registry.parent is None:
-            dispatcher = Dispatcher(self._drop_when_stopped, self._abandon)
-            dispatcher.backend.protect((Scheduler, TaskRegistry, Dispatcher, ScheduledTask, RecurringTask))
+            dispatcher = registry.dispatcher or Dispatcher(self._drop_when_stopped, self._abandon, current_backend())
+            dispatcher.backend.protect(
+                (Scheduler, TaskRegistry, Dispatcher, ScheduledTask, RecurringTask, LazyCoroutine)
+            )
             self._entered = True
             await dispatcher.enter()
             registry.family.dispatcher = dispatcher
@@ -890,6 +1027,8 @@ class Scheduler:
             cancel_runs(running)  # cancelled itself, it cannot wait, but it leaves nothing running on
             collected, registry.collected = registry.collected, None
             self._mark_closed()
+        if self._hosted is not None:
+            await self._hosted.wait()
         cancelled = [
             task
             for task in running
@@ -971,7 +1110,22 @@ class Scheduler:
                 # A child may be hosted by a task of its parent, which ends when the child has closed.
                 if registry is not self._registry and registry.is_within(self._registry) and registry not in busy:
                     closed.set()
-            await busy[-1].wait_idle()
+            with anyio.move_on_after(HELD_UP_INTERVAL) as waiting:
+                await busy[-1].wait_idle()
+            if waiting.cancelled_caught:
+                self._report_held_up()
+
+    def _report_held_up(self) -> None:
+        """Log which tasks hold up closing or leaving."""
+        names = [
+            task.name
+            for registry in self._registry.busy_members()
+            for table in (registry.predecessors, registry.tasks)
+            for task in table.values()
+        ]
+        shown = ", ".join(printable(name) for name in names[:NAMES_SHOWN])
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        self._log.warn("Closing is held up by %s%s.", shown, more)
 
     def _check_not_inside(self, method: str, registries: list[TaskRegistry]) -> None:
         """Refuse to wait for the caller, and from another thread."""
@@ -983,6 +1137,20 @@ class Scheduler:
                     f"{method} was called in the task {caller.name!r}, for which it would wait forever; "
                     "call it in a task that the scheduler does not run"
                 )
+
+
+def _exception_types(exceptions: object) -> tuple[type[BaseException], ...]:
+    """Return exceptions that are not logged, checked.
+
+    Raises:
+        TypeError: if they are not a tuple of exception types.
+    """
+    if isinstance(exceptions, tuple):
+        types = cast("tuple[object, ...]", exceptions)
+        found = tuple(each for each in types if isinstance(each, type) and issubclass(each, BaseException))
+        if len(found) == len(types):
+            return found
+    raise TypeError(f"suppressed_exceptions must be a tuple of exception types, not {exceptions!r}")
 
 
 def _check_id(task_id: Hashable) -> None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Hashable, Iterable
+from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
 from contextvars import Context, ContextVar
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Generic, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .coroutines import Target, close_unstarted, make_coroutine
+from .coroutines import Target, close_unstarted, is_coroutine, make_coroutine
 from .logs import format_id, format_name
 from .timer_queue import Timer
 
-__all__ = ["Owner", "Run", "ScheduledTask", "Status", "current_scheduled_task", "due_times"]
+__all__ = [
+    "CurrentRun",
+    "Owner",
+    "Run",
+    "RunningPolicy",
+    "ScheduledTask",
+    "Status",
+    "current_run",
+    "current_scheduled_task",
+    "due_times",
+]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -28,8 +39,24 @@ class Owner(Protocol):
         """The prefix of the task's name."""
         ...
 
-    def cancel(self, task: ScheduledTask[Any], /) -> None:
+    def cancel(self, task: ScheduledTask[Any], /, running: RunningPolicy = "cancel") -> None:
         """Cancel a task that has not ended."""
+        ...
+
+    def reschedule_later(self, task: ScheduledTask[Any], delay: float | timedelta, /) -> bool:
+        """Change the due time of a pending task; return whether it was pending."""
+        ...
+
+    def reschedule_at(self, task: ScheduledTask[Any], time: datetime, /) -> bool:
+        """Change the due time of a pending task; return whether it was pending."""
+        ...
+
+    def pause(self, task: ScheduledTask[Any], /) -> bool:
+        """Pause a task; return whether that was possible."""
+        ...
+
+    def resume(self, task: ScheduledTask[Any], /) -> bool:
+        """Resume a task; return whether it was paused."""
         ...
 
     @property
@@ -46,8 +73,16 @@ class Owner(Protocol):
         """Return a due time as a `datetime`."""
         ...
 
-    def check_wait(self, task: ScheduledTask[Any], /) -> None:
-        """Raise `RuntimeError` if the caller would wait for a task that waits for the caller."""
+    def begin_wait(self, task: ScheduledTask[Any], /) -> ScheduledTask[Any] | None:
+        """Called before the caller waits for a task. Returns what to pass to `end_wait`, if anything.
+
+        Raises:
+            RuntimeError: if the caller would wait for a task that waits for the caller.
+        """
+        ...
+
+    def end_wait(self, waiting: ScheduledTask[Any], /) -> None:
+        """Called after the caller has waited."""
         ...
 
 
@@ -69,8 +104,21 @@ class RunObserver(Protocol):
         ...
 
 
+RunningPolicy = Literal["cancel", "leave"]
+"""What to do with a task that runs when it is cancelled; see `Scheduler.cancel`."""
+
+PAUSED = -1
+"""The dispatch index of a task that is paused."""
+
+
 class Run(Protocol):
     """One start of a task, from the moment at which it is handed to the event loop."""
+
+    due: float | None
+    """The due time that it serves: a float on the monotonic clock, or an int on the wall clock; set at the start."""
+
+    missed: int
+    """How many due times it stands for besides that one."""
 
     @property
     def task(self) -> ScheduledTask[Any] | None:
@@ -224,17 +272,91 @@ class ScheduledTask(Timer, Generic[T_co]):
         value: T_co = self._outcome
         return value
 
-    def cancel(self) -> None:
+    @property
+    def function(self) -> Callable[..., Coroutine[Any, Any, Any]] | None:
+        """The function that was scheduled, until the task starts, and after it was dropped; `None` for a coroutine.
+
+        That of a recurring task is known until the task ends.
+        """
+        target = self._target
+        return None if target is None or is_coroutine(target) else target
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The arguments of the function, as long as it is known."""
+        return self._args
+
+    @property
+    def recurs(self) -> bool:
+        """Whether the task was scheduled to run repeatedly."""
+        return False
+
+    @property
+    def paused(self) -> bool:
+        """Whether the task is paused: it does not start until it is resumed."""
+        return self._dispatch_index == PAUSED
+
+    @property
+    def last_started(self) -> datetime | None:
+        """When the last run of a recurring task started (aware UTC); `None` before the first, and for other tasks."""
+        return None
+
+    @property
+    def last_status(self) -> _Status | None:
+        """How the last run of a recurring task ended; `None` before the first has ended, and for other tasks."""
+        return None
+
+    def cancel(self, *, running: RunningPolicy = "cancel") -> None:
         """Cancel the task and free its ID, if it still holds it; nothing happens if it has ended.
 
         This is `Scheduler.cancel` for this very task, also after another one has taken over its ID. As there, a task
         that cancels itself is left to finish.
 
+        Args:
+            running: What to do if it runs, as in `Scheduler.cancel`.
+
         Raises:
             RuntimeError: if called from another thread than the event loop's.
+            ValueError: if ``running`` is unknown.
         """
         if not self._is_done():
-            self._owner.cancel(self)
+            self._owner.cancel(self, running)
+
+    def reschedule_later(self, delay: float | timedelta) -> bool:
+        """Make the task due after a delay from now, as `Scheduler.reschedule_later` does for the task that holds an ID.
+
+        Args:
+            delay: In seconds of elapsed time, or a `timedelta`; zero or less means now.
+
+        Returns:
+            Whether it was pending.
+
+        Raises:
+            RuntimeError, TypeError, ValueError: as `Scheduler.reschedule_later`.
+        """
+        return self._owner.reschedule_later(self, delay)
+
+    def reschedule_at(self, time: datetime) -> bool:
+        """Make the task due at a time of the wall clock, as `Scheduler.reschedule_at` does.
+
+        Args:
+            time: As in `Scheduler.schedule_at`.
+
+        Returns:
+            Whether it was pending.
+
+        Raises:
+            RuntimeError, TypeError: as `Scheduler.reschedule_at`.
+        """
+        return self._owner.reschedule_at(self, time)
+
+    def pause(self) -> bool:
+        """Pause the task, as `Scheduler.pause` does; return whether that did something."""
+        return self._owner.pause(self)
+
+    def resume(self) -> bool:
+        """Resume the task, as `Scheduler.resume` does; return whether it was paused."""
+        return self._owner.resume(self)
 
     async def wait(self) -> None:
         """Wait until the task has ended, no matter how.
@@ -246,10 +368,30 @@ class ScheduledTask(Timer, Generic[T_co]):
         if self._is_done():
             await checkpoint()
             return
-        self._owner.check_wait(self)
         if self._finished_event is None:
             self._finished_event = anyio.Event()
-        await self._finished_event.wait()
+        waiting = self._owner.begin_wait(self)
+        try:
+            await self._finished_event.wait()
+        finally:
+            if waiting is not None:
+                self._owner.end_wait(waiting)
+
+    async def result(self) -> T_co:
+        """Wait until the task has ended, and return what it returned; raise what it raised, as itself.
+
+        This is the habit of `asyncio.wait_for`, where awaiting the handle raises `anyio.TaskFailed` instead.
+
+        Raises:
+            BaseException: the exception that the task raised.
+            anyio.TaskCancelled: if it was cancelled.
+            RuntimeError: as `wait`.
+        """
+        await self.wait()
+        if self._status is Status.FAILED:
+            failure: BaseException = self._outcome
+            raise failure
+        return self.return_value
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         """Wait until the task has ended, and return what it returned; see `wait` and `return_value`."""
@@ -284,9 +426,23 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Return whether the task can start now. If not, it has requeued itself."""
         return True
 
-    def _set_due(self, when: float | None) -> None:
-        """Set the due time: a float on the monotonic clock, an int on the wall clock, `None` if there is none."""
+    def _pause(self) -> None:
+        """Keep the task from being queued."""
+        self._dispatch_index = PAUSED
+
+    def _unpause(self) -> float | None:
+        """Allow the task to be queued again; return its due time if it is pending."""
+        self._dispatch_index = 0
+        return self._when
+
+    def _set_due(self, when: float | None) -> bool:
+        """Set the due time: a float on the monotonic clock, an int on the wall clock, `None` if there is none.
+
+        Returns:
+            Whether the task may be queued: it may be paused.
+        """
         self._when = when
+        return self._dispatch_index != PAUSED
 
     def _set_dispatch_index(self, index: int) -> None:
         """Set the task's place among those that are due; 0 if it is not due."""
@@ -294,7 +450,7 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     def _set_not_due(self) -> None:
         """Undo that the task was due, or handed to the event loop."""
-        self._dispatch_index = 0
+        self._dispatch_index = min(self._dispatch_index, 0)  # it may be paused
         self._run = None
 
     def _set_run(self, run: Run) -> None:
@@ -303,13 +459,15 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     def _start(self) -> Coroutine[Any, Any, T_co]:
         """Enter the status RUNNING, and return the coroutine to await."""
-        target, args, when = self._target, self._args, self._when
+        target, args, when, run = self._target, self._args, self._when, self._run
         assert target is not None
         assert when is not None
+        assert run is not None
+        run.due, run.missed = self._served(when)
         self._clear_target()
         self._when = None
         self._status = Status.RUNNING
-        _current.set(self._run)
+        _current.set(run)
         owner = self._owner
         if owner.family.instruments_version and owner.instruments is not None:
             try:
@@ -318,6 +476,10 @@ class ScheduledTask(Timer, Generic[T_co]):
                 close_unstarted(target)
                 raise
         return make_coroutine(target, args)
+
+    def _served(self, when: float) -> tuple[float, int]:
+        """Return the due time that a run serves, and how many others it stands for."""
+        return when, 0
 
     def _start_cancelled(self) -> None:
         """Called when the event loop has cancelled a start before its first step."""
@@ -334,8 +496,8 @@ class ScheduledTask(Timer, Generic[T_co]):
             self._status = Status.CANCELLING
             self._run.cancel()
 
-    def _find_next(self) -> object:
-        """Return when the task is due again after a run, for `_advance`; `None` if it does not recur."""
+    def _find_next(self, status: _Status | None = None) -> object:
+        """Return when the task is due again after a run with this status, for `_advance`; `None` if it does not recur."""
         return None
 
     def _advance(self, found: Any, failure: BaseException | None) -> None:
@@ -351,12 +513,13 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._target, self._args, self._context = target, args, context
         self._status = Status.PENDING
         self._run = None
-        self._dispatch_index = 0
 
     def _complete(self, status: _Status, outcome: object) -> Target | None:
         """Enter the final status, and wake those who wait for it. Return the target, which the caller must close."""
-        target = self._target
+        target, args = self._target, self._args
         self._clear_target()
+        if target is not None and not is_coroutine(target):
+            self._target, self._args = target, args  # it was dropped, and may be scheduled again
         self._status = status
         self._outcome = outcome
         self._run = None
@@ -394,3 +557,38 @@ def current_scheduled_task() -> ScheduledTask[Any] | None:
     """
     run = _current.get()
     return None if run is None else run.task
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentRun:
+    """The run of a scheduled task, as `current_run` returns it.
+
+    Attributes:
+        task: The task.
+        due: The due time that the run serves (aware UTC): that of the grid or of the list for a recurring task, also if
+            the run is late. If the run was brought forward by rescheduling, this is the time at which it was put.
+        missed: How many other due times a run of a recurring task stands for, as far as they are known; 0 unless
+            ``missed="latest"``.
+    """
+
+    task: ScheduledTask[Any]
+    due: datetime
+    missed: int
+
+    @property
+    def task_id(self) -> Hashable:
+        """The ID of the task."""
+        return self.task.task_id
+
+
+def current_run() -> CurrentRun:
+    """Return the run in which the caller is; it is found through the context, as by `current_scheduled_task`.
+
+    Raises:
+        RuntimeError: if the caller is in no run of a scheduled task.
+    """
+    run = _current.get()
+    task = None if run is None else run.task
+    if run is None or task is None or run.due is None:
+        raise RuntimeError("current_run() was called outside of a scheduled task")
+    return CurrentRun(task, task._owner.due(run.due), run.missed)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Literal, Protocol, cast, get_args
+from typing import Literal, cast, get_args
 
 from .clock import TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, seconds_from_delay
 
@@ -62,14 +63,53 @@ class SearchResult(Enum):
     """There are no more."""
 
 
-class Trigger(Protocol):
-    """What a recurring task asks of its due times. All moments are the present ones, on both clocks."""
+class Trigger(ABC):
+    """The due times of a recurring task. All moments are the present ones, on both clocks.
 
-    @property
-    def empty(self) -> bool:
-        """Whether it has turned out that there is not a single one."""
-        ...
+    Args:
+        missed: What to do about missed times.
+        jitter: The most seconds by which to put off each run.
 
+    Attributes:
+        empty: Whether it has turned out that there is not a single due time.
+        skip_after: How late a run may start, in seconds; infinity unless missed times are skipped.
+        skipped: How many due times have been skipped and not been logged yet.
+        served: The due time that the present run serves, on either clock; `None` if the run was brought forward.
+        missed: How many due times the present run stands for besides its own, as far as they are known.
+        warning: A message to log, with ``%s`` for the ID.
+        due: The wall due time of the next run, unless the task is rescheduled; `None` if it has none.
+        follows_clock: Whether `clock_set_back` does anything.
+        asks_again: Whether `clock_set_back` finds a new due time.
+    """
+
+    empty: bool = False
+    skip_after: float
+    skipped: int
+    served: float | None
+    missed: int
+    warning: str | None
+    due: float | None
+    follows_clock: bool
+    asks_again: bool
+
+    # Nothing is checked before `first_due`: what was handed over is to be closed, also if something else is refused.
+    def __init__(self, missed: MissedPolicy, jitter: float | timedelta) -> None:
+        self._missed = missed
+        self._jitter = jitter
+        self._coalesce: bool = True
+        self._skip: bool = False
+        self.skip_after = math.inf
+        self.skipped = 0
+        self.served = None
+        self.missed = 0
+        self.warning = None
+        self.due = None
+        self.follows_clock = False
+        self.asks_again = False
+        self._max_jitter: float = 0.0
+        self._offset: float = 0.0
+
+    @abstractmethod
     def first_due(self, now: float, now_ns: int, /) -> float:
         """Check the arguments, and return the first due time: a float on the monotonic clock, or an int on the wall clock.
 
@@ -78,14 +118,17 @@ class Trigger(Protocol):
         """
         ...
 
+    @abstractmethod
     def begin_run(self, now: float, now_ns: int, /) -> None:
         """Called when a run starts, which serves what is due."""
         ...
 
+    @abstractmethod
     def next_due(self, now: float, now_ns: int, steps: int, /) -> float | SearchResult:
         """Return the next due time after a run; in so many steps, if it has to be searched for."""
         ...
 
+    @abstractmethod
     def clock_set_back(self, now: float, now_ns: int, /) -> float | str | None:
         """Called when the wall clock was set back while the task is pending.
 
@@ -94,48 +137,10 @@ class Trigger(Protocol):
         """
         ...
 
-    skip_after: float
-    """How late a run may start, in seconds; infinity unless missed times are skipped."""
-
-    missed: int
-    """How many due times the present run stands for besides its own, as far as they are known."""
-
-    warning: str | None
-    """A message to log, with ``%s`` for the ID."""
-
-    due: float | None
-    """The wall due time of the next run, unless the task is rescheduled; `None` if it has none."""
-
-    follows_clock: bool
-    """Whether `clock_set_back` does anything."""
-
-    asks_again: bool
-    """Whether `clock_set_back` finds a new due time."""
-
-    skipped: int
-    """How many due times have been skipped and not been logged yet."""
-
+    @abstractmethod
     def close(self) -> None:
         """Release what was handed over; there will be no more runs."""
         ...
-
-
-class _BaseTrigger:
-    """What both kinds of due times have in common: what happens to missed times, and the jitter."""
-
-    # Nothing is checked before `first_due`: what was handed over is to be closed, also if something else is refused.
-    def __init__(self, missed: MissedPolicy, jitter: float | timedelta) -> None:
-        self._missed = missed
-        self._jitter = jitter
-        self._coalesce = True
-        self._skip = False
-        self.skip_after = math.inf
-        self.skipped = 0
-        self.missed = 0
-        self.warning: str | None = None
-        self.due: float | None = None
-        self.follows_clock = self.asks_again = False
-        self._max_jitter = self._offset = 0.0
 
     def _check(self) -> None:
         if self._missed not in get_args(MissedPolicy):
@@ -159,7 +164,7 @@ class _BaseTrigger:
         return round(self._offset * 1e6) * 1_000
 
 
-class IntervalTrigger(_BaseTrigger):
+class IntervalTrigger(Trigger):
     """Due times at equal distances of elapsed time. Each is a multiple of the period, so that nothing adds up.
 
     Args:
@@ -169,8 +174,6 @@ class IntervalTrigger(_BaseTrigger):
         jitter: The most seconds by which to put off each run.
         measured_from: Whether the period is the distance between two starts, or from the end of a run to the next start.
     """
-
-    empty = False
 
     def __init__(
         self,
@@ -182,11 +185,12 @@ class IntervalTrigger(_BaseTrigger):
     ) -> None:
         super().__init__(missed, jitter)
         self._measured_from = measured_from
-        self._is_extra = False
+        self._is_extra: bool = False
         self._distance = period
         self._first = first
-        self._period = self._origin = 0.0
-        self._index = 0
+        self._period: float = 0.0
+        self._origin: float = 0.0
+        self._index: int = 0
         # If it begins at a time of the wall clock, its place in elapsed time is known when that time has come.
         self._first_ns: int | None = None
 
@@ -220,6 +224,7 @@ class IntervalTrigger(_BaseTrigger):
         self._fix_origin(now, now_ns)
         self._is_extra = self._origin + self._index * self._period + self._offset > now + TOLERANCE
         index = self._index
+        self.served = None if self._is_extra else self._origin + index * self._period + self._offset
         if self._coalesce and not self._is_extra:
             self._index = max(self._index, self._latest_index(now))
         self.missed += self._index - index
@@ -231,7 +236,8 @@ class IntervalTrigger(_BaseTrigger):
             self._draw_jitter()
             return now + self._period + self._offset
         self._fix_origin(now, now_ns)
-        is_extra, self._is_extra = self._is_extra, False
+        is_extra = self._is_extra
+        self._is_extra = False
         following = self._index if is_extra else self._index + 1
         if self._skip:
             # The first one that is not too late. It may be past: `_prepare` looks again when it can start.
@@ -249,7 +255,7 @@ class IntervalTrigger(_BaseTrigger):
             self._draw_jitter()
         return max(self._origin + self._index * self._period + self._offset, now)
 
-    def clock_set_back(self, now: float, now_ns: int) -> None:
+    def clock_set_back(self, now: float, now_ns: int) -> float | str | None:
         """Do nothing: the times are of elapsed time, except the first, which follows the clock by itself."""
 
     def close(self) -> None:
@@ -266,7 +272,7 @@ class IntervalTrigger(_BaseTrigger):
         return math.floor((now - self._offset - self._origin + TOLERANCE) / self._period)
 
 
-class IterableTrigger(_BaseTrigger):
+class IterableTrigger(Trigger):
     """Due times of the wall clock, as an iterator lists them. It is asked for one more only when needed.
 
     Args:
@@ -288,8 +294,8 @@ class IterableTrigger(_BaseTrigger):
         self._time = self._covered_until = self._latest = 0
         self._peeked: int | None = None
         self._stalls = 0
-        self._catching_up = False
-        self._is_extra = False
+        self._catching_up: bool = False
+        self._is_extra: bool = False
         self._is_unordered = False
         self.follows_clock = True
 
@@ -300,7 +306,7 @@ class IterableTrigger(_BaseTrigger):
         if not isinstance(times, Iterable) or isinstance(times, str):
             raise TypeError(
                 f"times must be an iterable of datetimes, not {type(times).__name__}: {times!r}; "
-                "for a cron expression, pass cronsim.CronSim(expression, now)"
+                "for a cron expression, pass anysched.cron.Cron(expression, timezone)"
             )
         self._iterator = iter(self._times)
         try:
@@ -320,6 +326,7 @@ class IterableTrigger(_BaseTrigger):
         self._catching_up = False
         passed = now_ns - self._offset_ns
         self._is_extra = self._time > passed + TOLERANCE_NS
+        self.served = None if self._is_extra else self._time + self._offset_ns
         if self._is_extra:
             self._peeked = self._time
         else:
@@ -484,7 +491,7 @@ class FunctionTrigger(IterableTrigger):
         times: object = self._function(datetime_from_ns(now_ns))
         if not isinstance(times, Iterable) or isinstance(times, str):
             raise TypeError(f"times must return an iterable of datetimes, not {type(times).__name__}: {times!r}")
-        self._times = cast("Iterable[datetime]", times)
+        self._times = times
         self._iterator = iter(self._times)
         self._peeked = None
         self._latest = self._stalls = 0

@@ -6,10 +6,10 @@ import os
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
-from typing import final
+from typing import Final, final
 
 from anysched import ScheduledTask, Scheduler
 from anysched._cli.buffers import StreamName
@@ -24,6 +24,8 @@ from .syntax import CronLine
 from .times import REBOOT, run_times
 
 __all__ = ["CronJob", "Runner"]
+
+ROUNDING: Final = timedelta(milliseconds=100)
 
 
 @final
@@ -213,7 +215,7 @@ class Runner:
         key.command = line.command
         job = self._jobs[key] = CronJob(key, line, predecessor)
         if line.schedule != REBOOT:
-            task = self._scheduler.schedule_at_times(job.times(now), job.task_id, self._run, job, on_conflict="follow")
+            task = self._scheduler.schedule_at_times(job.times, job.task_id, self._run, job, on_conflict="follow")
         elif at_start:
             task = self._scheduler.schedule(job.task_id, self._run, job)
         else:
@@ -249,7 +251,9 @@ class Runner:
     async def _run(self, job: CronJob) -> None:
         # A failed command is not an error of this program.
         job.since = now = self._scheduler.now()
-        job.covered_until = now if job.covered_until is None else max(now, job.covered_until)
+        covered = job.covered_until
+        # A start may be a little early by rounding. A clock that is further behind was wrong before, or is now.
+        job.covered_until = covered if covered and now < covered < now + ROUNDING else now
         environment = job_environment(job.line.environment)
         directory, problem = working_directory(environment["HOME"])
         if problem:

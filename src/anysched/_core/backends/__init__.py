@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-__all__ = ["Backend", "Scope", "Startable", "Starter"]
+__all__ = ["Backend", "HostTask", "Scope", "Startable", "Starter"]
 
 
 class Scope(Protocol):
@@ -73,6 +73,18 @@ class Starter(AbstractAsyncContextManager["Starter"], Protocol):
         ...
 
 
+class HostTask(Protocol):
+    """A native task outside of any task group, which hosts a scheduler."""
+
+    def is_current(self) -> bool:
+        """Return whether it is the task that is running."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait for its end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """What the running event loop offers.
@@ -100,6 +112,8 @@ class Backend:
         protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and in what they call. It is
             raised in the main task instead, at its next checkpoint. asyncio does this for the first SIGINT itself, and
             cannot do it for a second one.
+        create_task: Starts a native task outside of any task group, with a name, and calls a function when it has ended;
+            `None` where each task belongs to a nursery.
         wake: Makes the event loop look for work at once, if this is called from a signal handler while it sleeps.
     """
 
@@ -118,3 +132,4 @@ class Backend:
     leave_scopes: Callable[[Scope], None]
     protect: Callable[[tuple[type, ...]], object]
     wake: Callable[[], object]
+    create_task: Callable[[Coroutine[Any, Any, None], str, Callable[[], object]], HostTask] | None

@@ -8,7 +8,7 @@ coroutine, its event, and a look-up of the backend for each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from contextlib import suppress
 from contextvars import Context
 from types import TracebackType
@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from . import Scope, Startable
 from .group import GroupStarter
 
-__all__ = ["AsyncioStarter", "ancestors", "leave_scopes"]
+__all__ = ["AsyncioStarter", "ancestors", "create_host_task", "leave_scopes"]
 
 _private: Any = _asyncio
 
@@ -53,6 +53,31 @@ def ancestors() -> Iterator[asyncio.Task[Any]]:
         while scope is not None and scope._host_task is task:
             scope = scope._parent_scope
         task = None if scope is None else scope._host_task
+
+
+@final
+class AsyncioHostTask:
+    """A native task that hosts a scheduler."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def is_current(self) -> bool:
+        """Return whether it is the task that is running."""
+        return asyncio.current_task() is self._task
+
+    async def wait(self) -> None:
+        """Wait for its end."""
+        await asyncio.wait([self._task])
+
+
+def create_host_task(
+    coroutine: Coroutine[Any, Any, None], name: str, on_ended: Callable[[], object]
+) -> AsyncioHostTask:
+    """Start a native task outside of any task group."""
+    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    task.add_done_callback(lambda _: on_ended())
+    return AsyncioHostTask(task)
 
 
 def leave_scopes(scope: Scope) -> None:

@@ -23,7 +23,11 @@ def current_backend() -> Backend:
     Raises:
         anyio.NoEventLoopError: if none is running in this thread.
     """
-    cancelled = anyio.get_cancelled_exc_class()
+    try:
+        cancelled = anyio.get_cancelled_exc_class()
+    except anyio.NoEventLoopError:
+        # In a callback of asyncio's there is a loop, and no task. The look-up by anyio may need one.
+        cancelled = _asyncio_cancelled()
     if cancelled.__module__.partition(".")[0] == "trio":
         from trio import lowlevel
 
@@ -46,6 +50,7 @@ def current_backend() -> Backend:
             leave_scopes=lambda _: None,  # trio has left them
             protect=on_trio.protect,
             wake=lambda: None,  # every signal wakes trio
+            create_task=None,
         )
 
     import asyncio
@@ -78,7 +83,18 @@ def current_backend() -> Backend:
         leave_scopes=on_asyncio.leave_scopes,
         protect=lambda _: None,
         wake=wake,
+        create_task=on_asyncio.create_host_task,
     )
+
+
+def _asyncio_cancelled() -> type[BaseException]:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise anyio.NoEventLoopError from None
+    return asyncio.CancelledError
 
 
 def _asyncio_time(
