@@ -141,8 +141,8 @@ class TaskRegistry:
 
     def notify(self, hook: str, task: ScheduledTask[Any]) -> None:
         """Call the method named ``hook`` of each instrument."""
-        if self.family.instruments_version:
-            self.notify(hook, task)
+        if self.instruments is not None:
+            self.instruments.notify(hook, task)
 
     def add_instruments(self, instruments: Iterable[Instrument]) -> None:
         """Add instruments to those of the scheduler.
