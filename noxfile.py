@@ -197,3 +197,11 @@ def bench(session: nox.Session) -> None:
     """Measure the scheduler and its peers at the same work, in turn; options are passed on (``-- --quick``)."""
     install(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def bench_durable(session: nox.Session) -> None:
+    """Measure the durable tier beside APScheduler 3 and DBOS, all on SQLite; options are passed on (``-- --quick``)."""
+    install(session, "bench")
+    session.install("dbos>=3.4", "sqlalchemy>=2")
+    session.run("python", "-m", "benchmarks.durable", *session.posargs)

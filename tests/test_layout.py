@@ -34,6 +34,14 @@ VIRTUAL = [
     {"asyncio", "trio", "time_machine"},
     {"clock", "__init__"},
 ]
+DURABLE = [
+    {"errors", "operations", "values"},
+    {"handlers", "recurrence", "run", "schema", "store", "task", "window"},
+    {"listing", "memory", "sqlite", "writer"},
+    {"engine"},
+    {"scheduler"},
+    {"__init__"},
+]
 # What each package, or module at the top, may import outside of itself.
 OUTSIDE = {
     "__init__": {"_core"},
@@ -43,6 +51,7 @@ OUTSIDE = {
     "web": {"__init__", "abc", "history"},
     "_core": {"abc"},
     "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
+    "durable": {"__init__", "abc", "cron"},
     "testing": {"_virtual", "pytest_plugin"},
     "pytest_plugin": {"_virtual", "_core.lazy"},
     "cron": set(),
@@ -101,6 +110,8 @@ def test_imports_go_to_strictly_lower_levels() -> None:
                 assert level_in(BACKENDS, target[1]) < level_in(BACKENDS, inner[1]), f"{name} imports {other}"
             elif name.startswith("web."):
                 assert level_in(WEB, target[0]) < level_in(WEB, inner[0]), f"{name} imports {other}"
+            elif name.startswith("durable."):
+                assert level_in(DURABLE, target[0]) < level_in(DURABLE, inner[0]), f"{name} imports {other}"
             elif name.startswith("_virtual."):
                 assert level_in(VIRTUAL, target[0]) < level_in(VIRTUAL, inner[0]), f"{name} imports {other}"
 

@@ -39,7 +39,8 @@ _SHORT = {
 _BUILT_IN_TYPES = {"int", "float", "str", "bool", "list", "tuple", "dict", "set", "frozenset", "bytes"}
 _EXCEPTIONS = {"BaseException", "Exception", "ExceptionGroup", "KeyboardInterrupt", "SystemExit", "GeneratorExit"}
 _MODULES = {
-    "collections", "contextlib", "contextvars", "datetime", "enum", "math", "random", "time", "types", "typing", "zoneinfo",
+    "collections", "contextlib", "contextvars", "datetime", "enum", "math", "os", "pathlib", "random", "time", "types",
+    "typing", "zoneinfo",
 }  # fmt: skip
 
 

@@ -517,7 +517,7 @@ class TaskRegistry:
 
     def next_due(self) -> datetime | None:
         """Return when the next pending task that is not paused is due (aware UTC)."""
-        if len(self.family.busy) > 1 or self.dispatcher is None:
+        if self.dispatcher is None or self.family.busy != {self: None}:
             # The queues hold the tasks of others as well.
             pending: Iterable[ScheduledTask[Any]] = self.tasks.values()
         else:

@@ -48,6 +48,9 @@ DROPS_PER_ITERATION = 500
 HELD_UP_INTERVAL = 10.0
 """How many seconds closing may be held up before a WARNING says by which tasks, and between two of these."""
 
+MAX_REGULAR_WARNINGS = 60
+"""After so many, the time between two of these is doubled each time."""
+
 NAMES_SHOWN = 5
 """How many of these tasks it names."""
 
@@ -1105,15 +1108,19 @@ class Scheduler:
     async def _wait_all_idle(self) -> None:
         """Wait until no ID is held by the scheduler and its descendants, and nothing unwinds."""
         await checkpoint()
+        interval, warnings = HELD_UP_INTERVAL, 0
         while busy := self._registry.busy_members():
             for registry, closed in self._registry.family.hosts.items():
                 # A child may be hosted by a task of its parent, which ends when the child has closed.
                 if registry is not self._registry and registry.is_within(self._registry) and registry not in busy:
                     closed.set()
-            with anyio.move_on_after(HELD_UP_INTERVAL) as waiting:
+            with anyio.move_on_after(interval) as waiting:
                 await busy[-1].wait_idle()
             if waiting.cancelled_caught:
                 self._report_held_up()
+                warnings += 1
+                if warnings >= MAX_REGULAR_WARNINGS:
+                    interval *= 2
 
     def _report_held_up(self) -> None:
         """Log which tasks hold up closing or leaving."""

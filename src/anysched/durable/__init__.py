@@ -1,0 +1,24 @@
+"""The durable tier: the verbs of `anysched.Scheduler`, and a restart forgets nothing."""
+
+from .errors import StoreError, StoreInUseError, UnknownHandlerError
+from .memory import MemoryStore
+from .run import DurableRun, current_run
+from .scheduler import DurableScheduler
+from .sqlite import SQLiteStore
+from .store import Store
+from .task import DurableTask
+from .values import TaskId
+
+__all__ = [
+    "DurableRun",
+    "DurableScheduler",
+    "DurableTask",
+    "MemoryStore",
+    "SQLiteStore",
+    "Store",
+    "StoreError",
+    "StoreInUseError",
+    "TaskId",
+    "UnknownHandlerError",
+    "current_run",
+]

@@ -1,0 +1,58 @@
+"""The errors of the durable tier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import final
+
+__all__ = ["StoreError", "StoreInUseError", "UnknownHandlerError"]
+
+
+class StoreError(RuntimeError):
+    """Raised when the store cannot be read or written: the disk is full, the file is locked, corrupt or gone.
+
+    The call that raises it has changed nothing.
+    """
+
+
+@final
+class StoreInUseError(StoreError):
+    """Raised when another scheduler, of this process or another one, has the store open.
+
+    Attributes:
+        store: The store, as text.
+        owner: The process that has it, as text; `None` if that is not known.
+    """
+
+    def __init__(self, store: str, owner: str | None) -> None:
+        super().__init__(store, owner)
+        self.store = store
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return (
+            f"the store {self.store} is in use by {self.owner or 'another process'}; a store has one scheduler at a time: "
+            "close the other one first, or open another store"
+        )
+
+
+@final
+class UnknownHandlerError(LookupError):
+    """Raised when a task names a handler that is not registered.
+
+    Attributes:
+        scheduler: The name of the scheduler.
+        handlers: The names of the handlers, or what was passed as one.
+    """
+
+    def __init__(self, scheduler: str, handlers: Iterable[str]) -> None:
+        names = tuple(handlers)
+        super().__init__(scheduler, names)
+        self.scheduler = scheduler
+        self.handlers = names
+
+    def __str__(self) -> str:
+        return (
+            f"scheduler {self.scheduler!r} has no handler {', '.join(self.handlers)}; "
+            'register it with @scheduler.handler("name") before it is used'
+        )

@@ -1,0 +1,91 @@
+"""The functions that tasks run, by the names that are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from inspect import Signature, signature
+from typing import Any, TypeAlias
+
+from .errors import UnknownHandlerError
+
+__all__ = ["Handler", "Handlers"]
+
+Handler: TypeAlias = Callable[..., Coroutine[Any, Any, object]]
+
+
+class Handlers:
+    """The handlers of one scheduler.
+
+    Args:
+        scheduler: The name of the scheduler, for the errors.
+    """
+
+    def __init__(self, scheduler: str) -> None:
+        self._scheduler = scheduler
+        self._functions: dict[str, Handler] = {}
+        self._names: dict[Handler, str] = {}
+        self._signatures: dict[str, Signature | None] = {}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all handlers."""
+        return frozenset(self._functions)
+
+    def add(self, name: str, function: Handler) -> None:
+        """Register a function.
+
+        Raises:
+            TypeError: if the name is not a string, or the function cannot be called.
+            ValueError: if the name or the function is registered already.
+        """
+        if not callable(function):
+            raise TypeError(f"a handler must be a function that returns a coroutine, not {function!r}")
+        if name in self._functions:
+            raise ValueError(f"scheduler {self._scheduler!r} already has a handler {name!r}: {self._functions[name]!r}")
+        if function in self._names:
+            raise ValueError(f"{function!r} is already the handler {self._names[function]!r}: a function has one name")
+        try:
+            self._signatures[name] = signature(function).replace(return_annotation=Signature.empty)
+        except (TypeError, ValueError):  # a function of C may have none
+            self._signatures[name] = None
+        self._functions[name] = function
+        self._names[function] = name
+
+    def name_of(self, function: Handler) -> str:
+        """Return the name of a function.
+
+        Raises:
+            TypeError: if it is something else than a function.
+            UnknownHandlerError: if it is not registered.
+        """
+        if isinstance(function, Coroutine):
+            function.close()
+            raise TypeError(
+                f"a coroutine cannot be stored: pass the handler and its arguments instead, not {function!r}"
+            )
+        if not callable(function):
+            raise TypeError(f"pass a handler, a function that was registered with a name, not {function!r}")
+        try:
+            return self._names[function]
+        except KeyError:
+            raise UnknownHandlerError(self._scheduler, [repr(function)]) from None
+
+    def check_args(self, name: str, args: tuple[Any, ...]) -> None:
+        """Check that a handler can be called with arguments.
+
+        Raises:
+            TypeError: if not.
+            UnknownHandlerError: if it is not registered.
+        """
+        if name not in self._functions:
+            raise UnknownHandlerError(self._scheduler, [repr(name)])
+        found = self._signatures[name]
+        if found is not None:
+            try:
+                found.bind(*args)
+            except TypeError as error:
+                raise TypeError(f"the handler {name!r}{found} cannot be called with {args!r}: {error}") from None
+
+    def function(self, name: str) -> Handler:
+        """Return the function of a name."""
+        return self._functions[name]

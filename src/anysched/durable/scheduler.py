@@ -1,0 +1,646 @@
+"""The public face of a durable scheduler: its methods, and what they check."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, get_args
+
+import anyio
+from anyio.abc import TaskStatus
+
+from anysched import ConflictPolicy, DuplicateTaskError, MissedPolicy, SchedulerState, create_task
+from anysched.abc import Instrument
+
+from .engine import Engine, Unknown, put_off
+from .handlers import Handlers
+from .listing import TaskIterator
+from .operations import Cancel, CancelAll, Entry, Find, Move, Pause, Put, Resume, Retry
+from .recurrence import Calendar, CalendarTimes, Interval, MeasuredFrom, Recurrence, Times
+from .store import Store
+from .task import DurableTask
+from .values import (
+    MAX_DUE,
+    TaskId,
+    encode_args,
+    encode_id,
+    id_ranges,
+    microseconds_from_datetime,
+    microseconds_from_duration,
+    moment,
+)
+from .window import WINDOW
+
+__all__ = ["DurableScheduler", "RunningPolicy"]
+
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Coroutine[Any, Any, object]])
+Ts = TypeVarTuple("Ts")
+
+RunningPolicy = Literal["cancel", "leave"]
+"""What to do with a running task when its ID is released; see `DurableScheduler.cancel`."""
+
+
+@final
+class DurableScheduler:
+    """Schedules functions under IDs, now or in the future, and keeps them in a store: a restart forgets nothing.
+
+    It has the verbs of `anysched.Scheduler`, which are ``async`` here, because they return when the change is stored::
+
+        reminders = DurableScheduler("reminders", SQLiteStore("bot.db"))
+
+        @reminders.handler("remind")
+        async def remind(channel: int, text: str) -> None: ...
+
+        async with reminders:
+            await reminders.schedule_later(timedelta(days=30), ("reminder", 7), remind, 42, "pay the rent")
+
+    IDs are strings, integers, and tuples of these. Functions are stored by the names under which they are registered as
+    handlers, and their arguments as JSON.
+
+    On entry, overdue tasks start in the order of due times, and tasks that were interrupted by the end of the process
+    run again. On leaving, running tasks are cancelled, and all tasks stay in the store. A scheduler is entered once.
+
+    A task that was acknowledged, by the return of the call, runs at least once, whatever happens to the process. It runs
+    again only if it was interrupted, or the process ended before its end was stored; what a handler does should therefore be
+    harmless if it is done twice, or use `current_run`. One ID never runs twice at once.
+
+    Times are those of the wall clock: a delay is turned into a time when it is stored.
+
+    Args:
+        name: Names the logger, ``anysched.<name>``, and prefixes the names of tasks, as in `anysched.Scheduler`.
+        store: The store, such as an `SQLiteStore`, which no other scheduler has open.
+        max_running: How many tasks may run at once.
+        instruments: Instruments, see `anysched.abc.Instrument`. They are called for the tasks in memory, which are those that
+            are due next; each run is a task of its own.
+        unknown: What to do on entry if there are tasks for handlers that are not registered. ``"keep"``: they keep their IDs,
+            and wait until their handlers are registered; a WARNING is logged. ``"error"``: `UnknownHandlerError`.
+
+    Raises:
+        TypeError: if the name is not a string, or the limit not an integer.
+        ValueError: if the limit is less than one, or ``unknown`` is.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        *,
+        max_running: int | None = None,
+        instruments: Iterable[Instrument] = (),
+        unknown: Unknown = "keep",
+    ) -> None:
+        if unknown not in get_args(Unknown):
+            raise ValueError(f'unknown must be "keep" or "error", not {unknown!r}')
+        self._handlers = Handlers(name)
+        self._engine = Engine(name, store, self._handlers, max_running, instruments, unknown, WINDOW)
+        self._store = store
+        self._log = logging.getLogger(f"anysched.{name}")
+
+    def __repr__(self) -> str:
+        return f"<DurableScheduler {self.name!r} {self.state}, {self._store!r}>"
+
+    @property
+    def name(self) -> str:
+        """The name of the scheduler."""
+        return self._engine.name
+
+    @property
+    def state(self) -> SchedulerState:
+        """The state of the scheduler, one of ``"new"``, ``"running"``, ``"closing"`` and ``"closed"``."""
+        return self._engine.state
+
+    def now(self) -> datetime:
+        """Return the wall clock (aware UTC), which in tests with virtual time is the virtual one."""
+        return moment(self._engine.now())
+
+    def handler(self, name: str) -> Callable[[HandlerT], HandlerT]:
+        """Register a function as a handler.
+
+        All handlers should be registered before the scheduler is entered. One that is registered later starts the tasks
+        that have waited for it.
+
+        Args:
+            name: What is stored. Keep it when the function is moved or renamed.
+
+        Returns:
+            A decorator, which returns the function itself.
+
+        Raises:
+            TypeError: if the name is not a string; by the decorator, if it is not given a function.
+            ValueError: by the decorator, if the name or the function is registered already.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f'a handler needs a name: @scheduler.handler("name"), not {name!r}')
+
+        def register(function: HandlerT) -> HandlerT:
+            self._handlers.add(name, function)
+            self._engine.adopt(name)
+            return function
+
+        return register
+
+    # Scheduling
+
+    async def schedule(
+        self,
+        task_id: TaskId,
+        handler: Callable[[*Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        expires: float | timedelta | None = None,
+        on_conflict: ConflictPolicy = "keep",
+    ) -> DurableTask:
+        """Start a handler soon.
+
+        Args:
+            task_id: The ID: a string, an integer, or a tuple of these. It is held until the task ends or is cancelled.
+            handler: A function that was registered with `handler`.
+            args: Its positional arguments, which must come back from JSON as they are.
+            expires: How late the task may start, in seconds or as a `timedelta`; later, it is left out, which is logged at
+                INFO. For work that is not worth doing late, as after an hour in which the program was down. A run that was
+                interrupted is run again however late it is.
+            on_conflict: What to do if the ID is held, as in `anysched.Scheduler.schedule`. With ``"follow"``, a holder that
+                was interrupted by the end of the process is also left to finish, before the new task.
+
+        Returns:
+            The handle of the task that holds the ID.
+
+        Raises:
+            DuplicateTaskError: if the ID is held and ``on_conflict`` is ``"error"``.
+            RuntimeError: if the scheduler is not running, or this is not the thread of its event loop.
+            StoreError: if the store fails; nothing has changed.
+            TypeError: if the ID cannot be stored, or the arguments cannot or do not fit the handler.
+            UnknownHandlerError: if the handler is not registered.
+            ValueError: if ``on_conflict`` is unknown.
+        """
+        return await self._put(self._engine.now(), task_id, handler, args, expires, on_conflict)
+
+    async def schedule_later(
+        self,
+        delay: float | timedelta,
+        task_id: TaskId,
+        handler: Callable[[*Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        expires: float | timedelta | None = None,
+        on_conflict: ConflictPolicy = "keep",
+    ) -> DurableTask:
+        """Start a handler after a delay; see `schedule` for the rest.
+
+        The delay is stored as a time of the wall clock, since no other clock outlives a restart of the machine.
+
+        Args:
+            delay: In seconds, or a `timedelta`; zero or less means now.
+            task_id: The ID.
+            handler: The handler.
+            args: Its arguments.
+            expires: How late the task may start.
+            on_conflict: What to do if the ID is held.
+
+        Raises:
+            TypeError: as `schedule`, and if the delay is neither a number nor a `timedelta`.
+            ValueError: as `schedule`, and if the delay is NaN or infinite.
+        """
+        return await self._put(self._after(delay), task_id, handler, args, expires, on_conflict)
+
+    async def schedule_at(
+        self,
+        time: datetime,
+        task_id: TaskId,
+        handler: Callable[[*Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        expires: float | timedelta | None = None,
+        on_conflict: ConflictPolicy = "keep",
+    ) -> DurableTask:
+        """Start a handler at a time of the wall clock; see `schedule` for the rest.
+
+        Args:
+            time: When to start. A naive time is taken as UTC; one in the past means now.
+            task_id: The ID.
+            handler: The handler.
+            args: Its arguments.
+            expires: How late the task may start.
+            on_conflict: What to do if the ID is held.
+
+        Raises:
+            TypeError: as `schedule`, and if the time is not a `datetime`.
+        """
+        return await self._put(microseconds_from_datetime(time), task_id, handler, args, expires, on_conflict)
+
+    async def schedule_every(
+        self,
+        period: float | timedelta,
+        task_id: TaskId,
+        handler: Callable[[*Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        first: float | timedelta | datetime | None = None,
+        measured_from: MeasuredFrom = "start",
+        missed: MissedPolicy = "latest",
+        jitter: float | timedelta = 0.0,
+        expires: float | timedelta | None = None,
+        on_conflict: ConflictPolicy = "keep",
+    ) -> DurableTask:
+        """Run a handler again and again, until the task is cancelled; see `anysched.Scheduler.schedule_every`.
+
+        The periods are counted by the wall clock, also through a time in which the program was down.
+
+        Args:
+            period: In seconds, or a `timedelta`; a microsecond at the least.
+            task_id: The ID, which is held until the task is cancelled.
+            handler: The handler.
+            args: Its arguments.
+            first: When the first run is due: after one period, if not given; after a delay; or at a time.
+            measured_from: Whether the period is that of due times (``"start"``), or from the end of a run to the next
+                (``"end"``).
+            missed: What to do about the runs that could not start when they were due, because the program was down, or the
+                run before took too long. ``"latest"``: one run for all of them. ``"all"``: each takes place, one after the
+                other. ``"skip"``: one that could not start within a minute, or within the period if that is shorter, is
+                left out, which is logged at INFO.
+            jitter: Each run is put off by a random time up to this; less than the period.
+            expires: How late each run may start.
+            on_conflict: What to do if the ID is held.
+
+        Raises:
+            TypeError: as `schedule`, and if a duration or time is not one.
+            ValueError: as `schedule`, and if the period is less than a microsecond, the jitter is negative or not less than
+                the period, or a policy is unknown.
+        """
+        microseconds = microseconds_from_duration(period, "period")
+        if microseconds < 1:
+            raise ValueError(f"period must be at least 1 microsecond, not {period!r}")
+        if measured_from not in get_args(MeasuredFrom):
+            raise ValueError(f'measured_from must be "start" or "end", not {measured_from!r}')
+        recurrence = _recurrence(Interval(microseconds, measured_from), missed, jitter)
+        if recurrence.jitter >= microseconds:
+            raise ValueError(f"jitter must be less than the period, {period!r}, not {jitter!r}")
+        if isinstance(first, datetime):
+            time = microseconds_from_datetime(first, "first")
+        else:
+            time = self._after(period if first is None else first, "first")
+        return await self._put(time, task_id, handler, args, expires, on_conflict, recurrence)
+
+    async def schedule_at_times(
+        self,
+        times: Iterable[datetime] | Calendar,
+        task_id: TaskId,
+        handler: Callable[[*Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        missed: MissedPolicy = "latest",
+        jitter: float | timedelta = 0.0,
+        expires: float | timedelta | None = None,
+        on_conflict: ConflictPolicy = "keep",
+    ) -> DurableTask:
+        """Run a handler at each of many times; see `anysched.Scheduler.schedule_at_times`.
+
+        Args:
+            times: When to run: an `anysched.cron.Cron`, of which the expression and the time zone are stored; or a list or
+                tuple of times, which are stored. (A generator cannot be stored.)
+            task_id: The ID, which is held until the task is cancelled or the times are exhausted.
+            handler: The handler.
+            args: Its arguments.
+            missed: As in `schedule_every`.
+            jitter: As in `schedule_every`, but it may be of any length.
+            expires: How late each run may start.
+            on_conflict: What to do if the ID is held.
+
+        Raises:
+            TypeError: as `schedule`, and if the times cannot be stored.
+            ValueError: as `schedule_every`, and if ``times`` is empty.
+        """
+        rule: Times | CalendarTimes
+        if isinstance(times, Calendar):
+            rule = CalendarTimes(times)
+        elif isinstance(times, (list, tuple, set, frozenset)):
+            rule = Times(tuple(sorted({microseconds_from_datetime(time) for time in times})))
+        else:
+            raise TypeError(
+                f"times must be a Cron or a list of datetimes, which can be stored, not {type(times).__name__}: {times!r}"
+            )
+        recurrence = _recurrence(rule, missed, jitter)
+        if isinstance(rule, CalendarTimes):
+            _check_stored(rule, recurrence)
+        first = rule.first_after(0, self._engine.now() if isinstance(rule, CalendarTimes) else -1)
+        if first is None:
+            raise ValueError(f"times has no time to run at: {times!r}")
+        return await self._put(first, task_id, handler, args, expires, on_conflict, recurrence)
+
+    async def reschedule_later(self, delay: float | timedelta, task_id: TaskId) -> bool:
+        """Make a pending task due after a delay from now. If it recurs, this moves the next run only.
+
+        Args:
+            delay: In seconds, or a `timedelta`; zero or less means now.
+            task_id: The ID.
+
+        Returns:
+            Whether there was a task with this ID that was not running.
+
+        Raises:
+            RuntimeError, StoreError: as `schedule`.
+            TypeError: if the ID cannot be stored, or the delay is neither a number nor a `timedelta`.
+            ValueError: if the delay is NaN or infinite.
+        """
+        return await self._engine.place(Move(encode_id(task_id), self._after(delay)))
+
+    async def reschedule_at(self, time: datetime, task_id: TaskId) -> bool:
+        """Make a pending task due at a time of the wall clock; see `reschedule_later`.
+
+        Args:
+            time: As in `schedule_at`.
+            task_id: The ID.
+
+        Raises:
+            TypeError: if the ID cannot be stored, or the time is not a `datetime`.
+        """
+        return await self._engine.place(Move(encode_id(task_id), max(microseconds_from_datetime(time), 0)))
+
+    # Cancelling and pausing
+
+    async def cancel(self, task_id: TaskId, *, running: RunningPolicy = "cancel") -> bool:
+        """Cancel the task that holds an ID, and free the ID.
+
+        When this returns, a pending task will never run, also after a restart. A running one gets a cancellation and does
+        not run again; if it calls this itself, it is left to finish. If the ID is not held, a WARNING is logged.
+
+        Args:
+            task_id: The ID.
+            running: With ``"leave"``, a running task is left to finish. If it is interrupted, it runs again.
+
+        Returns:
+            Whether there was such a task.
+
+        Raises:
+            RuntimeError, StoreError: as `schedule`.
+            TypeError: if the ID cannot be stored.
+            ValueError: if ``running`` is unknown.
+        """
+        found = await self._engine.cancel(Cancel(encode_id(task_id), _leaves(running)))
+        if not found:
+            fields = {"scheduler": self.name, "task_id": task_id}
+            self._log.warning("Failed to unschedule %r (no task found).", task_id, extra=fields)
+        return found
+
+    async def cancel_all(self, *, running: RunningPolicy = "cancel") -> None:
+        """Cancel all tasks that hold an ID, as `cancel` does.
+
+        Args:
+            running: What to do with running tasks.
+
+        Raises:
+            RuntimeError, StoreError: as `schedule`.
+            ValueError: if ``running`` is unknown.
+        """
+        await self._engine.cancel_all(CancelAll(_leaves(running)))
+
+    async def pause(self, task_id: TaskId) -> bool:
+        """Pause a task: it keeps its ID and its due time but does not start until it is resumed, also after a restart.
+
+        A task that recurs can also be paused while it runs.
+
+        Returns:
+            Whether there was a task that could be paused and was not yet.
+
+        Raises:
+            RuntimeError, StoreError: as `schedule`.
+            TypeError: if the ID cannot be stored.
+        """
+        return await self._engine.place(Pause(encode_id(task_id)))
+
+    async def resume(self, task_id: TaskId) -> bool:
+        """Resume a task that is paused. If it fell due in the meantime, it starts now, or by its ``missed``.
+
+        Returns:
+            Whether there was a task that was paused.
+
+        Raises:
+            RuntimeError, StoreError: as `schedule`.
+            TypeError: if the ID cannot be stored.
+        """
+        return await self._engine.place(Resume(encode_id(task_id)))
+
+    async def retry(self, task_id: TaskId) -> bool:
+        """Run a task that is parked when it is due, or now.
+
+        A task is parked, and an ERROR is logged, when its handler cannot be called with its arguments any more, or the
+        process has ended during five attempts to run it.
+
+        Returns:
+            Whether there was a task that was parked.
+
+        Raises:
+            RuntimeError, StoreError: as `schedule`.
+            TypeError: if the ID cannot be stored.
+        """
+        return await self._engine.place(Retry(encode_id(task_id)))
+
+    # Asking
+
+    async def holds(self, task_id: TaskId) -> bool:
+        """Return whether the ID is held.
+
+        Raises:
+            RuntimeError, StoreError: as `schedule`.
+            TypeError: if the ID cannot be stored.
+        """
+        return await self._engine.submit(Find(encode_id(task_id))) is not None
+
+    async def get(self, task_id: TaskId) -> DurableTask | None:
+        """Return the handle of the task that holds an ID; `None` if it is not held.
+
+        Raises:
+            RuntimeError, StoreError: as `schedule`.
+            TypeError: if the ID cannot be stored.
+        """
+        entry = await self._engine.submit(Find(encode_id(task_id)))
+        return None if entry is None else self._handle(entry)
+
+    def tasks(self, prefix: TaskId | None = None) -> AsyncIterator[DurableTask]:
+        """Iterate over the tasks that hold an ID, sorted by their IDs as they are stored.
+
+        They are read in pages: a task that is added or cancelled in the meantime may be among them.
+
+        Args:
+            prefix: The first elements of IDs that are tuples, as a tuple, or the beginning of IDs that are strings.
+
+        Raises:
+            RuntimeError, StoreError: as `schedule`.
+            TypeError: if the prefix is neither a tuple nor a string.
+        """
+        return TaskIterator(id_ranges(prefix), self._engine.submit, self._handle)
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        await self._engine.open()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._engine.leave(exc_type, exc_value, traceback)
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Host the scheduler in a task of its own, until that task is cancelled or the scheduler closed.
+
+        For code whose set-up and tear-down happen in different tasks: ``await task_group.start(scheduler.run)``.
+
+        Raises:
+            StoreError, UnknownHandlerError: if the store cannot be opened.
+        """
+        async with self:
+            task_status.started()
+            await self._engine.wait_closed()
+
+    async def start(self) -> None:
+        """Host the scheduler in a task of its own, on asyncio; `close` ends it.
+
+        Raises:
+            RuntimeError: on trio, where a task needs a nursery: ``await nursery.start(scheduler.run)``.
+            StoreError, UnknownHandlerError: if the store cannot be opened.
+        """
+        opened = _Opened()
+        try:
+            hosting = create_task(opened.host(self))
+        except RuntimeError as error:
+            raise RuntimeError(
+                "start() needs asyncio; on trio, host the scheduler in a nursery: await nursery.start(scheduler.run)"
+            ) from error
+        try:
+            await opened.event.wait()
+        except BaseException:
+            hosting.cancel()
+            raise
+        if opened.failure is not None:
+            raise opened.failure
+
+    async def join(self) -> None:
+        """Wait until no ID is held and nothing runs, or the scheduler is closed. Tasks that are parked hold their IDs.
+
+        Raises:
+            RuntimeError: if called from a task of the scheduler, or it is not running.
+        """
+        await self._engine.join()
+
+    async def close(self, grace: float | timedelta = 0) -> list[DurableTask]:
+        """Start no more tasks, wait for the running ones, and close the store. It keeps all tasks that have not ended.
+
+        Args:
+            grace: How long the running tasks may take, in seconds or as a `timedelta`; `math.inf` for no limit. Those that
+                have not ended by then are cancelled, and run again after the next opening. What they ask of the scheduler
+                during that time is stored.
+
+        Returns:
+            The tasks that were interrupted.
+
+        Raises:
+            RuntimeError: if called from a task of the scheduler.
+            TypeError: if the grace is neither a number nor a `timedelta`.
+            ValueError: if it is NaN.
+        """
+        if grace != math.inf:
+            microseconds_from_duration(grace, "grace")
+        return [self._handle(entry) for entry in await self._engine.close(grace)]
+
+    # Inside
+
+    def _after(self, delay: float | timedelta, name: str = "delay") -> int:
+        return min(self._engine.now() + max(microseconds_from_duration(delay, name), 0), MAX_DUE)
+
+    def _handle(self, entry: Entry) -> DurableTask:
+        return DurableTask(entry, self._engine.wait)
+
+    async def _put(
+        self,
+        time: int,
+        task_id: TaskId,
+        handler: Callable[..., Coroutine[Any, Any, object]],
+        args: tuple[Any, ...],
+        expires: float | timedelta | None,
+        on_conflict: ConflictPolicy,
+        recurrence: Recurrence | None = None,
+    ) -> DurableTask:
+        name = self._handlers.name_of(handler)
+        self._handlers.check_args(name, args)
+        if on_conflict not in get_args(ConflictPolicy):
+            raise ValueError(f"on_conflict must be one of {sorted(get_args(ConflictPolicy))}, not {on_conflict!r}")
+        limit = None if expires is None else microseconds_from_duration(expires, "expires")
+        if limit is not None and limit < 0:
+            raise ValueError(f"expires must not be negative: {expires!r}")
+        time = max(time, 0)
+        caller = self._engine.caller()
+        result = await self._engine.put(
+            Put(
+                task_id=encode_id(task_id),
+                due=time if recurrence is None else put_off(time, recurrence.jitter),
+                time=time,
+                handler=name,
+                args=encode_args(args),
+                recurrence=None if recurrence is None else recurrence.encode(),
+                expires=limit,
+                on_conflict=on_conflict,
+                caller=caller,
+            )
+        )
+        if not result.added:
+            if on_conflict == "error":
+                raise DuplicateTaskError(self.name, task_id)
+            self._log_kept(task_id, from_inside=caller == result.entry.generation)
+        return self._handle(result.entry)
+
+    def _log_kept(self, task_id: TaskId, *, from_inside: bool) -> None:
+        fields = {"scheduler": self.name, "task_id": task_id}
+        if from_inside:
+            self._log.warning(
+                "Task %r scheduled its own ID, which it still holds: nothing was scheduled. "
+                'Pass on_conflict="follow" to run it after this one.',
+                task_id,
+                extra=fields,
+            )
+        else:
+            self._log.debug("Did not schedule task %r; its ID is already held.", task_id, extra=fields)
+
+
+class _Opened:
+    """Tells one task that another one has opened a scheduler, or has failed to."""
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.failure: BaseException | None = None
+
+    async def host(self, scheduler: DurableScheduler) -> None:
+        try:
+            await scheduler.run(task_status=self)
+        except BaseException as failure:
+            if self.event.is_set():
+                raise
+            self.failure = failure
+            self.event.set()
+
+    def started(self, value: None = None) -> None:
+        self.event.set()
+
+
+def _recurrence(rule: Interval | Times | CalendarTimes, missed: MissedPolicy, jitter: float | timedelta) -> Recurrence:
+    if missed not in get_args(MissedPolicy):
+        raise ValueError(f'missed must be "latest", "all" or "skip", not {missed!r}')
+    microseconds = microseconds_from_duration(jitter, "jitter")
+    if microseconds < 0:
+        raise ValueError(f"jitter must not be negative: {jitter!r}")
+    return Recurrence(rule, missed, microseconds)
+
+
+def _check_stored(rule: CalendarTimes, recurrence: Recurrence) -> None:
+    try:
+        same = Recurrence.decode(recurrence.encode()) == recurrence
+    except ValueError:
+        same = False
+    if not same:
+        raise TypeError(
+            f"times must be a Cron whose time zone has a name by which it is found again, not {rule.calendar!r}"
+        )
+
+
+def _leaves(running: RunningPolicy) -> bool:
+    if running not in get_args(RunningPolicy):
+        raise ValueError(f'running must be "cancel" or "leave", not {running!r}')
+    return running == "leave"

@@ -1,0 +1,107 @@
+"""The handle of a durable task: what the store knows of it, at the time at which it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Literal, final
+
+from .operations import Entry, State
+from .values import TaskId, decode_args, decode_id, moment
+
+__all__ = ["DurableStatus", "DurableTask"]
+
+DurableStatus = Literal["pending", "running", "parked", "unknown"]
+"""Where a durable task is in its life; see `DurableTask.status`."""
+
+_STATUSES: dict[State, DurableStatus] = {
+    State.PENDING: "pending",
+    State.RUNNING: "running",
+    State.PARKED: "parked",
+    State.UNKNOWN: "unknown",
+}
+
+
+@final
+class DurableTask:
+    """A task of a `DurableScheduler`, as it was when the handle was returned.
+
+    The handle does not change; `DurableScheduler.get` returns a new one. It can be used as long as its scheduler runs, also
+    when another task has taken over the ID.
+    """
+
+    __slots__ = ("_entry", "_wait")
+
+    def __init__(self, entry: Entry, wait: Callable[[int, str], Awaitable[None]]) -> None:
+        self._entry = entry
+        self._wait = wait
+
+    @property
+    def task_id(self) -> TaskId:
+        """The ID under which it was scheduled."""
+        return decode_id(self._entry.task_id)
+
+    @property
+    def generation(self) -> int:
+        """The number of the task in the store, which is never used for another one."""
+        return self._entry.generation
+
+    @property
+    def due(self) -> datetime:
+        """When the next run is due, or the present one was (aware UTC)."""
+        return moment(self._entry.due)
+
+    @property
+    def handler(self) -> str:
+        """The name of the handler."""
+        return self._entry.handler
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The arguments for the handler."""
+        return decode_args(self._entry.args)
+
+    @property
+    def status(self) -> DurableStatus:
+        """Where the task is in its life.
+
+        ``"pending"``: it waits for its due time. ``"running"``: its handler runs. ``"parked"``: it cannot run, for the
+        reason in `problem`, and waits for `DurableScheduler.retry`. ``"unknown"``: it waits until its handler is registered.
+        """
+        return _STATUSES[self._entry.state]
+
+    @property
+    def paused(self) -> bool:
+        """Whether the task is paused."""
+        return self._entry.paused
+
+    @property
+    def recurs(self) -> bool:
+        """Whether the task runs again and again."""
+        return self._entry.recurrence is not None
+
+    @property
+    def run_count(self) -> int:
+        """How many of its runs have ended."""
+        return self._entry.run_count
+
+    @property
+    def attempts(self) -> int:
+        """How often the present run has been started; more than once if it was interrupted."""
+        return self._entry.attempts
+
+    @property
+    def problem(self) -> str | None:
+        """Why the task is parked."""
+        return self._entry.problem
+
+    async def wait(self) -> None:
+        """Wait until the task has ended, no matter how.
+
+        Raises:
+            RuntimeError: if the caller is the task itself; or if the scheduler is closed before, and keeps the task.
+        """
+        await self._wait(self._entry.generation, self._entry.task_id)
+
+    def __repr__(self) -> str:
+        return f"<DurableTask {self.status} {self.task_id!r}>"

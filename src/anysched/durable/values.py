@@ -1,0 +1,149 @@
+"""The stored form of values: IDs and arguments as JSON, times and durations as whole microseconds."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias, cast
+
+__all__ = [
+    "MAX_DUE",
+    "TaskId",
+    "decode_args",
+    "decode_id",
+    "encode_args",
+    "encode_id",
+    "id_ranges",
+    "microseconds_from_datetime",
+    "microseconds_from_duration",
+    "moment",
+]
+
+TaskId: TypeAlias = str | int | tuple["TaskId", ...]
+"""What a durable ID may be: a string, an integer, or a tuple of these."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+MAX_DUE = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+"""The last moment that a `datetime` can express."""
+
+_compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def encode_id(task_id: object) -> str:
+    """Return an ID as it is stored; different IDs are different texts.
+
+    Raises:
+        TypeError: if it is not a string, an integer or a tuple of these.
+    """
+    if not _is_id(task_id):
+        raise TypeError(
+            f"a durable ID is a string, an integer or a tuple of these, not {type(task_id).__name__}: {task_id!r}"
+        )
+    return _compact(task_id)
+
+
+def decode_id(text: str) -> TaskId:
+    """Return the ID of which this is the stored text."""
+    return _with_tuples(json.loads(text))
+
+
+def id_ranges(prefix: object = None) -> list[tuple[str, str]]:
+    """Return ranges of stored texts, from the first to before the second, that have all IDs with a prefix and no others.
+
+    Args:
+        prefix: The beginning of a string, or the first elements of a tuple; `None` for all IDs.
+
+    Raises:
+        TypeError: if it is neither.
+    """
+    if prefix is None:
+        return [("", "\x7f")]
+    if not isinstance(prefix, (str, tuple)):
+        raise TypeError(f"prefix must be a string or a tuple, not {type(prefix).__name__}: {prefix!r}")
+    text = encode_id(cast("object", prefix))
+    start = text[:-1]
+    if isinstance(prefix, str) or not prefix:
+        return [(start, start + "\x7f")]
+    # The tuple itself, and those that have more elements; after a number, more digits would be another number.
+    return [(start + ",", start + "-"), (text, text + "\0")]
+
+
+def encode_args(args: tuple[Any, ...]) -> str:
+    """Return arguments as they are stored.
+
+    Raises:
+        TypeError: if they are not JSON, or would come back from it as something else, as a tuple does as a list.
+    """
+    try:
+        text = _compact(args)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"the arguments of a durable task must be JSON: {error}; they are {args!r}") from None
+    if json.loads(text) != list(args):
+        raise TypeError(
+            f"the arguments of a durable task must come back from JSON as they are; of {args!r} comes {json.loads(text)!r}"
+        )
+    return text
+
+
+def decode_args(text: str) -> tuple[Any, ...]:
+    """Return the arguments of which this is the stored text."""
+    return tuple(json.loads(text))
+
+
+def microseconds_from_datetime(time: datetime, name: str = "time") -> int:
+    """Return a time as microseconds of UTC since 1970; a naive one is taken as UTC.
+
+    Raises:
+        TypeError: if it is not a `datetime`.
+    """
+    if not isinstance(time, datetime):
+        raise TypeError(f"{name} must be a datetime, not {type(time).__name__}: {time!r}")
+    if time.utcoffset() is None:
+        time = time.replace(tzinfo=UTC)
+    return (time - EPOCH) // MICROSECOND
+
+
+def microseconds_from_duration(duration: float | timedelta, name: str = "delay") -> int:
+    """Return a duration in whole microseconds.
+
+    Args:
+        duration: In seconds, or a `timedelta`.
+        name: What the errors call it.
+
+    Raises:
+        TypeError: if it is neither a number nor a `timedelta`.
+        ValueError: if it is NaN or infinite.
+    """
+    if isinstance(duration, timedelta):
+        return duration // MICROSECOND
+    if not hasattr(duration, "__float__") and not hasattr(duration, "__index__"):
+        raise TypeError(
+            f"{name} must be a number of seconds or a timedelta, not {type(duration).__name__}: {duration!r}"
+        )
+    try:
+        seconds = float(duration)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        raise ValueError(f"{name} must be a finite number of seconds, not {duration!r}")
+    return round(max(min(seconds, MAX_DUE / 1e6), -MAX_DUE / 1e6) * 1e6)
+
+
+def moment(microseconds: int) -> datetime:
+    """Return microseconds of UTC since 1970 as an aware `datetime`, the last that there is for what lies beyond."""
+    return EPOCH + min(microseconds, MAX_DUE) * MICROSECOND
+
+
+def _is_id(value: object) -> bool:
+    if type(value) is tuple:
+        return all(_is_id(element) for element in cast("tuple[object, ...]", value))
+    # Not their subclasses: an enumeration or a bool would come back as something else.
+    return type(value) is str or type(value) is int
+
+
+def _with_tuples(value: object) -> TaskId:
+    if isinstance(value, list):
+        return tuple(_with_tuples(element) for element in cast("list[object]", value))
+    return cast("TaskId", value)

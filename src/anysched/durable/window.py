@@ -1,0 +1,131 @@
+"""The tasks that are due next, as tasks of the in-process scheduler. The others are in the store only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, final
+
+from anyio.lowlevel import checkpoint
+
+from anysched import ScheduledTask, Scheduler
+
+from .operations import Placed
+from .values import decode_id, moment
+
+__all__ = ["NOTHING", "WINDOW", "Window"]
+
+WINDOW = 10_000
+"""How many tasks are armed: more are loaded when half of them are left, and some are dropped when there are twice as many."""
+
+ARMED_PER_ITERATION = 100
+"""How many tasks are armed or disarmed before the event loop is yielded to."""
+
+NOTHING = (-1, 0)
+EVERYTHING = (2**62, 2**62)
+"""The horizons before and after all tasks: due times and generations are less than these."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Armed:
+    due: int
+    task: ScheduledTask[None]
+
+
+@final
+class Window:
+    """Holds the tasks that are armed: pending in the in-process scheduler.
+
+    Args:
+        scheduler: The in-process scheduler.
+        run: The function that it runs, with the generation.
+        context: The context of the tasks.
+        size: How many tasks to arm.
+
+    Attributes:
+        size: How many tasks to arm.
+        horizon: The due time and generation up to which every ready task is armed.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, run: Callable[[int], Coroutine[Any, Any, None]], context: Context, size: int
+    ) -> None:
+        self._scheduler = scheduler
+        self._run = run
+        self._context = context
+        self.size = size
+        self._armed: dict[int, _Armed] = {}
+        self._trim_at = 2 * size
+        self.horizon: tuple[int, int] = NOTHING
+
+    def __len__(self) -> int:
+        return len(self._armed)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._armed)
+
+    @property
+    def is_low(self) -> bool:
+        """Whether more tasks should be loaded: half of the window is used up, and there are more in the store."""
+        return self.horizon != EVERYTHING and len(self._armed) <= self.size // 2
+
+    @property
+    def is_over_full(self) -> bool:
+        """Whether there are so many tasks that some should be dropped."""
+        return len(self._armed) > self._trim_at
+
+    def arm(self, placed: Placed) -> None:
+        """Make a task pending in the in-process scheduler, if it is ready and due before the horizon; or move it there."""
+        if not placed.ready or (placed.due, placed.generation) > self.horizon:
+            self.disarm(placed.generation)
+            return
+        if self._scheduler.state != "running":
+            return  # it is closing: the task is in the store
+        # Another task that holds the ID there is still running: this one starts after its end.
+        task = self._scheduler.schedule_at(
+            moment(placed.due),
+            decode_id(placed.task_id),
+            self._run,
+            placed.generation,
+            on_conflict="follow",
+            context=self._context,
+        )
+        self._armed[placed.generation] = _Armed(placed.due, task)
+
+    def disarm(self, generation: int) -> None:
+        """Drop a task from the in-process scheduler, if it is pending there."""
+        armed = self._armed.pop(generation, None)
+        if armed is not None:
+            armed.task.cancel()
+
+    def take(self, generation: int) -> int:
+        """Take out a task that has started, and return the due time for which it was armed."""
+        return self._armed.pop(generation).due
+
+    async def arm_all(self, loaded: list[Placed], limit: int, live: Callable[[int], bool]) -> None:
+        """Arm tasks that were loaded from the store, which was asked for so many.
+
+        Args:
+            loaded: The tasks, in the order of due times.
+            limit: How many were asked for.
+            live: Returns whether a task has started.
+        """
+        self.horizon = (loaded[-1].due, loaded[-1].generation) if len(loaded) == limit else EVERYTHING
+        for number, placed in enumerate(loaded, 1):
+            if placed.generation not in self._armed and not live(placed.generation):
+                self.arm(placed)
+            if number % ARMED_PER_ITERATION == 0:
+                await checkpoint()
+
+    async def trim(self) -> None:
+        """Drop the tasks that are due last."""
+        # By the due times only, and all that are due at the same time stay: sorting is what takes time here.
+        last = sorted([armed.due for armed in self._armed.values()])[self.size - 1]
+        self.horizon = min(self.horizon, (last, EVERYTHING[1]))
+        late = [generation for generation, armed in self._armed.items() if armed.due > last]
+        for number, generation in enumerate(late, 1):
+            self.disarm(generation)
+            if number % ARMED_PER_ITERATION == 0:
+                await checkpoint()
+        self._trim_at = 2 * max(self.size, len(self._armed))

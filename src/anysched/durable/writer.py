@@ -1,0 +1,254 @@
+"""The one writer of a store: a queue of operations, committed in groups in a worker thread, and applied in the same order."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast, final
+
+import anyio
+from anyio import to_thread
+from anyio.lowlevel import checkpoint
+
+from .errors import StoreError
+from .operations import Operation
+from .store import Store
+
+__all__ = ["StoppedError", "Writer"]
+
+R = TypeVar("R")
+
+GROUP = 256
+"""The most operations in one transaction."""
+
+APPLIED_PER_ITERATION = 64
+"""How many results are applied before the event loop is yielded to."""
+
+FIRST_RETRY, LAST_RETRY = 0.1, 5.0
+"""How long to wait before a commit is tried again, in seconds; each time twice as long as before."""
+
+
+class StoppedError(Exception):
+    """Raised where an internal operation is waited for, and the writer has been stopped before it was committed."""
+
+
+class _Request:
+    """An operation in the queue."""
+
+    __slots__ = ("abandoned", "alone", "apply", "error", "event", "internal", "operation", "result", "withdrawn")
+
+    def __init__(
+        self,
+        operation: Operation[Any],
+        apply: Callable[[Any], Awaitable[None] | None] | None,
+        *,
+        internal: bool,
+        alone: bool = False,
+        abandoned: Callable[[Any], object] | None = None,
+    ) -> None:
+        self.operation = operation
+        self.apply = apply
+        self.internal = internal
+        self.alone = alone
+        self.abandoned = abandoned
+        self.event = anyio.Event()
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.withdrawn = False
+
+    def fail(self, error: StoreError) -> None:
+        self.error = StoppedError() if self.internal else error
+        self.event.set()
+
+
+@final
+class Writer:
+    """Commits operations in the order in which they come, and calls back in this order with what the store has answered.
+
+    Those of *verbs* fail with the commit. Those that are *internal*, such as starts and ends, wait in their order and are
+    tried again, until the writer is stopped.
+
+    Args:
+        store: The store, not open.
+        log: Where failures are logged.
+        every_commit: Called before each commit; returns an operation to add, or `None`.
+    """
+
+    def __init__(self, store: Store, log: logging.Logger, every_commit: Callable[[], Operation[Any] | None]) -> None:
+        self._store = store
+        self._log = log
+        self._every_commit = every_commit
+        # One of its own: the threads that the program has for other things must not delay commits.
+        self._limiter = anyio.CapacityLimiter(1)
+        self._queue: deque[_Request] = deque()
+        self._group: list[_Request] = []  # those being committed and applied
+        self._more = anyio.Event()
+        self._stopping = False
+        self._give_up_at = math.inf
+        self._is_open = False
+        self._failing = False
+        self.closed: anyio.Event = anyio.Event()
+
+    async def open(self) -> None:
+        """Open the store.
+
+        Raises:
+            StoreError: if that fails.
+        """
+        # Shielded: it cannot be interrupted, and must be closed if it has succeeded.
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(self._store.open, limiter=self._limiter)
+            self._is_open = True
+
+    async def submit(
+        self,
+        operation: Operation[R],
+        apply: Callable[[R], Awaitable[None] | None] | None = None,
+        *,
+        internal: bool = False,
+        alone: bool = False,
+        abandoned: Callable[[R], object] | None = None,
+    ) -> R:
+        """Commit an operation, and return its result when it has been applied.
+
+        A caller that is cancelled in the meantime does not wait. If the commit has not begun, it does not take place.
+
+        Args:
+            operation: The operation.
+            apply: Called with the result, between those of the operations before and after.
+            internal: Whether it is tried again when the commit fails.
+            alone: Whether the caller goes on after all operations of the same commit are applied, and before others like it.
+            abandoned: Called with the result if the caller was cancelled, and the operation was committed.
+
+        Raises:
+            StoreError: if the commit has failed, or the writer has been stopped.
+            StoppedError: the same for an internal operation, which is tried again until then.
+        """
+        request = _Request(operation, apply, internal=internal, alone=alone, abandoned=abandoned)
+        self._add(request)
+        try:
+            await request.event.wait()
+        except BaseException:
+            request.withdrawn = True
+            if request.event.is_set() and request.error is None and abandoned is not None:
+                abandoned(request.result)
+            raise
+        if request.error is not None:
+            raise request.error
+        return cast("R", request.result)
+
+    def post(self, operation: Operation[R], apply: Callable[[R], Awaitable[None] | None] | None = None) -> None:
+        """Commit an internal operation, without waiting for it."""
+        self._add(_Request(operation, apply, internal=True))
+
+    async def run(self) -> None:
+        """Commit operations until `stop` is called, and close the store.
+
+        Cancellation does not reach it: the ends of the tasks that are cancelled with it must still be stored.
+        """
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._commit_all()
+            finally:
+                self._is_open = False
+                for request in (*self._group, *self._queue):
+                    if not request.event.is_set():
+                        request.fail(StoreError("the store has been closed"))
+                self._queue.clear()
+                await to_thread.run_sync(self._store.close, limiter=self._limiter)
+                self.closed.set()
+
+    def give_up_at(self, time: float) -> None:
+        """From a time on, by the event loop's clock, try nothing again: the scheduler is closing, and must come to an end."""
+        self._give_up_at = time
+        self._more.set()
+
+    def stop(self) -> None:
+        """Have `run` commit what is in the queue, close the store, and return."""
+        self._stopping = True
+        self.give_up_at(-math.inf)
+
+    def _add(self, request: _Request) -> None:
+        if self._is_open:
+            self._queue.append(request)
+            self._more.set()
+        else:
+            request.fail(StoreError("the store is closed"))
+
+    async def _commit_all(self) -> None:
+        delay = FIRST_RETRY
+        while self._queue or not self._stopping:
+            self._group = group = self._take()
+            if not group:
+                self._more = anyio.Event()
+                await self._more.wait()
+                continue
+            operations = [request.operation for request in group]
+            addition = self._every_commit()
+            if addition is not None:
+                operations.append(addition)
+            try:
+                results = await to_thread.run_sync(self._store.commit, operations, limiter=self._limiter)
+            except StoreError as error:
+                self._commit_failed(group, error)
+                self._more = anyio.Event()
+                with anyio.CancelScope(deadline=min(anyio.current_time() + delay, self._give_up_at)):
+                    await self._more.wait()  # a verb is tried at once: its caller waits for an answer
+                delay = min(2 * delay, LAST_RETRY)
+                continue
+            delay = FIRST_RETRY
+            if self._failing:
+                self._failing = False
+                self._log.info("The store can be written again.")
+            await self._apply(group, results)
+
+    def _take(self) -> list[_Request]:
+        """Take the next group out of the queue, without those whose callers no longer wait."""
+        group: list[_Request] = []
+        while self._queue and len(group) < GROUP:
+            request = self._queue.popleft()
+            if not request.withdrawn:
+                group.append(request)
+        return group
+
+    def _commit_failed(self, group: list[_Request], error: StoreError) -> None:
+        if not self._failing:
+            self._failing = True
+            self._log.error(
+                "The store cannot be written, and calls fail: %s. Starts and ends of tasks wait, and are tried again.",
+                error,
+            )
+        for request in group:
+            if not request.internal:
+                request.fail(error)
+        waiting = [request for request in group if request.internal]
+        if anyio.current_time() < self._give_up_at:
+            self._group = []
+            self._queue.extendleft(reversed(waiting))
+        else:
+            for request in waiting:
+                request.fail(error)
+
+    async def _apply(self, group: list[_Request], results: list[Any]) -> None:
+        starts: list[_Request] = []
+        for number, (request, result) in enumerate(zip(group, results, strict=False), 1):
+            request.result = result
+            if request.apply is not None:
+                slow = request.apply(result)
+                if slow is not None:
+                    await slow
+            if request.withdrawn and request.abandoned is not None:
+                request.abandoned(result)
+            if request.alone:
+                starts.append(request)
+            else:
+                request.event.set()
+            if number % APPLIED_PER_ITERATION == 0:
+                await checkpoint()
+        # At last, so that what was claimed and cancelled in the same commit does not begin; and one by one: what becomes
+        # ready in the same iteration runs in any order on trio.
+        for request in starts:
+            request.event.set()
+            await checkpoint()

@@ -1,0 +1,425 @@
+"""The contract of stores: whatever operations come, each store answers as the model in plain Python does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from anysched.durable import StoreError, StoreInUseError, schema
+from anysched.durable.memory import MemoryStore
+from anysched.durable.operations import (
+    Adopt,
+    Cancel,
+    CancelAll,
+    Claim,
+    End,
+    Find,
+    IsEmpty,
+    List,
+    Load,
+    Move,
+    Operation,
+    Park,
+    Pause,
+    Put,
+    Recover,
+    Release,
+    Resume,
+    Retry,
+    Seen,
+    State,
+)
+from anysched.durable.sqlite import SQLiteStore
+from anysched.durable.store import Store
+
+IDS = st.sampled_from(['"a"', '["a",1]', '["b"]', "7"])
+HANDLERS = ["send", "save", "clean"]
+DUES = st.integers(min_value=1, max_value=6)
+GENERATIONS = st.integers(min_value=1, max_value=12)
+
+OPERATIONS: st.SearchStrategy[Operation[Any]] = st.one_of(
+    st.builds(
+        Put,
+        IDS,
+        DUES,
+        DUES,
+        st.sampled_from(HANDLERS),
+        st.just("[]"),
+        st.sampled_from([None, "{}"]),
+        st.sampled_from([None, 60]),
+        st.sampled_from(["keep", "replace", "follow", "error"]),
+        st.none() | GENERATIONS,
+    ),
+    st.builds(Cancel, IDS, st.booleans()),
+    st.builds(CancelAll, st.booleans()),
+    st.builds(Move, IDS, DUES),
+    st.builds(Pause, IDS),
+    st.builds(Resume, IDS),
+    st.builds(Retry, IDS),
+    st.builds(End, GENERATIONS, st.booleans(), st.none() | DUES, DUES),
+    st.builds(Park, GENERATIONS, st.just("does not fit")),
+    st.builds(Release, GENERATIONS, st.booleans()),
+    st.builds(Find, IDS),
+    st.builds(Find, st.none(), GENERATIONS),
+    st.builds(List, st.sampled_from(["", '"a"', '["a"']), st.just("\x7f"), st.booleans(), st.integers(1, 3)),
+    st.builds(Load, DUES, GENERATIONS, st.integers(1, 3)),
+    st.just(IsEmpty()),
+    st.builds(Adopt, st.sampled_from(HANDLERS)),
+    st.builds(Seen, DUES),
+)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Does the same to a store and to the model."""
+
+    def make(self) -> Store:
+        raise NotImplementedError
+
+    @initialize()
+    def open(self) -> None:
+        self.model = MemoryStore()
+        self.store = self.make()
+        self.model.open()
+        self.store.open()
+
+    def same(self, *operations: Operation[Any]) -> list[Any]:
+        expected = self.model.commit(operations)
+        assert self.store.commit(operations) == expected
+        return expected
+
+    @rule(operations=st.lists(OPERATIONS, min_size=1, max_size=5))
+    def commit(self, operations: list[Operation[Any]]) -> None:
+        self.same(*operations)
+
+    @rule(index=st.integers(0, 3), miss=st.booleans())
+    def claim(self, index: int, miss: bool) -> None:
+        """Claim what is ready, or by a due time that is not its own."""
+        (ready,) = self.same(Load(-1, 0, 4))
+        if index < len(ready):
+            placed = ready[index]
+            (entry,) = self.same(Claim(placed.generation, placed.due + miss))
+            assert (entry is None) == miss
+
+    @rule(handlers=st.sets(st.sampled_from(HANDLERS)), kills=st.integers(1, 3))
+    def reopen(self, handlers: set[str], kills: int) -> None:
+        for store in (self.model, self.store):
+            store.close()
+            store.open()
+        recover = Recover(frozenset(handlers), kills)
+        (expected,), (result,) = self.model.commit([recover]), self.store.commit([recover])
+        assert sorted(result.parked) == sorted(expected.parked)
+        for name in ("interrupted", "unknown", "seen"):
+            assert getattr(result, name) == getattr(expected, name)
+
+    @invariant()
+    def all_entries_are_the_same(self) -> None:
+        self.same(*(Find(generation=generation) for generation in range(1, 40)))
+
+    def teardown(self) -> None:
+        self.store.close()
+
+
+def run_contract(make: type[StoreMachine]) -> Any:
+    case = make.TestCase
+    case.settings = settings(
+        max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+    return case
+
+
+class SQLiteMachine(StoreMachine):
+    def make(self) -> Store:
+        self.folder = tempfile.TemporaryDirectory()
+        return SQLiteStore(Path(self.folder.name) / "store.db", synchronous="normal")
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.folder.cleanup()
+
+
+TestSQLite = run_contract(SQLiteMachine)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "store.db")
+
+
+PUT = Put('"a"', 1, 1, "send", "[]")
+
+
+def test_a_store_that_is_not_open_fails(store: Store) -> None:
+    with pytest.raises(StoreError, match="is not open"):
+        store.commit([IsEmpty()])
+    store.close()
+    store.open()
+    assert store.commit([IsEmpty(), Find()]) == [True, None]
+    with pytest.raises(StoreInUseError):
+        store.open()
+    store.close()
+
+
+def test_a_predecessor_that_was_killed_too_often_is_removed(store: Store) -> None:
+    recover = Recover(frozenset({"send"}), 1)
+    store.open()
+    store.commit([PUT, Claim(1, 1), Put('"a"', 1, 1, "send", "[]", on_conflict="follow"), Claim(2, 1)])
+    (result,) = store.commit([recover])
+    assert sorted(result.parked) == ['"a"', '"a"']
+    assert store.commit([Find(generation=1)]) == [None]
+    (holder,) = store.commit([Find(generation=2)])
+    assert holder.state is State.PARKED
+    store.close()
+
+
+# SQLite
+
+
+def is_empty(store: Store) -> bool:
+    (result,) = store.commit([IsEmpty()])
+    return bool(result)
+
+
+def test_the_file_outlives_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = SQLiteStore(str(path))
+    assert store.path == path
+    assert repr(store) == f"SQLiteStore('{path}')"
+    store.open()
+    (first,) = store.commit([PUT])
+    store.close()
+    other = SQLiteStore(path)
+    other.open()
+    assert other.commit([Find('"a"')]) == [first.entry]
+    other.close()
+    with pytest.raises(ValueError, match='synchronous must be "full" or "normal", not \'off\''):
+        SQLiteStore(path, synchronous="off")  # type: ignore[arg-type]
+
+
+def test_the_owner_of_the_file_is_named(tmp_path: Path) -> None:
+    store, other = SQLiteStore(tmp_path / "store.db"), SQLiteStore(tmp_path / "store.db")
+    store.open()
+    for taken in (other, other, store):
+        with pytest.raises(StoreInUseError, match=r"store.db is in use by (process \d+ on .*, since|this process)"):
+            taken.open()
+    assert is_empty(store)
+    store.close()
+    other.open()
+    other.close()
+
+
+def test_an_owner_that_cannot_be_found_is_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with closing(sqlite3.connect(f"{path}.lock", isolation_level=None)) as connection:
+        connection.execute("begin exclusive")
+        with pytest.raises(StoreInUseError, match="is in use by another process; a store has one"):
+            SQLiteStore(path).open()
+        with closing(sqlite3.connect(path)) as file:
+            file.execute("create table anysched_meta (key text primary key, value) without rowid")
+        with pytest.raises(StoreInUseError) as caught:
+            SQLiteStore(path).open()
+        assert caught.value.owner is None
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    code = f"""
+import os, signal
+from anysched.durable import SQLiteStore
+from anysched.durable.operations import Put
+store = SQLiteStore({str(path)!r})
+store.open()
+store.commit([Put('"a"', 1, 1, "send", "[]")])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    store = SQLiteStore(path)
+    store.open()
+    assert not is_empty(store)
+    store.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_is_refused(tmp_path: Path) -> None:
+    code = f"""
+import os, sys
+from anysched.durable import SQLiteStore, StoreError
+from anysched.durable.operations import IsEmpty
+store = SQLiteStore({str(tmp_path / "store.db")!r})
+store.open()
+child = os.fork()
+if child == 0:
+    try:
+        store.commit([IsEmpty()])
+    except StoreError as error:
+        os._exit(7 if "is a fork" in str(error) else 8)
+    os._exit(9)
+status = os.waitpid(child, 0)[1]
+assert store.commit([IsEmpty()]) == [True]
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7
+
+
+def test_another_process_is_known_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SQLiteStore(tmp_path / "store.db")
+    store.open()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: -1)
+        with pytest.raises(StoreError, match="of which this one is a fork"):
+            store.commit([PUT])
+    store.close()
+
+
+def test_a_newer_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = SQLiteStore(path)
+    store.open()
+    store.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update anysched_meta set value = 99 where key = 'schema'")
+    with pytest.raises(StoreError, match=r"has version 99 of the schema, and this release of anysched knows \d+"):
+        store.open()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update anysched_meta set value = 1 where key = 'schema'")
+    store.open()  # nothing was left open
+    store.close()
+
+
+def test_an_older_file_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "store.db"
+    store = SQLiteStore(path)
+    store.open()
+    store.commit([PUT])
+    store.close()
+    migrations = (*schema.MIGRATIONS, ("alter table anysched_entry add column note text",))
+    monkeypatch.setattr(schema, "MIGRATIONS", migrations)
+    store.open()
+    assert not is_empty(store)
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select note from anysched_entry").fetchall() == [(None,)]
+        assert connection.execute("select value from anysched_meta where key = 'schema'").fetchone() == (2,)
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SQLiteStore(tmp_path / "store.db")
+    store.open()
+    store.commit([PUT])
+    store.close()
+    broken = (*schema.MIGRATIONS, ("alter table anysched_entry add column note text", "nonsense"))
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", broken)
+        with pytest.raises(StoreError, match="cannot be opened: near"):
+            store.open()
+    store.open()
+    assert not is_empty(store)
+    store.close()
+
+
+def test_an_sqlite_that_is_too_old_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(StoreError, match=r"SQLite 3\.35\.0 or later is needed"):
+        SQLiteStore(tmp_path / "store.db").open()
+
+
+def test_what_is_not_a_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.db").write_text("This is a text, and it is longer than the header of a database would be." * 20)
+    (tmp_path / "other.db.lock").write_text("This is a text, and it is longer than the header of a database." * 20)
+    for path in (tmp_path / "store.db", tmp_path / "missing" / "store.db", tmp_path / "other.db"):
+        with pytest.raises(StoreError, match="cannot be opened"):
+            SQLiteStore(path).open()
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "store.db")
+    store.open()
+    store.commit([PUT])
+    connection: Any = store._connection
+    connection.execute("pragma max_page_count = 1")
+    long = Put('"b"', 1, 1, "save", "x" * 10_000)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="cannot be written: database or disk is full"):
+            store.commit([Put('"c"', 1, 1, "save", "[]"), long])
+    connection.execute("pragma max_page_count = 1000000")
+    assert store.commit([Find('"c"'), long])[0] is None
+    store.close()
+
+
+def test_a_file_that_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anysched.durable.sqlite.BUSY_TIMEOUT", 0.01)
+    store = SQLiteStore(tmp_path / "store.db")
+    store.open()
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        connection.execute("begin immediate")
+        with pytest.raises(StoreError, match="cannot be written: database is locked"):
+            store.commit([PUT])
+        connection.execute("rollback")
+    assert is_empty(store)
+    store.close()
+
+
+def test_a_file_that_is_gone_for_a_while(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "store.db")
+    store.open()
+    moved = store.path.rename(tmp_path / "moved.db")
+    with pytest.raises(StoreError, match=r"cannot be written: .*No such file"):
+        store.commit([PUT])
+    store.path.write_text("another one")
+    with pytest.raises(StoreError, match="has been replaced by another one"):
+        store.commit([PUT])
+    moved.rename(store.path)
+    assert is_empty(store)
+    store.close()
+
+
+def test_what_is_no_error_of_the_store_rolls_back_as_well(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "store.db")
+    store.open()
+    unknown: Any = object()
+    with pytest.raises(KeyError):
+        store.commit([PUT, unknown])
+    assert is_empty(store)
+    store.close()
+
+
+def test_the_file_can_be_read_by_others_and_shared_with_other_tables(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "store.db")
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        connection.execute("create table entry (id)")
+        store.open()
+        store.commit([PUT])
+        assert connection.execute("select id, due from anysched_entry").fetchall() == [('"a"', 1)]
+        store.close()
+
+
+def test_the_frequent_queries_use_their_indexes(tmp_path: Path) -> None:
+    """A partial index is used only by a query that repeats its condition; without it, each would read all tasks."""
+    store = SQLiteStore(tmp_path / "store.db")
+    store.open()
+    connection: Any = store._connection
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    recover = Recover(frozenset({"send"}), 5)
+    store.commit([PUT, PUT, Cancel('"a"', True), PUT, Claim(3, 1), End(3), PUT, Load(0, 0, 10), recover])
+    store.commit([Move('"a"', 2), Pause('"a"'), Resume('"a"'), Retry('"a"'), List("", "b", False, 5), Adopt("send")])
+    store.commit([Release(4, begun=True), Park(4, "problem"), Find('"a"'), IsEmpty()])
+    connection.set_trace_callback(None)
+    entries = [statement for statement in statements if "anysched_entry" in statement and "insert" not in statement]
+    assert len(entries) > 20
+    for statement in entries:
+        plan = " ".join(row[3] for row in connection.execute(f"explain query plan {statement}"))
+        whole = "limit 1" in statement and "where" not in statement  # whether there is any
+        assert "SCAN anysched_entry" not in plan or whole, (statement, plan)
+    store.close()
