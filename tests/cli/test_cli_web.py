@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from anysched.__main__ import main
 from anysched._cli import options
 from anysched._cli.arguments import parse_arguments
 
@@ -69,18 +70,17 @@ def test_a_crontab_with_a_page(backend: str, tmp_path: Path) -> None:
         assert wait_for(client, "finished", "true")
 
 
+@BACKENDS
 @pytest.mark.parametrize("command", ["run", "crontab"])
-def test_an_address_that_is_taken(command: str, tmp_path: Path) -> None:
+def test_an_address_that_is_taken(
+    command: str, backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "schedule"
     file.write_text("")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        arguments = [command, "--web", f"127.0.0.1:{port}", str(file)]
-        run = subprocess.run(
-            [sys.executable, "-m", "anysched", *arguments], capture_output=True, text=True, check=False, timeout=60
-        )
-    assert run.returncode == 2
-    assert f"cannot serve the page on 127.0.0.1:{port}: " in run.stdout + run.stderr
+        assert main([command, "--backend", backend, "--web", f"127.0.0.1:{port}", str(file)]) == 2
+    assert f"cannot serve the page on 127.0.0.1:{port}: " in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("address", ["8080", "localhost", ":8080", "localhost:", "localhost:x", "::1:80", "host:65536"])

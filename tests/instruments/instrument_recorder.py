@@ -28,6 +28,12 @@ class Recorder(Instrument):
     def task_rescheduled(self, task: ScheduledTask[Any], /) -> None:
         self._record("rescheduled", task)
 
+    def task_paused(self, task: ScheduledTask[Any], /) -> None:
+        self._record("paused", task)
+
+    def task_resumed(self, task: ScheduledTask[Any], /) -> None:
+        self._record("resumed", task)
+
     def run_started(self, task: ScheduledTask[Any], run: StartedRun, /) -> None:
         self._record("started", task)
         self.starts.append(run)

@@ -136,6 +136,15 @@ async def test_a_task_that_is_rescheduled(scheduler: Scheduler, recorder: Record
     assert recorder.events[1:] == [("rescheduled", "id", "pending")] * 2
 
 
+async def test_a_task_that_is_paused_and_resumed(scheduler: Scheduler, recorder: Recorder) -> None:
+    task = scheduler.schedule_later(HOUR, "id", nothing)
+    assert task.pause()
+    assert not task.pause()
+    assert scheduler.resume("id")
+    assert not scheduler.resume("id")
+    assert recorder.events[1:] == [("paused", "id", "pending"), ("resumed", "id", "pending")]
+
+
 async def test_each_run_of_a_recurring_task_and_its_one_end(
     scheduler: Scheduler, recorder: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:

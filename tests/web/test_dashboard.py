@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Mount
 
-from anysched import ScheduledTask, Scheduler
+from anysched import Scheduler
 from anysched.history import History
 from anysched.web import dashboard
 from anysched.web import index as index_module
@@ -226,10 +226,11 @@ async def test_a_task_that_was_cancelled_and_still_runs_is_running(
     assert await ids(client) == []
 
 
-async def test_a_paused_task(scheduler: Scheduler, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    scheduler.schedule_later(HOUR, "id", nothing)
-    monkeypatch.setattr(ScheduledTask, "paused", True, raising=False)
+async def test_a_paused_task(scheduler: Scheduler, client: httpx.AsyncClient) -> None:
+    scheduler.schedule_later(HOUR, "id", nothing).pause()
+    scheduler.schedule_later(HOUR, "other", nothing)
     assert await ids(client, status="paused") == ["id"]
+    assert await ids(client, status="pending") == ["other"]
 
 
 async def test_several_schedulers_in_one_page(scheduler: Scheduler) -> None:
@@ -504,37 +505,28 @@ async def test_postpone(scheduler: Scheduler, acting: httpx.AsyncClient) -> None
         assert (await acting.post(url, content=content)).status_code == 400
 
 
-async def test_pause_and_resume(
-    scheduler: Scheduler, acting: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[tuple[str, object]] = []
-    monkeypatch.setattr(ScheduledTask, "paused", False, raising=False)
-    monkeypatch.setattr(Scheduler, "pause", lambda _, task_id: calls.append(("pause", task_id)), raising=False)
-    monkeypatch.setattr(Scheduler, "resume", lambda _, task_id: calls.append(("resume", task_id)), raising=False)
-    scheduler.schedule_later(HOUR, "id", nothing)
+async def test_pause_and_resume(scheduler: Scheduler, acting: httpx.AsyncClient) -> None:
+    task = scheduler.schedule_later(HOUR, "id", nothing)
     url = f"/api/tasks/{await key_of(acting, 'id')}"
     assert (await detail(acting, "id"))["actions"] == ["run", "postpone", "pause", "cancel"]
     assert (await acting.post(f"{url}/pause", json={})).status_code == 200
-    monkeypatch.setattr(ScheduledTask, "paused", True)
-    assert (await detail(acting, "id"))["actions"] == ["resume", "cancel"]
+    assert task.paused
+    assert (await detail(acting, "id"))["actions"] == ["postpone", "resume", "cancel"]
     assert (await acting.post(f"{url}/pause", json={})).status_code == 409
     assert (await acting.post(f"{url}/resume", json={})).status_code == 200
-    assert calls == [("pause", "id"), ("resume", "id")]
+    assert not task.paused
 
 
-async def test_a_task_that_has_lost_its_id_can_only_be_cancelled(
-    scheduler: Scheduler, acting: httpx.AsyncClient
-) -> None:
-    gate = Gate(stubborn=True)
+async def test_a_task_that_has_lost_its_id_can_be_cancelled(scheduler: Scheduler, acting: httpx.AsyncClient) -> None:
+    gate = Gate()
     former = scheduler.schedule("id", gate)
     await gate.started.wait()
-    scheduler.schedule("id", nothing, on_conflict="follow")
-    (index,) = [item for item in scheduler._registry._own_instruments if isinstance(item, index_module.TaskIndex)]
-    assert index_module.TaskIndex.scheduler_of(index, former) is None
-    from anysched.web.actions import actions_for
-
-    assert actions_for(former, index) == ["cancel"]
-    gate.open.set()
+    scheduler.schedule_later(HOUR, "id", nothing, on_conflict="follow").cancel()
+    assert "id" not in scheduler
+    assert (await detail(acting, "id"))["actions"] == ["cancel"]
+    assert (await acting.post(f"/api/tasks/{await key_of(acting, 'id')}/cancel", json={})).status_code == 200
+    await former.wait()
+    assert gate.cancelled
 
 
 async def test_an_unknown_action(scheduler: Scheduler, acting: httpx.AsyncClient) -> None:

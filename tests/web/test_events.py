@@ -141,9 +141,8 @@ async def test_pause_and_resume_and_postponement_are_changes(scheduler: Schedule
         scheduler.reschedule_later(2 * HOUR, "id")
         await anyio.sleep(2)
         assert len(client.states) == 3
-        assert scheduler._registry.instruments is not None
-        for hook in ("task_paused", "task_resumed"):
-            scheduler._registry.instruments.notify(hook, scheduler.tasks["id"])
+        for action in (scheduler.pause, scheduler.resume):
+            action("id")
             await anyio.sleep(2)
         assert len(client.states) == 5
 

@@ -153,7 +153,7 @@ class _Dashboard:
     async def task(self, request: Request) -> Response:
         """Return one task with its runs."""
         scheduler, task_id = await self._name(request.path_params["key"])
-        index, task = self._current(scheduler, task_id)
+        _, task = self._current(scheduler, task_id)
         runs = self._history.runs_of(scheduler, task_id)[-MAX_RUNS:]
         location = self._history.location(task) if task is not None else None
         location = location or next((run.location for run in reversed(runs) if run.location is not None), None)
@@ -165,7 +165,7 @@ class _Dashboard:
                 "status": status_of(task) if task is not None else runs[-1].status if runs else "ended",
                 "due": milliseconds(task.due) if task is not None else None,
                 "location": None if location is None else str(location),
-                "actions": actions_for(task, index) if task is not None and index is not None and self._actions else [],
+                "actions": actions_for(task) if task is not None and self._actions else [],
                 "runs": [{**describe_run(run), "traceback": run.traceback} for run in reversed(runs)],
             }
         )

@@ -17,20 +17,15 @@ ACTIONS = ("run", "postpone", "pause", "resume", "cancel")
 MAX_POSTPONE = 366 * 86_400.0
 
 
-def actions_for(task: ScheduledTask[Any], index: TaskIndex) -> list[str]:
+def actions_for(task: ScheduledTask[Any]) -> list[str]:
     """Return what can be done to a task now."""
-    scheduler = index.scheduler_of(task)
-    if scheduler is None:
-        return ["cancel"]
-    status = status_of(task)
-    can_pause = hasattr(scheduler, "pause")
-    match status:
+    match status_of(task):
         case "pending":
-            return ["run", "postpone", *(["pause"] if can_pause else []), "cancel"]
+            return ["run", "postpone", "pause", "cancel"]
         case "paused":
-            return ["resume", "cancel"]
+            return ["postpone", "resume", "cancel"]
         case _:
-            return [*(["pause"] if can_pause else []), "cancel"]
+            return ["cancel"]
 
 
 def act(task: ScheduledTask[Any], index: TaskIndex, action: object, seconds: object) -> None:
@@ -47,20 +42,19 @@ def act(task: ScheduledTask[Any], index: TaskIndex, action: object, seconds: obj
     """
     if action not in ACTIONS:
         raise HTTPException(400, f"there is no such action; there are {', '.join(ACTIONS)}")
-    if action not in actions_for(task, index):
+    if action not in actions_for(task):
         raise HTTPException(409, f"the task is {status_of(task)} now")
-    scheduler: Any = index.scheduler_of(task)
     match action:
         case "cancel":
             task.cancel()
         case "run":
-            scheduler.reschedule_later(0, task.task_id)
+            task.reschedule_later(0)
         case "postpone":
             if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= MAX_POSTPONE:
                 raise HTTPException(400, "seconds must be a positive number, at most a year")
-            (left,) = scheduler.seconds_until_due([task])
-            scheduler.reschedule_later(max(left, 0) + seconds, task.task_id)
+            (left,) = index.scheduler.seconds_until_due([task])
+            task.reschedule_later(max(left or 0, 0) + seconds)
         case "pause":
-            scheduler.pause(task.task_id)
+            task.pause()
         case _:
-            scheduler.resume(task.task_id)
+            task.resume()

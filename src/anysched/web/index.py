@@ -106,13 +106,6 @@ class TaskIndex(Instrument):
                         await checkpoint()
                         end = perf_counter() + SLICE
 
-    def scheduler_of(self, task: _Task) -> Scheduler | None:
-        """Return the scheduler under which a task holds its ID, or `None` if it has lost it."""
-        for scheduler in family(self.scheduler):
-            if scheduler.name == task.scheduler_name and scheduler.tasks.get(task.task_id) is task:
-                return scheduler
-        return None
-
     def find(self, scheduler_name: str, task_id: Hashable) -> _Task | None:
         """Return the task that was scheduled last under an ID and has not ended, or `None`."""
         for task in reversed(self._bucket(scheduler_name, task_id)):

@@ -117,7 +117,7 @@ def _matching(tasks: list[_Task], query: Query) -> list[_Task]:
 def status_of(task: _Task) -> str:
     """Return the status of a task that has not ended."""
     if task.status is ScheduledTask.Status.PENDING:
-        return "paused" if getattr(task, "paused", False) else "pending"
+        return "paused" if task.paused else "pending"
     return task.status.value if task.status is not ScheduledTask.Status.CANCELLING else "running"
 
 

@@ -422,6 +422,16 @@ function route() {
   }
 }
 
+// The address first: whatever is refreshed in the meantime would open the dialog again.
+function closeDetail() {
+  leaveTask();
+  $("detail").close();
+}
+
+function leaveTask() {
+  if (openKey()) history.pushState(null, "", location.pathname + location.search);
+}
+
 function showDetail(key, data) {
   setText($("detail-heading"), data.id === "" ? "(empty)" : data.id);
   const text = JSON.stringify(data);
@@ -501,7 +511,7 @@ function ask(key, id, name) {
       });
       if (!response.ok) throw new Error(await response.text());
       $("confirm").close();
-      if (name === "cancel") $("detail").close();
+      if (name === "cancel") closeDetail();
       refresh(true);
     } catch (error) {
       setText($("confirm-error"), error.message);
@@ -541,10 +551,8 @@ $("windows").addEventListener("change", event => {
   state.window = Number(event.target.value);
   refreshOverview(true);
 });
-$("close").addEventListener("click", () => $("detail").close());
-$("detail").addEventListener("close", () => {
-  if (openKey()) history.pushState(null, "", location.pathname + location.search);
-});
+$("close").addEventListener("click", closeDetail);
+$("detail").addEventListener("close", leaveTask); // also by Escape
 document.addEventListener("keydown", event => {
   const writing = event.target instanceof HTMLInputElement && event.target.type !== "radio";
   if (event.key === "/" && !writing && !document.querySelector("dialog[open]")) {
