@@ -51,7 +51,8 @@ nitpick_ignore_regex = [
     (
         "py:.*",
         r"ASGIApp|opentelemetry\..*|starlette\..*|T|T_co|Ts|WhenT|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*",
-    )("py:.*", r"anysched\.durable\.(scheduler\.HandlerT|recurrence\.Calendar)"),
+    ),
+    ("py:.*", r"anysched\.durable\.(scheduler\.HandlerT|recurrence\.Calendar)"),
 ]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
