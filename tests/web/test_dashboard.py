@@ -406,6 +406,14 @@ async def test_a_task_that_was_scheduled_before_has_no_known_place(scheduler: Sc
         assert (await detail(client, "id"))["location"] is None
 
 
+async def test_tasks_in_one_bucket_are_told_apart(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "BUCKETS", 1)
+    async with client_of(dashboard(scheduler)) as client:
+        for name in ("one", "two", "three"):
+            scheduler.schedule_later(HOUR, name, nothing)
+        assert [(await detail(client, name))["id"] for name in ("one", "two", "three")] == ["one", "two", "three"]
+
+
 # The timeline and the chart
 
 
