@@ -293,7 +293,7 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def paused(self) -> bool:
-        """Whether the task is paused: it does not start until it is resumed."""
+        """Whether the task is paused. If so, it does not start until it is resumed."""
         return self._dispatch_index == PAUSED
 
     @property
@@ -380,7 +380,7 @@ class ScheduledTask(Timer, Generic[T_co]):
     async def result(self) -> T_co:
         """Wait until the task has ended, and return what it returned; raise what it raised, as itself.
 
-        This is the habit of `asyncio.wait_for`, where awaiting the handle raises `anyio.TaskFailed` instead.
+        This is the habit of asyncio, where awaiting the handle raises `anyio.TaskFailed` instead.
 
         Raises:
             BaseException: the exception that the task raised.
