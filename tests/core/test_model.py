@@ -49,6 +49,7 @@ class Job:
         self.state: State = "pending"
         self.recurs = False
         self.due = False
+        self.paused = False
         self.task: ScheduledTask[int] | None = None
         self.coroutine: Coroutine[Any, Any, int] | None = None
         self.gate = anyio.Event()
@@ -130,7 +131,7 @@ class World:
         if job in self.queue:
             self.queue.remove(job)
         job.due = due
-        if due:
+        if due and not job.paused:
             self.queue.append(job)
 
     def vacate(self, task_id: int, *, interrupt: bool) -> None:
@@ -286,26 +287,59 @@ class SchedulerMachine(RuleBasedStateMachine):
 
         self.step(call)
 
-    @rule(child=st.integers(0, 1), task_id=IDS)
-    def cancel(self, child: int, task_id: int) -> None:
+    @rule(child=st.integers(0, 1), task_id=IDS, running=st.sampled_from(["cancel", "cancel", "leave"]))
+    def cancel(self, child: int, task_id: int, running: Any) -> None:
         world = self.worlds[child]
 
         def call() -> None:
             held = task_id in world.holders
-            assert world.scheduler.cancel(task_id) is held
+            assert world.scheduler.cancel(task_id, running=running) is held
             if held:
-                world.vacate(task_id, interrupt=True)
+                world.vacate(task_id, interrupt=running == "cancel")
 
         self.step(call)
 
-    @rule(child=st.integers(0, 1))
-    def cancel_all(self, child: int) -> None:
+    @rule(child=st.integers(0, 1), running=st.sampled_from(["cancel", "leave"]))
+    def cancel_all(self, child: int, running: Any) -> None:
         world = self.worlds[child]
 
         def call() -> None:
-            world.scheduler.cancel_all()
+            world.scheduler.cancel_all(running=running)
             for task_id in list(world.holders):
-                world.vacate(task_id, interrupt=True)
+                world.vacate(task_id, interrupt=running == "cancel")
+
+        self.step(call)
+
+    @rule(child=st.integers(0, 1), task_id=IDS, by_handle=st.booleans())
+    def pause(self, child: int, task_id: int, by_handle: bool) -> None:
+        world = self.worlds[child]
+
+        def call() -> None:
+            holder = world.holders.get(task_id)
+            possible = holder is not None and not holder.paused and (holder.state == "pending" or holder.recurs)
+            if by_handle and holder is not None and holder.task is not None:
+                assert holder.task.pause() is possible
+            else:
+                assert world.scheduler.pause(task_id) is possible
+            if holder is not None and possible:
+                holder.paused = True
+                if holder in world.queue:
+                    world.queue.remove(holder)
+
+        self.step(call)
+
+    @rule(child=st.integers(0, 1), task_id=IDS)
+    def resume(self, child: int, task_id: int) -> None:
+        world = self.worlds[child]
+
+        def call() -> None:
+            holder = world.holders.get(task_id)
+            paused = holder is not None and holder.paused
+            assert world.scheduler.resume(task_id) is paused
+            if holder is not None and paused:
+                holder.paused = False
+                if holder.state == "pending":
+                    world.set_due(holder, due=holder.due)
 
         self.step(call)
 
@@ -404,6 +438,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             for job in world.jobs:
                 if job.task is not None:
                     assert job.task.status.name.lower() == job.state, (job.kind, job.number)
+                    if world.holders.get(job.task_id) is job:
+                        assert job.task.paused is job.paused
                 if job.coroutine is not None and (
                     job.task is None or job.state not in ("pending", "running", "cancelling")
                 ):
@@ -412,7 +448,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             pending = [job for job in world.holders.values() if job.state == "pending"]
             assert statistics.pending == len(pending)
             assert statistics.running == world.running == sum(world.active.values())
-            assert (statistics.next_due is None) == (not pending)
+            assert (statistics.next_due is None) == all(job.paused for job in pending)
             for total in ("started", "finished", "failed", "cancelled"):
                 assert getattr(statistics, total) == world.totals[total], total
 

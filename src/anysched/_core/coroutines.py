@@ -42,7 +42,12 @@ def check_target(target: object, args: tuple[object, ...]) -> None:
             raise ValueError(f"cannot schedule a coroutine that was already started: {target!r}")
         if args:
             raise TypeError(f"a coroutine takes no arguments: pass the function and its arguments, not {target!r}")
-    elif not callable(target) or isinstance(target, type) or isgeneratorfunction(target) or isasyncgenfunction(target):
+    elif isgeneratorfunction(target) or isasyncgenfunction(target):
+        raise TypeError(
+            "expected a coroutine or a coroutine function, not a generator function: iterate over it in a coroutine "
+            f"function, and schedule that instead of {target!r}"
+        )
+    elif not callable(target) or isinstance(target, type):
         raise TypeError(f"expected a coroutine or a coroutine function, not {type(target).__name__}: {target!r}")
 
 
@@ -50,9 +55,16 @@ def make_coroutine(target: Target, args: tuple[Any, ...]) -> Coroutine[Any, Any,
     """Return the coroutine to await.
 
     Raises:
+        RuntimeError: if the coroutine has started or ended in the meantime.
         TypeError: if the function returns something else.
     """
     if is_coroutine(target):
+        # By its frame and not as in `_was_started`: it is about to have one.
+        if type(target) is CoroutineType and (target.cr_suspended or target.cr_running or target.cr_frame is None):
+            raise RuntimeError(
+                f"{target!r} has been awaited or closed since it was scheduled: a coroutine runs once, under one ID; "
+                "to schedule it under several, pass the function and its arguments"
+            )
         return target
     coroutine: object = target(*args)
     if not is_coroutine(coroutine):
