@@ -101,7 +101,7 @@ class World:
         self.limit = limit
         self.jobs: list[Job] = []
         self.holders: dict[int, Job] = {}
-        self.formers: dict[int, Job] = {}
+        self.predecessors: dict[int, Job] = {}
         self.queue: list[Job] = []
         self.totals: Counter[str] = Counter()
         self.active: Counter[int] = Counter()
@@ -134,13 +134,13 @@ class World:
         if due and not job.paused:
             self.queue.append(job)
 
-    def vacate(self, task_id: int, *, interrupt: bool) -> None:
+    def displace(self, task_id: int, *, interrupt: bool) -> None:
         job = self.holders.pop(task_id)
         if job.state == "pending":
             self.set_due(job, due=False)
             self.end(job, "cancelled")
         else:
-            self.formers[task_id] = job
+            self.predecessors[task_id] = job
             if interrupt:
                 self.interrupt(job)
 
@@ -158,7 +158,7 @@ class World:
             job.gate = anyio.Event()
             return
         job.state = state
-        for table in (self.holders, self.formers):
+        for table in (self.holders, self.predecessors):
             if table.get(job.task_id) is job:
                 del table[job.task_id]
 
@@ -169,7 +169,7 @@ class World:
     def come_to_rest(self) -> None:
         """Start what may start, the earliest due first, until nothing may."""
         while True:
-            ready = [job for job in self.queue if job.task_id not in self.formers]
+            ready = [job for job in self.queue if job.task_id not in self.predecessors]
             if not ready or (self.limit is not None and self.running >= self.limit):
                 return
             self.start(ready[0])
@@ -187,12 +187,12 @@ class World:
                 self.end(job, "failed")
                 return
             case "cancel itself":
-                self.vacate(job.task_id, interrupt=False)
+                self.displace(job.task_id, interrupt=False)
             case "cancel all":
                 for task_id, holder in list(self.holders.items()):
-                    self.vacate(task_id, interrupt=holder is not job)
+                    self.displace(task_id, interrupt=holder is not job)
             case "follow itself" | "replace itself" if job.next is not None:
-                self.vacate(job.task_id, interrupt=False)
+                self.displace(job.task_id, interrupt=False)
                 self.hold(job.next, due=True)
             case _:
                 pass
@@ -282,7 +282,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 return
             job.task = task
             if holder is not None:
-                world.vacate(task_id, interrupt=policy == "replace")
+                world.displace(task_id, interrupt=policy == "replace")
             world.hold(job, due=due)
 
         self.step(call)
@@ -295,7 +295,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             held = task_id in world.holders
             assert world.scheduler.cancel(task_id, running=running) is held
             if held:
-                world.vacate(task_id, interrupt=running == "cancel")
+                world.displace(task_id, interrupt=running == "cancel")
 
         self.step(call)
 
@@ -306,7 +306,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         def call() -> None:
             world.scheduler.cancel_all(running=running)
             for task_id in list(world.holders):
-                world.vacate(task_id, interrupt=running == "cancel")
+                world.displace(task_id, interrupt=running == "cancel")
 
         self.step(call)
 
@@ -355,7 +355,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert job.task is not None
             job.task.cancel()
             if world.holders.get(job.task_id) is job:
-                world.vacate(job.task_id, interrupt=True)
+                world.displace(job.task_id, interrupt=True)
             else:
                 world.interrupt(job)
 
@@ -412,7 +412,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             for job in list(world.holders.values()):
                 if job.state == "pending":
                     expected.append(job)
-                    world.vacate(job.task_id, interrupt=False)
+                    world.displace(job.task_id, interrupt=False)
             for job in world.jobs:
                 if job.state in ("running", "cancelling"):
                     # Let go and cancelled at once: which of them it sees first is the event loop's affair.
@@ -423,7 +423,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     world.end(job, state)
         assert {id(task) for task in unfinished} == {id(job.task) for job in expected}
 
-    @precondition(lambda self: not any(world.holders or world.formers for world in self.worlds))
+    @precondition(lambda self: not any(world.holders or world.predecessors for world in self.worlds))
     @rule()
     def join(self) -> None:
         for world in self.worlds:

@@ -177,7 +177,7 @@ class RecurringTask(ScheduledTask[None]):
         self._last_started_ns = now_ns
         self._trigger.begin_run(now, now_ns)
 
-    def _served(self, when: float) -> tuple[float, int]:
+    def _served_due(self, when: float) -> tuple[float, int]:
         """Return the due time that a run serves, and how many others it stands for."""
         served = self._trigger.served
         return when if served is None else served, self._trigger.missed

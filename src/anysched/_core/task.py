@@ -463,7 +463,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         assert target is not None
         assert when is not None
         assert run is not None
-        run.due, run.missed = self._served(when)
+        run.due, run.missed = self._served_due(when)
         self._clear_target()
         self._when = None
         self._status = Status.RUNNING
@@ -477,7 +477,7 @@ class ScheduledTask(Timer, Generic[T_co]):
                 raise
         return make_coroutine(target, args)
 
-    def _served(self, when: float) -> tuple[float, int]:
+    def _served_due(self, when: float) -> tuple[float, int]:
         """Return the due time that a run serves, and how many others it stands for."""
         return when, 0
 

@@ -172,8 +172,8 @@ class TimerQueue(Generic[TimerT]):
     def prune_top(self, steps: int) -> int:
         """Bring the first timer to the top: `peek` and `pop` are true after this, until the queue is changed.
 
-        Dead entries are dropped on the way, and postponed ones pushed on. Each is a step. The caller bounds them,
-        because a hundred thousand may surface at once.
+        Stale entries are dropped on the way, and postponed ones pushed on. Each is a step. The caller bounds them,
+        because a hundred thousand may come to the top at once.
 
         Args:
             steps: The most steps to take.

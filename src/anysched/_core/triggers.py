@@ -446,7 +446,7 @@ class FunctionTrigger(IterableTrigger):
 
     def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time: now if it is past, or if there is none."""
-        self._ask(now, now_ns)
+        self._restart(now, now_ns)
         return super().first_due(now, now_ns)
 
     def begin_run(self, now: float, now_ns: int) -> None:
@@ -486,7 +486,7 @@ class FunctionTrigger(IterableTrigger):
                 return self.due
         return None
 
-    def _ask(self, now: float, now_ns: int) -> None:
+    def _restart(self, now: float, now_ns: int) -> None:
         self._close_iterator()
         times: object = self._function(datetime_from_ns(now_ns))
         if not isinstance(times, Iterable) or isinstance(times, str):
@@ -501,7 +501,7 @@ class FunctionTrigger(IterableTrigger):
     def _renew(self, now: float, from_ns: int) -> None:
         """Ask the function again, from a moment on."""
         seen = self._seen
-        self._ask(now, from_ns)
+        self._restart(now, from_ns)
         self._seen = seen
 
     def _clock_was_set(self, now: float, now_ns: int) -> bool:
