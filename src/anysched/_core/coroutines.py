@@ -16,7 +16,7 @@ Target: TypeAlias = Coroutine[Any, Any, Any] | Callable[..., Coroutine[Any, Any,
 
 
 def is_coroutine(value: object) -> TypeIs[Coroutine[Any, Any, Any]]:
-    """Tell whether ``value`` is a coroutine (not: a coroutine function)."""
+    """Return whether ``value`` is a coroutine (not: a coroutine function)."""
     return type(value) is CoroutineType or isinstance(value, Coroutine)  # the abstract class is slow to ask
 
 
@@ -32,7 +32,7 @@ def check_target(target: object, args: tuple[object, ...]) -> None:
 
     Raises:
         TypeError: if it is neither, or if there are arguments for a coroutine.
-        ValueError: if the coroutine has been started, since somebody else is running it.
+        ValueError: if the coroutine has been started, because it is being run elsewhere.
     """
     # The usual kinds first: this is on the path of every scheduling call.
     if type(target) is FunctionType and target.__code__.co_flags & CO_COROUTINE:
@@ -85,7 +85,7 @@ def close_unstarted(target: object) -> None:
 
 
 def _was_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
-    """Tell whether a coroutine has started, has run to its end, or has been closed."""
+    """Return whether a coroutine has started, has run to its end, or has been closed."""
     if not isinstance(coroutine, CoroutineType):
         return _is_foreign_and_started(coroutine)
     if coroutine.cr_suspended or coroutine.cr_running:
@@ -102,7 +102,7 @@ def _was_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
 
 
 def _is_foreign_and_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
-    """Tell whether what is not a native coroutine has started (one from Cython, or an object with the methods of one)."""
+    """Return whether a coroutine has started that is not native: one from Cython, or an object with the same methods."""
     # Take its word, where it gives it.
     return getattr(coroutine, "cr_suspended", False) or getattr(coroutine, "cr_running", False)
 
@@ -133,11 +133,11 @@ class LazyCoroutine(Coroutine[Any, Any, Any]):
         return make().__await__()
 
     def send(self, value: Any, /) -> Any:
-        """Not called on what is awaited."""
+        """Not called on an object that is awaited."""
         raise NotImplementedError
 
     def throw(self, *args: Any) -> Any:
-        """Not called on what is awaited."""
+        """Not called on an object that is awaited."""
         raise NotImplementedError
 
     def close(self) -> None:
