@@ -25,7 +25,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, backend: str, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Result]]:
+def cli(tmp_path: Path, backend: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Run a schedule from a file in this process."""
 
     def run(*lines: object, options: tuple[str, ...] = ()) -> Result:
@@ -34,11 +34,21 @@ def cli(tmp_path: Path, backend: str, capfd: pytest.CaptureFixture[str]) -> Iter
         status = main([str(path), "--backend", backend, *options])
         return Result(status, *capfd.readouterr())
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
-    handlers = [signal.getsignal(number) for number in numbers]
-    yield run
-    for number, handler in zip(numbers, handlers, strict=True):
-        signal.signal(number, handler)
+    return run
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """Restore how signals are handled.
+
+    After a schedule in this process, asyncio leaves SIGPIPE to the system: a later test that writes to a closed pipe
+    would end the process.
+    """
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    yield
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture

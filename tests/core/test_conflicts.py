@@ -102,7 +102,7 @@ async def test_without_a_conflict_all_policies_are_alike(scheduler: Scheduler) -
 @pytest.mark.parametrize("way", ["replace", "follow", "cancel", "handle"])
 async def test_a_successor_starts_when_the_former_task_has_ended(scheduler: Scheduler, way: str) -> None:
     gate = Gate(stubborn=True)
-    former = await running(scheduler, "id", gate)
+    predecessor = await running(scheduler, "id", gate)
     log: list[bool] = []
 
     async def successor() -> None:
@@ -111,7 +111,7 @@ async def test_a_successor_starts_when_the_former_task_has_ended(scheduler: Sche
     if way == "cancel":
         scheduler.cancel("id")
     elif way == "handle":
-        former.cancel()
+        predecessor.cancel()
     policy: Any = "error" if way in ("cancel", "handle") else way
     task = scheduler.schedule("id", successor, on_conflict=policy)
     await settle()
@@ -123,7 +123,7 @@ async def test_a_successor_starts_when_the_former_task_has_ended(scheduler: Sche
     gate.open.set()
     await task
     assert log == [True]
-    await former.wait()
+    await predecessor.wait()
 
 
 async def test_of_many_successors_the_last_one_runs(scheduler: Scheduler) -> None:
@@ -158,13 +158,13 @@ async def test_a_waiting_successor_can_be_cancelled_and_moved(scheduler: Schedul
 
 async def test_a_former_task_can_be_cancelled_by_its_handle(scheduler: Scheduler) -> None:
     gate = Gate()
-    former = await running(scheduler, "id", gate)
+    predecessor = await running(scheduler, "id", gate)
     successor = scheduler.schedule("id", value(1), on_conflict="follow")
-    former.cancel()
+    predecessor.cancel()
     assert await successor == 1
     assert gate.cancelled
-    assert former.status.name == "CANCELLED"
-    former.cancel()
+    assert predecessor.status.name == "CANCELLED"
+    predecessor.cancel()
     successor.cancel()
     assert await successor == 1
 

@@ -551,16 +551,16 @@ async def test_the_handle_knows_the_function_until_the_start_and_after_a_drop(
 
 async def test_the_verbs_of_a_handle_are_for_its_own_task(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
     gate = Gate()
-    former = scheduler.schedule("id", gate)
+    predecessor = scheduler.schedule("id", gate)
     await gate.started.wait()
     holder = scheduler.schedule_later(10, "id", nothing, on_conflict="follow")
-    assert not former.reschedule_later(1)
-    assert not former.reschedule_at(START)
-    assert not former.pause()
+    assert not predecessor.reschedule_later(1)
+    assert not predecessor.reschedule_at(START)
+    assert not predecessor.pause()
     assert [holder.due] == at(10)
     assert holder.reschedule_later(timedelta(seconds=20))
     assert [holder.due] == at(20)
-    former.cancel()
+    predecessor.cancel()
     assert "id" in scheduler
 
 

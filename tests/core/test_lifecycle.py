@@ -314,14 +314,14 @@ async def test_close_refuses_a_bad_grace_and_changes_nothing(
 
 async def test_a_former_task_that_was_left_to_finish_has_the_grace_too(scheduler: Scheduler) -> None:
     gate = Gate()
-    former = scheduler.schedule("id", gate)
+    predecessor = scheduler.schedule("id", gate)
     await gate.started.wait()
     successor = scheduler.schedule("id", nothing, on_conflict="follow")
     async with anyio.create_task_group() as tg:
         tg.start_soon(scheduler.close, timedelta(seconds=5))
         await settle()
         gate.open.set()
-    assert (former.status.name, successor.status.name) == ("FINISHED", "CANCELLED")
+    assert (predecessor.status.name, successor.status.name) == ("FINISHED", "CANCELLED")
 
 
 async def test_a_task_that_finishes_although_cancelled_is_not_unfinished(scheduler: Scheduler) -> None:
@@ -666,10 +666,10 @@ async def test_close_returns_what_it_cancelled_although_its_cleanup_failed(sched
 
 async def test_a_former_task_is_cancelled_when_the_grace_is_over(scheduler: Scheduler) -> None:
     gate = Gate()
-    former = scheduler.schedule("id", gate)
+    predecessor = scheduler.schedule("id", gate)
     await gate.started.wait()
     successor = scheduler.schedule("id", nothing, on_conflict="follow")
-    assert await scheduler.close() == [successor, former]
+    assert await scheduler.close() == [successor, predecessor]
     assert gate.cancelled
 
 

@@ -49,6 +49,7 @@ class Job:
         self.state: State = "pending"
         self.recurs = False
         self.due = False
+        self.paused = False
         self.task: ScheduledTask[int] | None = None
         self.coroutine: Coroutine[Any, Any, int] | None = None
         self.gate = anyio.Event()
@@ -100,7 +101,7 @@ class World:
         self.limit = limit
         self.jobs: list[Job] = []
         self.holders: dict[int, Job] = {}
-        self.formers: dict[int, Job] = {}
+        self.predecessors: dict[int, Job] = {}
         self.queue: list[Job] = []
         self.totals: Counter[str] = Counter()
         self.active: Counter[int] = Counter()
@@ -130,16 +131,16 @@ class World:
         if job in self.queue:
             self.queue.remove(job)
         job.due = due
-        if due:
+        if due and not job.paused:
             self.queue.append(job)
 
-    def vacate(self, task_id: int, *, interrupt: bool) -> None:
+    def displace(self, task_id: int, *, interrupt: bool) -> None:
         job = self.holders.pop(task_id)
         if job.state == "pending":
             self.set_due(job, due=False)
             self.end(job, "cancelled")
         else:
-            self.formers[task_id] = job
+            self.predecessors[task_id] = job
             if interrupt:
                 self.interrupt(job)
 
@@ -157,7 +158,7 @@ class World:
             job.gate = anyio.Event()
             return
         job.state = state
-        for table in (self.holders, self.formers):
+        for table in (self.holders, self.predecessors):
             if table.get(job.task_id) is job:
                 del table[job.task_id]
 
@@ -168,7 +169,7 @@ class World:
     def come_to_rest(self) -> None:
         """Start what may start, the earliest due first, until nothing may."""
         while True:
-            ready = [job for job in self.queue if job.task_id not in self.formers]
+            ready = [job for job in self.queue if job.task_id not in self.predecessors]
             if not ready or (self.limit is not None and self.running >= self.limit):
                 return
             self.start(ready[0])
@@ -186,12 +187,12 @@ class World:
                 self.end(job, "failed")
                 return
             case "cancel itself":
-                self.vacate(job.task_id, interrupt=False)
+                self.displace(job.task_id, interrupt=False)
             case "cancel all":
                 for task_id, holder in list(self.holders.items()):
-                    self.vacate(task_id, interrupt=holder is not job)
+                    self.displace(task_id, interrupt=holder is not job)
             case "follow itself" | "replace itself" if job.next is not None:
-                self.vacate(job.task_id, interrupt=False)
+                self.displace(job.task_id, interrupt=False)
                 self.hold(job.next, due=True)
             case _:
                 pass
@@ -281,31 +282,64 @@ class SchedulerMachine(RuleBasedStateMachine):
                 return
             job.task = task
             if holder is not None:
-                world.vacate(task_id, interrupt=policy == "replace")
+                world.displace(task_id, interrupt=policy == "replace")
             world.hold(job, due=due)
 
         self.step(call)
 
-    @rule(child=st.integers(0, 1), task_id=IDS)
-    def cancel(self, child: int, task_id: int) -> None:
+    @rule(child=st.integers(0, 1), task_id=IDS, running=st.sampled_from(["cancel", "cancel", "leave"]))
+    def cancel(self, child: int, task_id: int, running: Any) -> None:
         world = self.worlds[child]
 
         def call() -> None:
             held = task_id in world.holders
-            assert world.scheduler.cancel(task_id) is held
+            assert world.scheduler.cancel(task_id, running=running) is held
             if held:
-                world.vacate(task_id, interrupt=True)
+                world.displace(task_id, interrupt=running == "cancel")
 
         self.step(call)
 
-    @rule(child=st.integers(0, 1))
-    def cancel_all(self, child: int) -> None:
+    @rule(child=st.integers(0, 1), running=st.sampled_from(["cancel", "leave"]))
+    def cancel_all(self, child: int, running: Any) -> None:
         world = self.worlds[child]
 
         def call() -> None:
-            world.scheduler.cancel_all()
+            world.scheduler.cancel_all(running=running)
             for task_id in list(world.holders):
-                world.vacate(task_id, interrupt=True)
+                world.displace(task_id, interrupt=running == "cancel")
+
+        self.step(call)
+
+    @rule(child=st.integers(0, 1), task_id=IDS, by_handle=st.booleans())
+    def pause(self, child: int, task_id: int, by_handle: bool) -> None:
+        world = self.worlds[child]
+
+        def call() -> None:
+            holder = world.holders.get(task_id)
+            possible = holder is not None and not holder.paused and (holder.state == "pending" or holder.recurs)
+            if by_handle and holder is not None and holder.task is not None:
+                assert holder.task.pause() is possible
+            else:
+                assert world.scheduler.pause(task_id) is possible
+            if holder is not None and possible:
+                holder.paused = True
+                if holder in world.queue:
+                    world.queue.remove(holder)
+
+        self.step(call)
+
+    @rule(child=st.integers(0, 1), task_id=IDS)
+    def resume(self, child: int, task_id: int) -> None:
+        world = self.worlds[child]
+
+        def call() -> None:
+            holder = world.holders.get(task_id)
+            paused = holder is not None and holder.paused
+            assert world.scheduler.resume(task_id) is paused
+            if holder is not None and paused:
+                holder.paused = False
+                if holder.state == "pending":
+                    world.set_due(holder, due=holder.due)
 
         self.step(call)
 
@@ -321,7 +355,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert job.task is not None
             job.task.cancel()
             if world.holders.get(job.task_id) is job:
-                world.vacate(job.task_id, interrupt=True)
+                world.displace(job.task_id, interrupt=True)
             else:
                 world.interrupt(job)
 
@@ -378,7 +412,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             for job in list(world.holders.values()):
                 if job.state == "pending":
                     expected.append(job)
-                    world.vacate(job.task_id, interrupt=False)
+                    world.displace(job.task_id, interrupt=False)
             for job in world.jobs:
                 if job.state in ("running", "cancelling"):
                     # Let go and cancelled at once: which of them it sees first is the event loop's affair.
@@ -389,7 +423,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     world.end(job, state)
         assert {id(task) for task in unfinished} == {id(job.task) for job in expected}
 
-    @precondition(lambda self: not any(world.holders or world.formers for world in self.worlds))
+    @precondition(lambda self: not any(world.holders or world.predecessors for world in self.worlds))
     @rule()
     def join(self) -> None:
         for world in self.worlds:
@@ -404,6 +438,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             for job in world.jobs:
                 if job.task is not None:
                     assert job.task.status.name.lower() == job.state, (job.kind, job.number)
+                    if world.holders.get(job.task_id) is job:
+                        assert job.task.paused is job.paused
                 if job.coroutine is not None and (
                     job.task is None or job.state not in ("pending", "running", "cancelling")
                 ):
@@ -412,7 +448,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             pending = [job for job in world.holders.values() if job.state == "pending"]
             assert statistics.pending == len(pending)
             assert statistics.running == world.running == sum(world.active.values())
-            assert (statistics.next_due is None) == (not pending)
+            assert (statistics.next_due is None) == all(job.paused for job in pending)
             for total in ("started", "finished", "failed", "cancelled"):
                 assert getattr(statistics, total) == world.totals[total], total
 

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import math
+import signal
 import threading
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -682,3 +683,88 @@ def test_bad_input_is_refused_also_when_there_is_nothing_to_reschedule() -> None
 async def test_a_bad_grace_is_called_a_grace(scheduler: Scheduler) -> None:
     with pytest.raises(TypeError, match="grace must be"):
         await scheduler.close("x")  # type: ignore[arg-type]
+
+
+# What cannot be run, and signal handlers
+
+
+@pytest.mark.parametrize("first", ["runs", "cancelled", "running"])
+async def test_a_coroutine_given_to_two_ids_fails_under_the_second_and_says_so(
+    scheduler: Scheduler, first: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+
+    async def work() -> None:
+        if first == "running":
+            await gate()
+
+    coroutine = work()
+    one = scheduler.schedule(1, coroutine)
+    two = scheduler.schedule(2, coroutine)
+    if first == "cancelled":
+        one.cancel()
+    await two.wait()
+    assert isinstance(two.exception, RuntimeError)
+    assert "a coroutine runs once, under one ID" in str(two.exception)
+    gate.open.set()
+    await one.wait()
+    assert len(records(caplog, logging.ERROR)) == 1
+
+
+async def test_generator_functions_are_refused_with_advice(scheduler: Scheduler) -> None:
+    async def asynchronous() -> Any:
+        yield
+
+    def plain() -> Any:
+        yield
+
+    functions: list[Any] = [asynchronous, plain]
+    for function in functions:
+        with pytest.raises(TypeError, match="iterate over it in a coroutine function"):
+            scheduler.schedule("id", function)
+
+
+@pytest.mark.parametrize("name", ["", 5])
+def test_a_name_is_a_string_that_is_not_empty(name: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="name must"):
+        Scheduler(name)
+    with pytest.raises((TypeError, ValueError), match="name must"):
+        Scheduler("test").child(name)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer signals")
+@pytest.mark.parametrize("what", ["schedule", "cancel", "reschedule"])
+async def test_calls_from_a_signal_handler_take_effect_at_once(scheduler: Scheduler, what: str) -> None:
+    """The event loop sleeps when the signal comes, for an hour."""
+    done = anyio.Event()
+
+    async def work() -> None:
+        done.set()
+
+    async def waits() -> None:
+        try:
+            await anyio.sleep(HOUR)
+        finally:
+            done.set()
+
+    def handle(number: int, frame: object) -> None:
+        match what:
+            case "schedule":
+                scheduler.schedule("id", work)
+            case "cancel":
+                scheduler.cancel("id")
+            case _:
+                scheduler.reschedule_later(0, "id")
+
+    if what == "cancel":
+        scheduler.schedule("id", waits)
+    elif what == "reschedule":
+        scheduler.schedule_later(HOUR, "id", work)
+    await settle()
+    previous = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with anyio.fail_after(5):
+            await done.wait()
+    finally:
+        signal.signal(signal.SIGALRM, previous)

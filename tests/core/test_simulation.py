@@ -5,7 +5,7 @@ machine sleeps. It is played in one run of an event loop whose time is virtual, 
 down. Then the model reads the record, and finds fault:
 
 - Nothing is early: by elapsed time for delays, by the wall clock for times.
-- Nothing is late: time does not move on while a task that is due has neither a former task nor a lack of slots before it. So
+- Nothing is late: time does not move on while a task that is due has neither a predecessor task nor a lack of slots before it. So
   every start has its exact time. Only when the wall clock was set forward in silence, there is the
   re-check interval to find out.
 - The order is kept: due order, ties in the order of the calls.
@@ -98,7 +98,7 @@ class Step:
 
     pause: int | None
     do: Literal["schedule", "reschedule", "cancel", "cancel all", "cancel handle", "set clock", "suspend", "hold up"]
-    lane: int = 0
+    member: int = 0
     task_id: int = 0
     when: When = When("now")
     policy: Policy = "keep"
@@ -160,7 +160,7 @@ WHENS = st.one_of(
 )
 PLACES: dict[str, Any] = {
     "pause": st.none() | st.just(0) | DURATIONS,
-    "lane": st.integers(0, 1),
+    "member": st.integers(0, 1),
     "task_id": st.integers(0, 5),
 }
 SCHEDULES = st.builds(
@@ -208,9 +208,9 @@ SCRIPTS = st.builds(
 class Job:
     """One call that schedules, and the task that came of it, if one did."""
 
-    def __init__(self, play: Play, lane: int, task_id: int, plan: Plan) -> None:
+    def __init__(self, play: Play, member: int, task_id: int, plan: Plan) -> None:
         self.play = play
-        self.lane = lane
+        self.member = member
         self.task_id = task_id
         self.plan = plan
         self.task: ScheduledTask[None] | None = None
@@ -240,20 +240,20 @@ class Job:
             note("end", self, how)
 
     def act(self) -> None:
-        play, lane, task_id = self.play, self.lane, self.task_id
+        play, member, task_id = self.play, self.member, self.task_id
         beat = When("at" if self.number % 2 else "later", [DAY, 5, 7 * DAY, HOUR, 20 * SECOND][self.number % 5])
         match self.plan.act:
             case "cancel itself":
-                play.cancel(lane, task_id, self)
+                play.cancel(member, task_id, self)
             case "cancel all":
-                play.cancel_all(lane, self)
+                play.cancel_all(member, self)
             case "go on" if self.plan.links:
                 plan = replace(self.plan, links=self.plan.links - 1)
-                play.schedule(lane, task_id, beat, "follow" if self.number % 3 else "replace", plan, True, self)
+                play.schedule(member, task_id, beat, "follow" if self.number % 3 else "replace", plan, True, self)
             case "reschedule":
-                play.reschedule(lane, (task_id + 1) % 6, beat)
+                play.reschedule(member, (task_id + 1) % 6, beat)
             case "schedule":
-                play.schedule(1 - lane, task_id, beat, "keep", Plan(after=5), False, self)
+                play.schedule(1 - member, task_id, beat, "keep", Plan(after=5), False, self)
             case _:
                 pass
 
@@ -300,10 +300,10 @@ class Play:
         return ("wall", due, 0.0) if due > wall else ("mono", mono, self.clock.monotonic())
 
     def schedule(
-        self, lane: int, task_id: int, when: When, policy: Policy, plan: Plan, as_function: bool, caller: Job | None
+        self, member: int, task_id: int, when: When, policy: Policy, plan: Plan, as_function: bool, caller: Job | None
     ) -> None:
-        scheduler = self.schedulers[lane]
-        job = Job(self, lane, task_id, plan)
+        scheduler = self.schedulers[member]
+        job = Job(self, member, task_id, plan)
         work: Any = job.run
         if not as_function:
             work = job.coroutine = job.run()
@@ -327,21 +327,21 @@ class Play:
                 job.task = task
         self.note("schedule", job, due, policy, caller, came_of_it)
 
-    def reschedule(self, lane: int, task_id: int, when: When) -> None:
-        scheduler = self.schedulers[lane]
+    def reschedule(self, member: int, task_id: int, when: When) -> None:
+        scheduler = self.schedulers[member]
         due = self.due(when)
         if when.how in ("now", "later"):
             moved = scheduler.reschedule_later(when.delay / SECOND, task_id)
         else:
             moved = scheduler.reschedule_at(when.time(self.clock.now()), task_id)
-        self.note("reschedule", None, lane, task_id, due, moved)
+        self.note("reschedule", None, member, task_id, due, moved)
 
-    def cancel(self, lane: int, task_id: int, caller: Job | None) -> None:
-        self.note("cancel", None, lane, task_id, caller, self.schedulers[lane].cancel(task_id))
+    def cancel(self, member: int, task_id: int, caller: Job | None) -> None:
+        self.note("cancel", None, member, task_id, caller, self.schedulers[member].cancel(task_id))
 
-    def cancel_all(self, lane: int, caller: Job | None) -> None:
-        self.schedulers[lane].cancel_all()
-        self.note("cancel all", None, lane, caller)
+    def cancel_all(self, member: int, caller: Job | None) -> None:
+        self.schedulers[member].cancel_all()
+        self.note("cancel all", None, member, caller)
 
     async def perform(self, step: Step) -> None:
         clock = self.clock
@@ -355,13 +355,13 @@ class Play:
                 for copy in range(step.copies):
                     when = other if copy % 2 else step.when
                     task_id = (step.task_id + copy) % 6
-                    self.schedule(step.lane, task_id, when, step.policy, step.plan, step.as_function, None)
+                    self.schedule(step.member, task_id, when, step.policy, step.plan, step.as_function, None)
             case "reschedule":
-                self.reschedule(step.lane, step.task_id, step.when)
+                self.reschedule(step.member, step.task_id, step.when)
             case "cancel":
-                self.cancel(step.lane, step.task_id, None)
+                self.cancel(step.member, step.task_id, None)
             case "cancel all":
-                self.cancel_all(step.lane, None)
+                self.cancel_all(step.member, None)
             case "cancel handle":
                 for job in self.jobs[-3:]:
                     if job.task is not None:
@@ -441,12 +441,12 @@ class Task:
 
 
 @dataclass
-class Lane:
+class Member:
     """What the model knows of a scheduler."""
 
     limit: int | None
     holders: dict[int, Task] = field(default_factory=dict)
-    formers: dict[int, Task] = field(default_factory=dict)
+    predecessors: dict[int, Task] = field(default_factory=dict)
     running: set[Task] = field(default_factory=set)
     totals: Counter[str] = field(default_factory=Counter)
 
@@ -456,7 +456,7 @@ class Model:
 
     def __init__(self, play: Play) -> None:
         self.play = play
-        self.lanes = [Lane(limit) for limit in play.script.limits]
+        self.members = [Member(limit) for limit in play.script.limits]
         self.tasks: dict[Job, Task] = {}
         self.now = 0
         self.recheck = play.script.polls or 30 * SECOND
@@ -495,7 +495,7 @@ class Model:
         return task.due if task.clock == "mono" else task.due - self.offset
 
     def pending(self) -> list[Task]:
-        return [task for lane in self.lanes for task in lane.holders.values() if task.state == "pending"]
+        return [task for member in self.members for task in member.holders.values() if task.state == "pending"]
 
     def pass_time(self, until: int) -> None:
         if self.stale is not None and self.stale + self.recheck <= until:
@@ -509,8 +509,8 @@ class Model:
     def pass_time_exactly(self, until: int) -> None:
         if until == self.now:
             return
-        for lane in self.lanes:
-            for task in lane.running:
+        for member in self.members:
+            for task in member.running:
                 assert task.held_up or task.latest_end >= until, f"{task} does not end"
         for task in self.pending():
             moment = self.moment(task)
@@ -529,8 +529,8 @@ class Model:
         self.now = until
         if self.stale is not None and self.stale + self.recheck <= until:
             self.stale = None
-        for lane in self.lanes:
-            for task in lane.running:
+        for member in self.members:
+            for task in member.running:
                 task.held_up = True
 
     def on_held_up(self, _: None) -> None: ...
@@ -545,22 +545,24 @@ class Model:
                     task.unordered = True
                 elif task.turn is None:
                     task.turn = self.now, 0 if in_time else self.position, moment
-            if task.turn is not None and task.ready < 0 and not self.has_former(task):
+            if task.turn is not None and task.ready < 0 and not self.has_predecessor(task):
                 # By the time alone, it is ready before what the note tells of; by what happened, after it.
                 task.ready = 2 * self.position + (not in_time)
 
-    def has_former(self, task: Task) -> bool:
-        return task.job.task_id in self.lanes[task.job.lane].formers
+    def has_predecessor(self, task: Task) -> bool:
+        return task.job.task_id in self.members[task.job.member].predecessors
 
     def is_blocked(self, task: Task) -> bool:
-        lane = self.lanes[task.job.lane]
-        return self.has_former(task) or (lane.limit is not None and len(lane.running) >= lane.limit)
+        member = self.members[task.job.member]
+        return self.has_predecessor(task) or (member.limit is not None and len(member.running) >= member.limit)
 
     # What happens
 
     def on_rest(self, _: None, held: list[dict[int, str]]) -> None:
         """The table shows what it should."""
-        expected = [{task_id: task.state.upper() for task_id, task in lane.holders.items()} for lane in self.lanes]
+        expected = [
+            {task_id: task.state.upper() for task_id, task in member.holders.items()} for member in self.members
+        ]
         assert held == expected
 
     def on_step(self, _: None, delta: int, notify: bool) -> None:
@@ -572,8 +574,8 @@ class Model:
     def on_schedule(
         self, job: Job, due: tuple[str, int, float], policy: Policy, caller: Job | None, came_of_it: str
     ) -> None:
-        lane = self.lanes[job.lane]
-        holder = lane.holders.get(job.task_id)
+        member = self.members[job.member]
+        holder = member.holders.get(job.task_id)
         expected = "new"
         if self.closed and (caller is None or self.play.script.end != "close"):
             expected = "refused"
@@ -586,16 +588,16 @@ class Model:
             assert job.task is not None
             self.dropped.add(job.task)
             self.tasks[job] = Task(job, due[0], due[1], self.calls, "over", "cancelled")
-            lane.totals["cancelled"] += 1
+            member.totals["cancelled"] += 1
             return
         if holder is not None:
-            self.vacate(holder, interrupt=policy == "replace" and holder.job is not caller)
+            self.displace(holder, interrupt=policy == "replace" and holder.job is not caller)
         self.calls += 1
-        task = self.tasks[job] = lane.holders[job.task_id] = Task(job, due[0], due[1], self.calls)
+        task = self.tasks[job] = member.holders[job.task_id] = Task(job, due[0], due[1], self.calls)
         task.unordered = due[1] in self.blurred
 
-    def on_reschedule(self, _: None, lane: int, task_id: int, due: tuple[str, int, float], moved: bool) -> None:
-        task = self.lanes[lane].holders.get(task_id)
+    def on_reschedule(self, _: None, member: int, task_id: int, due: tuple[str, int, float], moved: bool) -> None:
+        task = self.members[member].holders.get(task_id)
         movable = task is not None and task.state == "pending" and not self.closed
         assert moved is movable
         if task is not None and movable:
@@ -603,30 +605,30 @@ class Model:
             task.clock, task.due, task.number = due[0], due[1], self.calls
             task.may, task.turn, task.ready, task.unordered = False, None, -1, due[1] in self.blurred
 
-    def on_cancel(self, _: None, lane: int, task_id: int, caller: Job | None, found: bool) -> None:
-        task = self.lanes[lane].holders.get(task_id)
+    def on_cancel(self, _: None, member: int, task_id: int, caller: Job | None, found: bool) -> None:
+        task = self.members[member].holders.get(task_id)
         assert found is (task is not None)
         if task is not None:
-            self.vacate(task, interrupt=task.job is not caller)
+            self.displace(task, interrupt=task.job is not caller)
 
-    def on_cancel_all(self, _: None, lane: int, caller: Job | None) -> None:
-        for task in list(self.lanes[lane].holders.values()):
-            self.vacate(task, interrupt=task.job is not caller)
+    def on_cancel_all(self, _: None, member: int, caller: Job | None) -> None:
+        for task in list(self.members[member].holders.values()):
+            self.displace(task, interrupt=task.job is not caller)
 
     def on_cancel_handle(self, job: Job) -> None:
         task = self.tasks[job]
-        if self.lanes[job.lane].holders.get(job.task_id) is task:
-            self.vacate(task, interrupt=True)
+        if self.members[job.member].holders.get(job.task_id) is task:
+            self.displace(task, interrupt=True)
         else:
             self.interrupt(task)
 
-    def vacate(self, task: Task, *, interrupt: bool) -> None:
-        lane = self.lanes[task.job.lane]
-        del lane.holders[task.job.task_id]
+    def displace(self, task: Task, *, interrupt: bool) -> None:
+        member = self.members[task.job.member]
+        del member.holders[task.job.task_id]
         if task.state == "pending":
             self.end(task, "cancelled")
             return
-        lane.formers[task.job.task_id] = task
+        member.predecessors[task.job.task_id] = task
         if interrupt:
             self.interrupt(task)
 
@@ -635,19 +637,19 @@ class Model:
             task.cancelled = self.now
 
     def on_start(self, job: Job) -> None:
-        lane, task = self.lanes[job.lane], self.tasks[job]
+        member, task = self.members[job.member], self.tasks[job]
         assert not self.closed
         assert task.state == "pending", f"{task} starts"
-        assert lane.holders.get(job.task_id) is task
-        assert not self.has_former(task), f"{job.task_id} runs twice"
-        assert lane.limit is None or len(lane.running) < lane.limit, f"too many run with {task}"
+        assert member.holders.get(job.task_id) is task
+        assert not self.has_predecessor(task), f"{job.task_id} runs twice"
+        assert member.limit is None or len(member.running) < member.limit, f"too many run with {task}"
         assert task.may, f"{task} is early, at {self.now}"
         for other in self.pending():
             self.check_order(task, other)
         task.state = "running"
         task.started = self.now
-        lane.running.add(task)
-        lane.totals["started"] += 1
+        member.running.add(task)
+        member.totals["started"] += 1
 
     def check_order(self, task: Task, other: Task) -> None:
         """No other that waited as long as this one had its turn before."""
@@ -655,7 +657,7 @@ class Model:
             return
         if not 0 <= other.ready <= task.ready:
             return  # this one may have been handed to the event loop before
-        if other.job.lane != task.job.lane and self.lanes[other.job.lane].limit is not None:
+        if other.job.member != task.job.member and self.members[other.job.member].limit is not None:
             return  # it waits for a slot, or did
         assert (*other.turn, other.number) >= (*task.turn, task.number), f"{task} starts before {other}"
 
@@ -670,11 +672,11 @@ class Model:
         self.end(task, how)
 
     def end(self, task: Task, status: str) -> None:
-        lane = self.lanes[task.job.lane]
+        member = self.members[task.job.member]
         task.state, task.status = "over", status
-        lane.totals[status] += 1
-        lane.running.discard(task)
-        for table in (lane.holders, lane.formers):
+        member.totals[status] += 1
+        member.running.discard(task)
+        for table in (member.holders, member.predecessors):
             if table.get(task.job.task_id) is task:
                 del table[task.job.task_id]
 
@@ -684,10 +686,10 @@ class Model:
         self.closed = True
         self.dropped = {task.job.task for task in self.pending()}
         for task in self.pending():
-            self.vacate(task, interrupt=False)
+            self.displace(task, interrupt=False)
         grace = self.play.script.grace if self.play.script.end == "close" else 0
-        for lane in self.lanes:
-            for task in lane.running:
+        for member in self.members:
+            for task in member.running:
                 # One that would end just then may end before.
                 if task.cancelled is None and task.latest_end >= self.now + grace:
                     task.cancelled = self.now + grace
@@ -697,14 +699,14 @@ class Model:
         assert all(task.status.name != "FINISHED" for task in unfinished)
 
     def on_left(self, _: None) -> None:
-        for lane, scheduler in zip(self.lanes, self.play.schedulers, strict=True):
-            assert not lane.holders, "a task is lost"
-            assert not lane.formers
-            assert not lane.running
+        for member, scheduler in zip(self.members, self.play.schedulers, strict=True):
+            assert not member.holders, "a task is lost"
+            assert not member.predecessors
+            assert not member.running
             statistics = scheduler.statistics()
             assert (statistics.pending, statistics.running) == (0, 0)
             for total in ("started", "finished", "failed", "cancelled"):
-                assert getattr(statistics, total) == lane.totals[total], total
+                assert getattr(statistics, total) == member.totals[total], total
         for job in self.play.jobs:
             assert job.coroutine is None or is_closed(job.coroutine)
             assert (job.task is None) == (job not in self.tasks)
@@ -745,7 +747,7 @@ def play(script: Script, backend: Literal["asyncio", "trio"], simulated: Counter
     failed = [job.number for job, task in model.tasks.items() if task.status == "failed"]
     assert sorted(failures.logged) == failed
     simulated["seconds"] += model.now // SECOND
-    simulated["starts"] += sum(lane.totals["started"] for lane in model.lanes)
+    simulated["starts"] += sum(member.totals["started"] for member in model.members)
 
 
 ONCE = Step(None, "schedule", plan=Plan(links=1))

@@ -16,7 +16,7 @@ Target: TypeAlias = Coroutine[Any, Any, Any] | Callable[..., Coroutine[Any, Any,
 
 
 def is_coroutine(value: object) -> TypeIs[Coroutine[Any, Any, Any]]:
-    """Tell whether ``value`` is a coroutine (not: a coroutine function)."""
+    """Return whether ``value`` is a coroutine (not: a coroutine function)."""
     return type(value) is CoroutineType or isinstance(value, Coroutine)  # the abstract class is slow to ask
 
 
@@ -32,7 +32,7 @@ def check_target(target: object, args: tuple[object, ...]) -> None:
 
     Raises:
         TypeError: if it is neither, or if there are arguments for a coroutine.
-        ValueError: if the coroutine has been started, since somebody else is running it.
+        ValueError: if the coroutine has been started, because it is being run elsewhere.
     """
     # The usual kinds first: this is on the path of every scheduling call.
     if type(target) is FunctionType and target.__code__.co_flags & CO_COROUTINE:
@@ -42,7 +42,12 @@ def check_target(target: object, args: tuple[object, ...]) -> None:
             raise ValueError(f"cannot schedule a coroutine that was already started: {target!r}")
         if args:
             raise TypeError(f"a coroutine takes no arguments: pass the function and its arguments, not {target!r}")
-    elif not callable(target) or isinstance(target, type) or isgeneratorfunction(target) or isasyncgenfunction(target):
+    elif isgeneratorfunction(target) or isasyncgenfunction(target):
+        raise TypeError(
+            "expected a coroutine or a coroutine function, not a generator function: iterate over it in a coroutine "
+            f"function, and schedule that instead of {target!r}"
+        )
+    elif not callable(target) or isinstance(target, type):
         raise TypeError(f"expected a coroutine or a coroutine function, not {type(target).__name__}: {target!r}")
 
 
@@ -50,9 +55,16 @@ def make_coroutine(target: Target, args: tuple[Any, ...]) -> Coroutine[Any, Any,
     """Return the coroutine to await.
 
     Raises:
+        RuntimeError: if the coroutine has started or ended in the meantime.
         TypeError: if the function returns something else.
     """
     if is_coroutine(target):
+        # By its frame and not as in `_was_started`: it is about to have one.
+        if type(target) is CoroutineType and (target.cr_suspended or target.cr_running or target.cr_frame is None):
+            raise RuntimeError(
+                f"{target!r} has been awaited or closed since it was scheduled: a coroutine runs once, under one ID; "
+                "to schedule it under several, pass the function and its arguments"
+            )
         return target
     coroutine: object = target(*args)
     if not is_coroutine(coroutine):
@@ -73,7 +85,7 @@ def close_unstarted(target: object) -> None:
 
 
 def _was_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
-    """Tell whether a coroutine has started, has run to its end, or has been closed."""
+    """Return whether a coroutine has started, has run to its end, or has been closed."""
     if not isinstance(coroutine, CoroutineType):
         return _is_foreign_and_started(coroutine)
     if coroutine.cr_suspended or coroutine.cr_running:
@@ -90,7 +102,7 @@ def _was_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
 
 
 def _is_foreign_and_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
-    """Tell whether what is not a native coroutine has started (one from Cython, or an object with the methods of one)."""
+    """Return whether a coroutine has started that is not native: one from Cython, or an object with the same methods."""
     # Take its word, where it gives it.
     return getattr(coroutine, "cr_suspended", False) or getattr(coroutine, "cr_running", False)
 
@@ -121,11 +133,11 @@ class LazyCoroutine(Coroutine[Any, Any, Any]):
         return make().__await__()
 
     def send(self, value: Any, /) -> Any:
-        """Not called on what is awaited."""
+        """Not called on an object that is awaited."""
         raise NotImplementedError
 
     def throw(self, *args: Any) -> Any:
-        """Not called on what is awaited."""
+        """Not called on an object that is awaited."""
         raise NotImplementedError
 
     def close(self) -> None:

@@ -82,7 +82,7 @@ def create_task(
     Raises:
         RuntimeError: if there is neither a task group nor an asyncio event loop, as on trio, which has no tasks outside
             of a nursery.
-        TypeError: if ``coro`` is no coroutine, or an argument is wrong.
+        TypeError: if ``coro`` is not a coroutine, or an argument is wrong.
         ValueError: if the coroutine was already started; it is left alone.
     """
     try:
@@ -116,7 +116,7 @@ def _create_asyncio_task(
         except RuntimeError:
             raise RuntimeError(
                 "there is no running asyncio event loop to start a task in; on trio, and wherever the task "
-                "is to belong to a task group, pass task_group=..."
+                "should belong to a task group, pass task_group=..."
             ) from None
     task: asyncio.Task[T] = loop.create_task(coro, **kwargs)
     _background.add(task)
@@ -149,8 +149,8 @@ def _create_group_task(
             if failure is not None:
                 _log_failure(failure, suppressed, handle.name)
             # The exception must not leave from here, or the group would be cancelled; but the handle must tell of it,
-            # and anyio offers no other way. (Not only a failure: on asyncio, a cancellation that nobody asked for would
-            # cancel the group, too.)
+            # and anyio offers no other way. (Not only a failure: on asyncio, a cancellation that nothing asked for would also
+            # cancel the group.)
             handle._exception = exception
         if backend.has_pending_cancellation(backend.current_task()):
             with suppress(backend.cancelled_exc_class):

@@ -1,4 +1,4 @@
-"""The dispatcher: the long-lived task group, and the loop that starts in it what is due."""
+"""The dispatcher: the long-lived task group, and the loop that starts due tasks in it."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class Dispatcher:
             self._wake_for(when)
 
     def _by_loop_time(self, when: float) -> float:
-        """Return when a task is due by the coarse clock of the event loop: what is due already, starts now."""
+        """Return when a task is due by the coarse clock of the event loop: a task that is due already starts now."""
         if isinstance(when, float):
             return when if when > exact_clock(self.clock)() else min(when, self.clock.monotonic())
         return when
@@ -339,7 +339,7 @@ class Dispatcher:
     def _pop_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
         """Remove and return the task that is due first; `None` if none is due."""
         if self._requeued.peek() is not None:
-            return self._requeued.pop()  # it fell due before all that is still in the other queues
+            return self._requeued.pop()  # it fell due before all tasks in the other queues
         first, first_wall = self._timers.peek(), self._wall_timers.peek()
         late = -math.inf if first is None else now - _when(first)
         late_ns = -math.inf if first_wall is None else now_ns - _when(first_wall)

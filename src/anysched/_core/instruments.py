@@ -27,7 +27,7 @@ class Instruments:
         instruments: The instruments, each once.
         now: Reads the monotonic and the wall clock.
         on_error: Called when an instrument has raised an exception, to remove and to log it.
-        former: What called the instruments until they changed; the runs that have started are taken over.
+        previous: What called the instruments until they changed; the runs that have started are taken over.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Instruments:
         instruments: Iterable[Instrument],
         now: Callable[[], tuple[float, int]],
         on_error: Callable[[Instrument, BaseException], None],
-        former: Instruments | None = None,
+        previous: Instruments | None = None,
     ) -> None:
         self.instruments = tuple(instruments)
         self._now = now
@@ -45,7 +45,7 @@ class Instruments:
             for name in _HOOKS
         }
         self._of_runs = self._hooks["run_started"] + self._hooks["run_finished"]
-        self._runs: dict[ScheduledTask[Any], _Run] = {} if former is None else former._runs
+        self._runs: dict[ScheduledTask[Any], _Run] = {} if previous is None else previous._runs
 
     def notify(self, hook: str, task: ScheduledTask[Any]) -> None:
         """Call the method named ``hook`` of each instrument that overrides it."""

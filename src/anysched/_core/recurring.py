@@ -156,7 +156,7 @@ class RecurringTask(ScheduledTask[None]):
         return False
 
     def _is_too_late(self) -> bool:
-        """Return whether the task has missed its due time, and is to skip it."""
+        """Return whether the task has missed its due time, and must skip it."""
         when, skip_after = self._when, self._trigger.skip_after
         if skip_after == math.inf or when is None:
             return False
@@ -177,8 +177,8 @@ class RecurringTask(ScheduledTask[None]):
         self._last_started_ns = now_ns
         self._trigger.begin_run(now, now_ns)
 
-    def _served(self, when: float) -> tuple[float, int]:
-        """Return the due time that a run serves, and how many others it stands for."""
+    def _served_due(self, when: float) -> tuple[float, int]:
+        """Return the due time that a run serves, and how many others it covers."""
         served = self._trigger.served
         return when if served is None else served, self._trigger.missed
 
@@ -214,7 +214,7 @@ class RecurringTask(ScheduledTask[None]):
 
         Args:
             found: What `_find_next` has returned.
-            failure: The failure of the run, if it is to be logged.
+            failure: The failure of the run, if it must be logged.
         """
         registry = self._registry
         failed = found if isinstance(found, BaseException) else None
@@ -277,7 +277,7 @@ class RecurringTask(ScheduledTask[None]):
         return super()._complete(status, None if status is Status.FINISHED else outcome)
 
     def _close(self, target: Target | None) -> None:
-        """Close the trigger, too: the last thing to do, because it may run finalizers."""
+        """Also close the trigger: the last thing to do, because it may run finalizers."""
         self._close_trigger()
 
     def _close_trigger(self) -> None:

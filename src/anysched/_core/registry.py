@@ -1,4 +1,4 @@
-"""The registry of one scheduler: who holds which ID, who waits for whom, what runs, and the one way to an end."""
+"""The registry of one scheduler: the holders of IDs, the order of tasks under an ID, slots, and the one function in which tasks end."""
 
 from __future__ import annotations
 
@@ -339,7 +339,7 @@ class TaskRegistry:
     # Asked by the dispatcher
 
     def try_admit(self, task: ScheduledTask[Any]) -> bool:
-        """Return whether a task that is due may start. If not, it waits here, and is handed back when it may."""
+        """Return whether a task that is due may start. If not, it waits here and is handed back when it may."""
         if self.state != "running":
             return False  # about to be dropped
         task_id = task.task_id
@@ -543,7 +543,7 @@ class TaskRegistry:
             await self._idle.wait()
 
     def abandon(self) -> None:
-        """End what is left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it."""
+        """End the tasks that are left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it."""
         for task in [*self.predecessors.values(), *self.tasks.values()]:
             self.predecessors.pop(task.task_id, None)
             self.finish(task, Status.CANCELLED, ran=task.status is not Status.PENDING)
@@ -569,7 +569,7 @@ class TaskRegistry:
             task: The task, which is in no queue.
             status: Its final status.
             outcome: Its return value, or its exception.
-            failure: The exception, if it is to be logged.
+            failure: The exception, if it must be logged.
             ran: Whether a run ends with it.
         """
         # The tables first: should a `KeyboardInterrupt` come in between, the task is ended again, and nothing waits.

@@ -82,7 +82,7 @@ class TaskRun:
             object, and must keep nothing of the outcome.
         native_task: The native task, from its first step on at the latest, until the run has ended.
         due: The due time that it serves, set at the start.
-        missed: How many due times it stands for besides that one.
+        missed: How many other due times it covers.
     """
 
     __slots__ = ("_host", "_owner", "_scope", "due", "missed", "native_task", "task")
@@ -156,7 +156,7 @@ class TaskRun:
                         if status is Status.FINISHED:
                             status = Status.CANCELLED
                             outcome = stray = exception if self._is_stray() else None
-        except Exception as exception:  # from the scope: the task has entered another one, and never left it
+        except Exception as exception:  # from the scope: the task has entered another one and never left it
             backend.leave_scopes(scope)
             status, outcome, failure = Status.FAILED, exception, exception
         finally:

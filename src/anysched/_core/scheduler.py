@@ -105,10 +105,10 @@ class Scheduler:
 
     Args:
         name: Names the logger, ``anysched.<name>``, and prefixes the names of the tasks, ``<name>_<id>``.
-        max_running: How many tasks may run at once. Tasks that are due while all slots are taken stay pending, and are
+        max_running: How many tasks may run at once. Tasks that are due while all slots are taken stay pending and are
             started in due order.
         suppressed_exceptions: Exceptions of tasks that are not logged, of this scheduler and its children.
-        instruments: What is called when something happens to a task; see `anysched.abc.Instrument`.
+        instruments: Objects that are called when something happens to a task; see `anysched.abc.Instrument`.
 
     Raises:
         TypeError: if the name is not a string, the limit is not an integer, or an instrument is not an
@@ -273,8 +273,8 @@ class Scheduler:
             on_conflict: What to do if the ID is held. ``"keep"``: the holder stays, the new coroutine is closed, and
                 the holder's handle is returned, so that two callers can await one result. ``"replace"``: a pending
                 holder is dropped, a running one is cancelled. ``"follow"``: a pending holder is dropped, a running one
-                is left to finish. ``"error"``: `DuplicateTaskError`. One ID never runs twice at once: whoever takes
-                over an ID starts when the former task has ended. From inside the holder, ``"replace"`` means
+                is left to finish. ``"error"``: `DuplicateTaskError`. One ID never runs twice at once: a task that
+                takes over an ID starts when its predecessor has ended. From inside the holder, ``"replace"`` means
                 ``"follow"``.
             context: The context of which a copy is made for the task, instead of the caller's.
             suppressed_exceptions: Exceptions of the task that are not logged, besides those of the scheduler.
@@ -325,7 +325,7 @@ class Scheduler:
         context: Context | None = None,
         suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[Any]:
-        """Start a coroutine after a delay of elapsed (monotonic) time; see `schedule` for all that is not said here.
+        """Start a coroutine after a delay of elapsed (monotonic) time; see `schedule` for the rest.
 
         Args:
             delay: In seconds, or a `timedelta`; zero or less means now.
@@ -376,7 +376,7 @@ class Scheduler:
         context: Context | None = None,
         suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[Any]:
-        """Start a coroutine at a time of the wall clock; see `schedule` for all that is not said here.
+        """Start a coroutine at a time of the wall clock; see `schedule` for the rest.
 
         The time is compared as an instant in UTC, so that a DST change until then is counted. The task never starts
         before the wall clock shows it; when the clock is set forward, or the machine has slept, at most half a minute
@@ -415,7 +415,7 @@ class Scheduler:
         """Run a function again and again, each period of elapsed (monotonic) time, until it is cancelled.
 
         The run number n (0, 1, ...) is due at ``first + n * period``, however long the runs take: nothing drifts. One ID
-        and one handle stand for all of them: the task is pending between the runs, and running during one, and the
+        and one handle represent all of them: the task is pending between the runs and running during one, and the
         runs never overlap. A run that fails is logged, and the next one takes place. What the runs return is dropped.
 
         `cancel` ends it at once. From inside a run, it frees the ID, and the task ends with this run and its
@@ -434,8 +434,8 @@ class Scheduler:
                 periods count from that time as the clock shows it when the first run starts.
             measured_from: ``"start"``: the periods are the distances between the due times. ``"end"``: a run is due one
                 period after the end of the one before, however that ended; then none is ever missed.
-            missed: What becomes of the runs that were due when they could not start, because the run before took
-                too long, the event loop was blocked, or all slots were taken. ``"latest"``: a run stands for all
+            missed: What to do about the runs that were due when they could not start, because the run before took
+                too long, the event loop was blocked, or all slots were taken. ``"latest"``: a run covers all
                 that were due when it starts; if others fall due during it, the latest of them is caught up at once.
                 ``"all"``: each takes place, one after the other. ``"skip"``: one that could not start within a
                 minute of its due time, or within the period if that is shorter, is left out, which is logged at INFO.
@@ -448,7 +448,7 @@ class Scheduler:
 
         Returns:
             The handle of the task that holds the ID. Its `ScheduledTask.due` is the next time, its `ScheduledTask.run_count`
-            counts the runs, and to await it is to await the end of them all.
+            counts the runs, and awaiting it waits for the end of all of them.
 
         Raises:
             TypeError: as `schedule`, and if ``func`` is a coroutine (which is closed), or a duration or time is none.
@@ -470,11 +470,11 @@ class Scheduler:
         context: Context | None = None,
         suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[None]:
-        """Run a function at each of many times of the wall clock; see `schedule_every` for all that is not said here.
+        """Run a function at each of many times of the wall clock; see `schedule_every` for the rest.
 
         The times are those of a list, a generator, ``cronsim.CronSim(...)``, a rule of dateutil's or any other
         iterable, finite or not; or those that a function returns for the present, as `anysched.cron.Cron` does. Each is
-        due as in `schedule_at`. When there are no more, the task ends as finished, and its ID is free; if there is none
+        due as in `schedule_at`. When they are exhausted, the task ends as finished, and its ID is free; if there is none
         at all, this is so when the call returns, and what held the ID before has been dealt with by ``on_conflict``.
 
         A function is called again when the wall clock was set: the times that a wrong clock jumped over, if only for a
@@ -560,7 +560,7 @@ class Scheduler:
         suppressed_exceptions: tuple[type[BaseException], ...],
         make: Callable[[TaskRegistry, Hashable, Target, tuple[Any, ...], Context], ScheduledTask[Any]] = ScheduledTask,
     ) -> ScheduledTask[Any]:
-        # All that can be refused is refused before anything changes.
+        # Bad input is refused before anything changes.
         holder: ScheduledTask[Any] | None = None
         same = False  # whether it is the very coroutine that is scheduled under this ID
         try:
@@ -661,7 +661,7 @@ class Scheduler:
             task_id: The ID.
 
         Returns:
-            Whether there was a task that could be paused, and was not.
+            Whether a task was paused: there was one that was not paused yet.
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.
@@ -809,7 +809,7 @@ class Scheduler:
         if self._registry.is_caller(holder):
             self._log.log(
                 logging.WARNING,
-                "Task %s scheduled its own ID, which it still holds: the new coroutine was closed, and will not run. "
+                "Task %s scheduled its own ID, which it still holds: the new coroutine was closed and will not run. "
                 'Pass on_conflict="follow" to run it after this one.',
                 task_id,
             )
@@ -859,7 +859,7 @@ class Scheduler:
     ) -> Scheduler:
         """Return a scheduler with IDs, a name and a limit of its own, which runs on this one's task group and due times.
 
-        It can be made anywhere, in a synchronous function too, and is running as long as its parent is. It closes
+        It can be made anywhere, also in a synchronous function, and is running as long as its parent is. It closes
         with its parent, or before, by `close`. For one component of a larger program: one hosted root, a child for
         each.
 
@@ -867,7 +867,7 @@ class Scheduler:
             name: Appended to the parent's name: ``<parent>.<name>``.
             max_running: How many of its tasks may run at once; the parent's limit does not count them.
             suppressed_exceptions: Exceptions of its tasks that are not logged, besides those of the parent.
-            instruments: What is called for its tasks and those of its children, besides the instruments of this one.
+            instruments: Objects that are called for its tasks and those of its children, besides the instruments of this one.
 
         Raises:
             RuntimeError: if the parent is closing or closed.
@@ -892,7 +892,7 @@ class Scheduler:
         """
         registry = self._registry
         if registry.parent is not None:
-            raise RuntimeError(f"the scheduler {self._name!r} is a child: it runs with its parent, and is not started")
+            raise RuntimeError(f"the scheduler {self._name!r} is a child: it runs with its parent and is not started")
         self._check_enterable()
         try:
             backend = current_backend()

@@ -66,7 +66,7 @@ class Owner(Protocol):
 
     @property
     def instruments(self) -> RunObserver | None:
-        """What is told of runs that start, if anything is."""
+        """The observer of runs that start, if there is one."""
         ...
 
     def due(self, when: float, /) -> datetime:
@@ -97,7 +97,7 @@ class Family(Protocol):
 
 
 class RunObserver(Protocol):
-    """What is told of runs that start."""
+    """Is called when runs start."""
 
     def run_started(self, task: ScheduledTask[Any], when: float, /) -> None:
         """Called when a run starts, with the time at which it was due."""
@@ -118,7 +118,7 @@ class Run(Protocol):
     """The due time that it serves: a float on the monotonic clock, or an int on the wall clock; set at the start."""
 
     missed: int
-    """How many due times it stands for besides that one."""
+    """How many other due times it covers."""
 
     @property
     def task(self) -> ScheduledTask[Any] | None:
@@ -142,7 +142,7 @@ class Status(Enum):
     RUNNING = "running"
     """Its coroutine runs."""
     CANCELLING = "cancelling"
-    """Its coroutine runs, and has been cancelled."""
+    """Its coroutine runs and has been cancelled."""
     FINISHED = "finished"
     """Its coroutine returned."""
     FAILED = "failed"
@@ -153,7 +153,7 @@ class Status(Enum):
     def __eq__(self, other: object) -> bool:
         """Return whether this is the same status, also where the other one is anyio's.
 
-        Code that is written for anyio's handles would otherwise find them unequal without a word.
+        Code that is written for anyio's handles would otherwise silently find them unequal.
         """
         if isinstance(other, anyio.TaskHandle.Status):
             return self.name == other.name
@@ -293,7 +293,7 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def paused(self) -> bool:
-        """Whether the task is paused: it does not start until it is resumed."""
+        """Whether the task is paused. If so, it does not start until it is resumed."""
         return self._dispatch_index == PAUSED
 
     @property
@@ -362,7 +362,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Wait until the task has ended, no matter how.
 
         Raises:
-            RuntimeError: if the caller is the task itself, or a child task of it in anyio's task groups; or the former
+            RuntimeError: if the caller is the task itself, or a child task of it in anyio's task groups; or the previous
                 holder of the ID, for whose end the task waits. (Longer ways to wait for oneself are not found.)
         """
         if self._is_done():
@@ -380,7 +380,7 @@ class ScheduledTask(Timer, Generic[T_co]):
     async def result(self) -> T_co:
         """Wait until the task has ended, and return what it returned; raise what it raised, as itself.
 
-        This is the habit of `asyncio.wait_for`, where awaiting the handle raises `anyio.TaskFailed` instead.
+        This is the habit of asyncio, where awaiting the handle raises `anyio.TaskFailed` instead.
 
         Raises:
             BaseException: the exception that the task raised.
@@ -463,7 +463,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         assert target is not None
         assert when is not None
         assert run is not None
-        run.due, run.missed = self._served(when)
+        run.due, run.missed = self._served_due(when)
         self._clear_target()
         self._when = None
         self._status = Status.RUNNING
@@ -477,8 +477,8 @@ class ScheduledTask(Timer, Generic[T_co]):
                 raise
         return make_coroutine(target, args)
 
-    def _served(self, when: float) -> tuple[float, int]:
-        """Return the due time that a run serves, and how many others it stands for."""
+    def _served_due(self, when: float) -> tuple[float, int]:
+        """Return the due time that a run serves, and how many others it covers."""
         return when, 0
 
     def _start_cancelled(self) -> None:
@@ -534,7 +534,7 @@ class ScheduledTask(Timer, Generic[T_co]):
             close_unstarted(target)
 
     def _clear_target(self) -> None:
-        """Release what is only needed until the start."""
+        """Release the target, its arguments and its context, which are only needed until the start."""
         self._target = self._context = None
         self._args = ()
         self._dispatch_index = 0
@@ -567,7 +567,7 @@ class CurrentRun:
         task: The task.
         due: The due time that the run serves (aware UTC): that of the grid or of the list for a recurring task, also if
             the run is late. If the run was brought forward by rescheduling, this is the time at which it was put.
-        missed: How many other due times a run of a recurring task stands for, as far as they are known; 0 unless
+        missed: How many other due times a run of a recurring task covers, as far as they are known; 0 unless
             ``missed="latest"``.
     """
 

@@ -1,8 +1,8 @@
 """Due times in heaps: pure data, with no event loop and no clock.
 
-A binary heap is quick to push to and to pop from, but cannot let go of an entry in its middle. So the entry of a timer
+A binary heap is quick to push to and to pop from, but cannot remove an entry from its middle. So the entry of a timer
 that leaves stays behind, stale, until it surfaces or is removed by compaction; and the entry of a timer that is postponed stays
-where it is, and is pushed on when it surfaces.
+where it is and is pushed on when it comes to the top.
 
 One heap of a million entries would make every compaction a stall of half a second. The entries are therefore spread over
 *segments*, heaps of a bounded size: a compaction concerns one segment, and takes a fraction of a millisecond however many
@@ -10,7 +10,7 @@ timers wait.
 
 The entries are integers, and a dictionary for each segment tells whose they are. Entries that held the timer itself
 would be one more object for each timer that the garbage collector has to visit, again and again: that costs more than
-all that is done here.
+all work that is done here.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ TimerT = TypeVar("TimerT", bound="Timer")
 
 
 class Timer:
-    """What waits in a `TimerQueue`, in one at a time.
+    """An item of a `TimerQueue`, in one queue at a time.
 
     A scheduled task is one, which saves an object for each.
 
     The attributes are the queue's. ``_key`` orders the timers: the key, and below it the number, in one integer.
-    ``_heap_key`` is the place under which the timer stands in the heap of ``_segment``, an earlier one while the timer is
+    ``_heap_key`` is the place under which the timer is listed in the heap of ``_segment``, an earlier one while the timer is
     postponed. A timer that is in no queue has no segment.
     """
 
@@ -88,7 +88,7 @@ class Segment(Generic[TimerT]):
         self.is_full = False
 
     def compact(self) -> None:
-        """Release the memory of what has left: called when it is more than what is left.
+        """Release the memory of the timers that have left: called when they outnumber the others.
 
         A dictionary does not shrink by itself. A full segment of which little is left is dissolved; otherwise each
         timer that stays for long would keep one.
@@ -108,14 +108,14 @@ class TimerQueue(Generic[TimerT]):
     __slots__ = ("_dissolved", "_full", "_open", "_top")
 
     def __init__(self) -> None:
-        # New entries go to the open segment. The full ones stand in a heap of their own, each once, under its first
+        # New entries go to the open segment. The full ones are in a heap of their own, each once, under its first
         # entry. After a compaction that place may be too far ahead, but never too far behind: it is put right at the top.
         # Entries are unique, so that two segments are never compared.
         self._open: Segment[TimerT] = Segment(self)
         self._full: list[tuple[int, Segment[TimerT]]] = []
         # The segment whose first entry is the first of all: what `prune_top` found.
         self._top: Segment[TimerT] | None = None
-        # How many of the full segments have been dissolved, and are empty.
+        # How many of the full segments have been dissolved and are empty.
         self._dissolved = 0
 
     def __len__(self) -> int:
@@ -172,8 +172,8 @@ class TimerQueue(Generic[TimerT]):
     def prune_top(self, steps: int) -> int:
         """Bring the first timer to the top: `peek` and `pop` are true after this, until the queue is changed.
 
-        Dead entries are dropped on the way, and postponed ones pushed on. Each is a step. The caller bounds them,
-        because a hundred thousand may surface at once.
+        Stale entries are dropped on the way, and postponed ones pushed on. Each is a step. The caller bounds them,
+        because a hundred thousand may come to the top at once.
 
         Args:
             steps: The most steps to take.

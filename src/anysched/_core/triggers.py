@@ -60,7 +60,7 @@ class SearchResult(Enum):
     UNFINISHED = "unfinished"
     """It takes longer: ask again, in another iteration of the event loop."""
     EXHAUSTED = "exhausted"
-    """There are no more."""
+    """The due times are exhausted."""
 
 
 class Trigger(ABC):
@@ -75,7 +75,7 @@ class Trigger(ABC):
         skip_after: How late a run may start, in seconds; infinity unless missed times are skipped.
         skipped: How many due times have been skipped and not been logged yet.
         served: The due time that the present run serves, on either clock; `None` if the run was brought forward.
-        missed: How many due times the present run stands for besides its own, as far as they are known.
+        missed: How many other due times the present run covers, as far as they are known.
         warning: A message to log, with ``%s`` for the ID.
         due: The wall due time of the next run, unless the task is rescheduled; `None` if it has none.
         follows_clock: Whether `clock_set_back` does anything.
@@ -92,7 +92,7 @@ class Trigger(ABC):
     follows_clock: bool
     asks_again: bool
 
-    # Nothing is checked before `first_due`: what was handed over is to be closed, also if something else is refused.
+    # Nothing is checked before `first_due`: the iterable must be closed, also if something else is refused.
     def __init__(self, missed: MissedPolicy, jitter: float | timedelta) -> None:
         self._missed = missed
         self._jitter = jitter
@@ -120,7 +120,7 @@ class Trigger(ABC):
 
     @abstractmethod
     def begin_run(self, now: float, now_ns: int, /) -> None:
-        """Called when a run starts, which serves what is due."""
+        """Called when a run starts, which serves the times that are due."""
         ...
 
     @abstractmethod
@@ -290,7 +290,7 @@ class IterableTrigger(Trigger):
         self._iterator: Iterator[datetime] = iter(())
         self.empty = False
         # In nanoseconds of UTC: the time of the present or next run; up to when all is served; the latest time that was
-        # listed, which tells whether the next one advances; one that was listed, and whose turn comes later.
+        # listed, by which the next one is judged; one that was listed and comes later.
         self._time = self._covered_until = self._latest = 0
         self._peeked: int | None = None
         self._stalls = 0
@@ -343,7 +343,7 @@ class IterableTrigger(Trigger):
             if time is not None and time <= self._covered_until:
                 continue
             if time is not None and self._coalesce and time <= passed:
-                # Missed. Of all that were, the latest is run, at once.
+                # Missed. The latest of the missed times is run, at once.
                 self.missed += self._catching_up
                 self._time = time
                 self._catching_up = True
@@ -446,7 +446,7 @@ class FunctionTrigger(IterableTrigger):
 
     def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time: now if it is past, or if there is none."""
-        self._ask(now, now_ns)
+        self._restart(now, now_ns)
         return super().first_due(now, now_ns)
 
     def begin_run(self, now: float, now_ns: int) -> None:
@@ -486,7 +486,7 @@ class FunctionTrigger(IterableTrigger):
                 return self.due
         return None
 
-    def _ask(self, now: float, now_ns: int) -> None:
+    def _restart(self, now: float, now_ns: int) -> None:
         self._close_iterator()
         times: object = self._function(datetime_from_ns(now_ns))
         if not isinstance(times, Iterable) or isinstance(times, str):
@@ -501,7 +501,7 @@ class FunctionTrigger(IterableTrigger):
     def _renew(self, now: float, from_ns: int) -> None:
         """Ask the function again, from a moment on."""
         seen = self._seen
-        self._ask(now, from_ns)
+        self._restart(now, from_ns)
         self._seen = seen
 
     def _clock_was_set(self, now: float, now_ns: int) -> bool:

@@ -99,7 +99,7 @@ class Backend:
         cancelled_exc_class: The exception class of cancellations.
         starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop. asyncio runs
             what becomes runnable in order, so this only has to be small enough for the other tasks. trio shuffles what
-            becomes runnable in one iteration, so that each start needs an iteration of its own if the order is to hold.
+            becomes runnable in one iteration, so that each start needs an iteration of its own so that the order holds.
             An event loop in virtual time with a seed does the same.
         current_task: Returns the native task that is running, or `None` in a callback of the event loop.
         ancestors: Yields the native task that is running, the one in whose task group it was started, and so on.

@@ -1,7 +1,7 @@
-"""What is specific to asyncio: starting native tasks inside anyio's task group. All that is private to anyio is here.
+"""The asyncio backend: starts native tasks inside anyio's task group. All private parts of anyio are used here.
 
-A task that is started here is to anyio what one of its own is: it runs in the scope of the task group, is cancelled with
-it and with whatever is around it, and has a parent. What is left out is the rest of `anyio.TaskHandle`, with its own
+anyio treats a task that is started here like one of its own: it runs in the scope of the task group, is cancelled with
+it and with the scopes around it and has a parent. Left out is the rest of `anyio.TaskHandle`, with its own
 coroutine, its event, and a look-up of the backend for each.
 """
 
@@ -163,7 +163,7 @@ class AsyncioStarter:
         run = self._runs.get(task)
         if run is None:
             return
-        # A `KeyboardInterrupt` may come in between: what is done twice then does no harm.
+        # A `KeyboardInterrupt` may come in between: doing a step twice does no harm.
         run.native_task_ended(cancelled=task.cancelled())
         failure = None if task.cancelled() else task.exception()
         if failure is not None:

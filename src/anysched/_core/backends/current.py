@@ -62,7 +62,7 @@ def current_backend() -> Backend:
 
     def wake() -> None:
         # In a task or a callback the event loop does not sleep. A signal handler is called in either, or while the
-        # loop sleeps, and then there is no task. In a callback, waking the loop is not needed, but cheap.
+        # loop sleeps, and then no task is running. In a callback, waking the loop is not needed, but cheap.
         if asyncio.current_task() is None:
             loop.call_soon_threadsafe(lambda: None)
 

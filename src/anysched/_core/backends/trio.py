@@ -1,4 +1,4 @@
-"""What is specific to trio: starting tasks in a nursery inside anyio's task group, without anyio's handle for each."""
+"""The trio backend: starts tasks in a nursery inside anyio's task group, without anyio's handle for each."""
 
 from __future__ import annotations
 
