@@ -35,3 +35,17 @@ def test_the_citation_is_of_this_version() -> None:
     )
     assert f'\nversion: {ABOUT["version"]}\ndate-released: "{date}"\n' in citation
     assert f"\nabstract: {ABOUT['description']}\n" in citation
+
+
+def test_the_readme_is_short_and_names_every_extra() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert len(readme.splitlines()) <= 120
+    installation = (ROOT / "docs/installation.md").read_text("utf-8")
+    for page in (readme, installation):
+        assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == set(ABOUT["optional-dependencies"])
+
+
+def test_the_links_of_the_readme_lead_to_files() -> None:
+    links = re.findall(r"\]\((?!https:)([^)#]+)", (ROOT / "README.md").read_text("utf-8"))
+    assert len(links) > 20
+    assert [link for link in links if not (ROOT / link).is_file()] == []
