@@ -108,7 +108,20 @@ class Work:
 @behaviour
 async def logger(trial: Trial) -> str:
     """Logger of `Scheduler("x")`"""
-    return f"`{logging.getLogger('anysched.' + trial.scheduler.name).name}`"
+    names: list[str] = []
+
+    def collect(record: logging.LogRecord) -> bool:
+        names.append(record.name)
+        return False  # the handler itself has nothing to do
+
+    handler = logging.Handler()
+    handler.addFilter(collect)
+    logging.root.addHandler(handler)
+    try:
+        trial.scheduler.cancel("unknown")
+    finally:
+        logging.root.removeHandler(handler)
+    return f"`{names[0]}`"
 
 
 @behaviour
