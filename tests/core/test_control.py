@@ -98,6 +98,9 @@ def test_a_started_scheduler_ends_with_its_event_loop() -> None:
         await gate.started.wait()
         unborn.start()
         unborn.schedule("id", other)
+        for task in asyncio.all_tasks():
+            if task.get_name() == "anysched unborn":
+                task.cancel()
 
     asyncio.run(main())
     assert gate.ended
@@ -471,6 +474,18 @@ async def test_what_the_period_is_measured_from_must_be_known(scheduler: Schedul
     wrong: Any = "middle"
     with pytest.raises(ValueError, match='"start" or "end"'):
         scheduler.schedule_every(10, "id", nothing, measured_from=wrong)
+
+
+async def test_a_run_after_a_pause_stands_for_itself(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
+    seen: list[CurrentRun] = []
+
+    async def work() -> None:
+        seen.append(current_run())
+        await anyio.sleep(25)
+
+    scheduler.schedule_every(10, "id", work, measured_from="end")
+    await virtual_clock.advance(100)
+    assert [(run.due, run.missed) for run in seen] == [(time, 0) for time in at(10, 45, 80)]
 
 
 # Exceptions that are not logged, and the task's own exception

@@ -606,3 +606,109 @@ async def test_calls_from_another_thread_are_refused(scheduler: Scheduler) -> No
     for call in (partial(scheduler.child, "x"), scheduler.statistics):
         with pytest.raises(RuntimeError, match="thread"):
             await anyio.to_thread.run_sync(call)
+
+
+# At the edges
+
+
+async def test_cancelling_all_tasks_before_the_dispatchers_first_step_says_what_happened(
+    anyio_backend_name: str,
+) -> None:
+    if anyio_backend_name != "asyncio":
+        pytest.skip("trio has no native cancellation")
+
+    async def main() -> None:
+        async with Scheduler("test"):
+            for native in asyncio.all_tasks():
+                if native.get_name() == "anysched dispatcher":
+                    native.cancel()
+            await anyio.sleep(HOUR)
+
+    with pytest.raises(RuntimeError, match="its dispatcher, as when all tasks of a loop are cancelled"):
+        await asyncio.create_task(main())
+
+
+async def test_closing_that_is_cancelled_natively_drops_everything(
+    scheduler: Scheduler, anyio_backend_name: str
+) -> None:
+    if anyio_backend_name != "asyncio":
+        pytest.skip("trio has no native cancellation")
+    child = scheduler.child("child")
+    tasks = [child.schedule_later(HOUR, number, nothing) for number in range(2_000)]
+    closing = asyncio.create_task(child.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert {task.status.name for task in tasks} == {"CANCELLED"}
+    assert child.state == "closed"
+
+
+async def test_closing_twice_at_once(scheduler: Scheduler) -> None:
+    gate = Gate()
+    task = scheduler.schedule("id", gate)
+    await gate.started.wait()
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(scheduler.close, 30)
+        tg.start_soon(scheduler.close, 30)
+        await settle()
+        gate.open.set()
+    assert await task == "through"
+
+
+async def test_a_hosted_child_that_is_closed_leaves_the_others_alone(scheduler: Scheduler) -> None:
+    first, second = scheduler.child("first"), scheduler.child("second")
+    async with anyio.create_task_group() as tg:
+        await tg.start(first.run)
+        await tg.start(second.run)
+        await first.close()
+        assert await second.schedule("id", value(1)) == 1
+        await second.close()
+
+
+async def test_an_id_that_cannot_be_compared(scheduler: Scheduler) -> None:
+    class Odd:
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            raise TypeError("odd")
+
+    scheduler.schedule_later(HOUR, Odd(), nothing)
+    coroutine = nothing()
+    with pytest.raises(TypeError, match="odd"):
+        scheduler.schedule(Odd(), coroutine)
+    assert is_closed(coroutine)
+    with pytest.raises(TypeError, match="odd"):
+        scheduler.cancel(Odd())
+
+
+async def test_a_run_whose_end_was_interrupted_is_ended_with_its_native_task(scheduler: Scheduler) -> None:
+    """A `KeyboardInterrupt` may come between any two steps of an end."""
+    registry = scheduler._registry
+    running, pending = scheduler.schedule("running", forever), scheduler.schedule_later(HOUR, "pending", nothing)
+    await settle()
+    run: Any = running._run
+    pending._set_run(run)
+    registry.native_task_ended(pending, run, cancelled=False)
+    assert pending.status.name == "PENDING"
+    registry.native_task_ended(running, run, cancelled=False)
+    assert (running.status.name, "running" in scheduler) == ("CANCELLED", False)
+    run.cancel()
+    await settle()
+    run.cancel()  # it has ended
+
+
+async def test_a_task_cancelled_before_its_first_step_while_all_stop_is_not_logged(
+    scheduler: Scheduler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = scheduler._registry
+    pending = scheduler.schedule_later(HOUR, "pending", nothing)
+    run: Any = object()
+    pending._set_run(run)
+    dispatcher = registry.dispatcher
+    assert dispatcher is not None
+    monkeypatch.setattr(dispatcher, "is_stopping", lambda: True)
+    registry.native_task_ended(pending, run, cancelled=True)
+    assert pending.status.name == "CANCELLED"
+    assert not records(caplog)

@@ -185,6 +185,58 @@ async def test_a_function_that_has_nothing_left_when_the_clock_is_set_back(
     assert task.due == START + HOUR
 
 
+@pytest.mark.parametrize(
+    ("period", "jump", "expected"),
+    [
+        (HOUR, timedelta(minutes=10), [60, 120, 180]),  # nothing is missed
+        (HOUR, timedelta(minutes=70), [60, 130, 180]),  # one
+        (timedelta(minutes=1), timedelta(minutes=70), [1, 71, 72]),
+        (DAY, 10 * DAY, [1440, 11 * 1440, 12 * 1440]),
+        (40 * DAY, 90 * DAY, [40 * 1440, 130 * 1440, 160 * 1440]),
+    ],
+)
+async def test_after_a_jump_during_a_run_the_latest_is_caught_up(
+    scheduler: Scheduler, virtual_clock: VirtualClock, period: timedelta, jump: timedelta, expected: list[int]
+) -> None:
+    starts: list[timedelta] = []
+
+    async def work() -> None:
+        starts.append(virtual_clock.now() - START)
+        if len(starts) == 1:
+            virtual_clock.step_wall(jump)
+
+    scheduler.schedule_at_times(Grid(period), "id", work)
+    await virtual_clock.advance(period * 3)
+    assert starts[:3] == [timedelta(minutes=minutes) for minutes in expected]
+
+
+async def test_a_function_that_lists_the_past_is_not_searched_for_ever(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    answers: list[Iterable[datetime]] = [[START + HOUR], (START - 9 * DAY + MINUTE * number for number in range(10**6))]
+    task = scheduler.schedule_at_times(lambda _: answers.pop(0), "id", Runs())
+    virtual_clock.step_wall(-DAY)
+    await virtual_clock.advance(1)
+    assert task.due == START + HOUR
+
+
+async def test_a_task_that_is_cancelled_meanwhile_is_not_asked_again(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    class Cancelling(Grid):
+        def __call__(self, now: datetime) -> Iterator[datetime]:
+            if self.asked:
+                scheduler.cancel(0)
+            return super().__call__(now)
+
+    grids = [Grid(HOUR), *[Cancelling(HOUR) for _ in range(3)]]
+    for number, grid in enumerate(grids):
+        scheduler.schedule_at_times(grid, number, Runs())
+    virtual_clock.step_wall(-DAY)
+    await virtual_clock.advance(1)
+    assert [len(grid.asked) for grid in grids] == [1, 2, 2, 2]
+
+
 # Iterables
 
 

@@ -215,3 +215,15 @@ class QueueMachine(RuleBasedStateMachine):
 
 QueueMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
 TestQueueMachine = pytest.mark.slow(QueueMachine.TestCase)
+
+
+def test_a_segment_that_takes_over_the_first_timer_of_a_dissolved_one(queue: TimerQueue[Named]) -> None:
+    size = timer_queue_module.SEGMENT_SIZE
+    timers = [Named(number) for number in range(1, 4 * size)]
+    for timer in timers:
+        queue.push(timer, timer.name, timer.name)
+    for timer in timers[1:size]:
+        timer._leave_queue()
+    for number in range(4 * size, 7 * size):
+        queue.push(Named(number), number, number)
+    assert drain(queue) == [1, *range(size + 1, 7 * size)]

@@ -540,12 +540,12 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._dispatch_index = 0
 
 
-# The run and not the task: a context may outlive the task, and must keep nothing of its outcome.
 def due_times(tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:
     """Return when tasks are due: a float on the monotonic clock, an int on the wall clock, `None` if one has started."""
     return [task._when for task in tasks]
 
 
+# The run and not the task: a context may outlive the task and must keep nothing of its outcome.
 _current: ContextVar[Run | None] = ContextVar("anysched_current_run", default=None)
 
 

@@ -16,6 +16,7 @@ all work that is done here.
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 __all__ = ["SEGMENT_SIZE", "Timer", "TimerQueue"]
@@ -105,14 +106,15 @@ class Segment(Generic[TimerT]):
 class TimerQueue(Generic[TimerT]):
     """Timers by their keys, the least first; those with equal keys by their numbers."""
 
-    __slots__ = ("_dissolved", "_full", "_open", "_top")
+    __slots__ = ("_dissolved", "_full", "_next_number", "_open", "_top")
 
     def __init__(self) -> None:
         # New entries go to the open segment. The full ones are in a heap of their own, each once, under its first
         # entry. After a compaction that place may be too far ahead, but never too far behind: it is put right at the top.
-        # Entries are unique, so that two segments are never compared.
+        # A number tells apart a segment that was dissolved and one that has got its first timer.
         self._open: Segment[TimerT] = Segment(self)
-        self._full: list[tuple[int, Segment[TimerT]]] = []
+        self._full: list[tuple[int, int, Segment[TimerT]]] = []
+        self._next_number = count().__next__
         # The segment whose first entry is the first of all: what `prune_top` found.
         self._top: Segment[TimerT] | None = None
         # How many of the full segments have been dissolved and are empty.
@@ -120,12 +122,12 @@ class TimerQueue(Generic[TimerT]):
 
     def __len__(self) -> int:
         """Return the number of timers that wait, by counting the segments."""
-        return len(self._open.timers) + sum(len(segment.timers) for _, segment in self._full)
+        return len(self._open.timers) + sum(len(segment.timers) for _, _, segment in self._full)
 
     @property
     def entries(self) -> int:
         """The number of entries in the heaps, with the stale ones: what the queue costs in memory."""
-        return len(self._open.heap) + sum(len(segment.heap) for _, segment in self._full)
+        return len(self._open.heap) + sum(len(segment.heap) for _, _, segment in self._full)
 
     def push(self, timer: TimerT, key: int, sequence: int) -> None:
         """Add a timer that is in no queue.
@@ -146,7 +148,7 @@ class TimerQueue(Generic[TimerT]):
         heappush(heap, entry)
         if len(heap) >= SEGMENT_SIZE:
             segment.is_full = True
-            heappush(self._full, (heap[0], segment))
+            heappush(self._full, (heap[0], self._next_number(), segment))
             self._open = Segment(self)
 
     def dissolve(self, segment: Segment[TimerT]) -> None:
@@ -157,7 +159,7 @@ class TimerQueue(Generic[TimerT]):
         self._dissolved += 1
         if self._dissolved * 2 > len(self._full):
             self._dissolved = 0
-            self._full = [(each.heap[0], each) for _, each in self._full if each.heap]
+            self._full = [(each.heap[0], number, each) for _, number, each in self._full if each.heap]
             heapify(self._full)
 
     def move(self, timer: TimerT, key: int, sequence: int) -> None:
@@ -221,13 +223,13 @@ class TimerQueue(Generic[TimerT]):
         """Return the segment whose first entry comes first, or `None` if there are no entries."""
         full, opened = self._full, self._open
         while full:
-            entry, segment = full[0]
+            entry, number, segment = full[0]
             heap = segment.heap
             if not heap:
                 heappop(full)
                 self._dissolved = max(self._dissolved - 1, 0)
             elif heap[0] != entry:
-                heapreplace(full, (heap[0], segment))
+                heapreplace(full, (heap[0], number, segment))
             elif opened.heap and opened.heap[0] < entry:
                 return opened
             else:

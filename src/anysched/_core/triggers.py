@@ -221,6 +221,8 @@ class IntervalTrigger(Trigger):
 
         One that was brought forward serves none: the next run is due when it was.
         """
+        if self._measured_from == "end":
+            return  # there is no grid; the run serves the time for which it was put
         self._fix_origin(now, now_ns)
         self._is_extra = self._origin + self._index * self._period + self._offset > now + TOLERANCE
         index = self._index
