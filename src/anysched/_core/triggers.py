@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime, timedelta
 from enum import Enum
+from itertools import islice
 from typing import Literal, cast, get_args
 
 from .clock import TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, seconds_from_delay
@@ -522,14 +523,11 @@ class FunctionTrigger(IterableTrigger):
     def _latest_until(self, until: int, known: int) -> int:
         """Return the latest time up to a moment: searched for in ever longer periods before it."""
         for seconds in (60, 3_600, 86_400, 32 * 86_400):
-            latest = 0
-            for listed, time in enumerate(self._function(datetime_from_ns(max(until - seconds * STEP_NS, known)))):
-                ns = ns_from_datetime(time)
-                if ns > until or listed > TIMES_PER_ITERATION:
-                    break
-                latest = ns
-            if latest:
-                return latest
+            listed = self._function(datetime_from_ns(max(until - seconds * STEP_NS, known)))
+            times = map(ns_from_datetime, islice(listed, TIMES_PER_ITERATION))
+            missed = [time for time in times if time <= until]
+            if missed:
+                return missed[-1]
         return known
 
     def _list(self) -> int | None:
