@@ -19,8 +19,12 @@ from support import group_starter
 if sys.platform == "win32":
     collect_ignore = ["cli"]  # the command line needs POSIX
 else:
-    # Programs that the tests start must not inherit from `nohup` that it is ignored.
+    # The tests, and the programs that they start, must not inherit that signals are ignored: `nohup` ignores the first,
+    # and a shell ignores the others in what it runs in the background.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # It would hide what a program does not flush.
 os.environ.pop("PYTHONUNBUFFERED", None)
