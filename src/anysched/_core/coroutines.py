@@ -59,12 +59,7 @@ def make_coroutine(target: Target, args: tuple[Any, ...]) -> Coroutine[Any, Any,
         TypeError: if the function returns something else.
     """
     if is_coroutine(target):
-        # By its frame and not as in `_was_started`: it is about to have one.
-        if type(target) is CoroutineType and (target.cr_suspended or target.cr_running or target.cr_frame is None):
-            raise RuntimeError(
-                f"{target!r} has been awaited or closed since it was scheduled: a coroutine runs once, under one ID; "
-                "to schedule it under several, pass the function and its arguments"
-            )
+        _check_fresh(target)
         return target
     coroutine: object = target(*args)
     if not is_coroutine(coroutine):
@@ -73,6 +68,22 @@ def make_coroutine(target: Target, args: tuple[Any, ...]) -> Coroutine[Any, Any,
             "or pass anyio.to_thread.run_sync and the function, which then runs in a thread"
         )
     return coroutine
+
+
+def _check_fresh(coroutine: object) -> None:
+    """Refuse a coroutine that was awaited or closed after it was scheduled.
+
+    Raises:
+        RuntimeError: if that is so.
+    """
+    # By its frame and not as in `_was_started`: it is about to have one.
+    if type(coroutine) is CoroutineType and (
+        coroutine.cr_suspended or coroutine.cr_running or coroutine.cr_frame is None
+    ):
+        raise RuntimeError(
+            f"{coroutine!r} has been awaited or closed since it was scheduled: a coroutine runs once, under one ID; "
+            "to schedule it under several, pass the function and its arguments"
+        )
 
 
 def close_unstarted(target: object) -> None:
