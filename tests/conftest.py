@@ -99,6 +99,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):
         simulated: Counter[str] = session.config.stash.get(SIMULATED, Counter[str]())
         session.config.workeroutput["simulated"] = dict(simulated)
+        # What was measured would be lost if the process does not end in time by itself.
+        coverage: Any = sys.modules.get("coverage")
+        measured = coverage and coverage.Coverage.current()
+        if measured:
+            measured.save()
 
 
 @pytest.hookimpl(optionalhook=True)
