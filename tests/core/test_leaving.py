@@ -500,9 +500,7 @@ async def test_a_cancellation_that_nothing_asked_for_is_logged_and_is_the_cause(
     assert [record.levelno for record in records(caplog)] == [logging.WARNING] * 2
 
 
-async def test_a_stray_cancellation_on_trio(
-    scheduler: Scheduler, caplog: pytest.LogCaptureFixture, anyio_backend_name: str
-) -> None:
+async def test_a_stray_cancellation_on_trio(caplog: pytest.LogCaptureFixture, anyio_backend_name: str) -> None:
     if anyio_backend_name != "trio":
         pytest.skip("for trio")
     kept: list[BaseException] = []
@@ -516,8 +514,9 @@ async def test_a_stray_cancellation_on_trio(
     async def work() -> None:
         raise kept[0]
 
-    with pytest.raises(anyio.TaskCancelled) as info:
-        await scheduler.schedule("stray", work)
+    async with Scheduler("test") as scheduler:
+        with pytest.raises(anyio.TaskCancelled) as info:
+            await scheduler.schedule("stray", work)
     assert info.value.__cause__ is kept[0]
     assert ["'stray' was cancelled" in record.getMessage() for record in records(caplog)] == [True]
 

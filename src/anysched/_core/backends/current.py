@@ -104,9 +104,10 @@ def _asyncio_time(
     # The default is bound at import: what replaces the function in modules does not reach it.
     import asyncio
 
-    if "time" in getattr(loop, "__dict__", ()):
-        return loop.time, None, True
     method = type(loop).time
+    # What has replaced it for a while may have left the loop's own method on the object.
+    if getattr(loop, "__dict__", {}).get("time", loop.time) != method.__get__(loop):
+        return loop.time, None, True
     if method is asyncio.BaseEventLoop.time:
         # The function behind asyncio's own method, which is not written in C: it is called for every task.
         return time.monotonic, None, time.monotonic is not machine
