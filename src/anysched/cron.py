@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 try:
     from cronsim import CronSim, CronSimError
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("anysched.cron needs cronsim: pip install 'anysched[cron]'", name="cronsim") from error
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError("anysched.cron needs cronsim: pip install 'anysched[cron]'", name="cronsim") from _error
 
 __all__ = ["Cron"]
 

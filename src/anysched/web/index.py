@@ -38,7 +38,7 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        self.version = 0
+        self.version: int = 0
         self._event: anyio.Event | None = None
 
     def count(self) -> None:
@@ -73,7 +73,7 @@ class TaskIndex(Instrument):
 
     def __init__(self, scheduler: Scheduler, changes: Changes) -> None:
         self.scheduler = scheduler
-        self.count = 0
+        self.count: int = 0
         self.counts: Counter[str] = Counter()
         self.running: dict[_Task, StartedRun] = {}
         self._changes = changes
