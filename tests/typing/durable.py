@@ -34,7 +34,7 @@ async def scheduling() -> None:
     await reminders.schedule_every(60, "id", remind, 42, "rent", measured_from="end", missed="skip", jitter=5)
     await reminders.schedule_at_times(Cron("30 2 * * *", "Europe/Paris"), "id", remind, 42, "rent")
     await reminders.schedule_at_times([datetime.now(UTC)], "id", remind, 42, "rent")
-    await reminders.schedule("id", remind, "42", "rent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await reminders.schedule("id", remind, "42", "rent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # unseen: ty
     await reminders.schedule(1.5, remind, 42, "rent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
