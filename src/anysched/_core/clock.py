@@ -17,9 +17,10 @@ from weakref import WeakKeyDictionary
 from anysched.abc import Clock
 
 from .backends import Backend
-from .moments import duration_from, moment_from
+from .moments import EPOCH, duration_from, moment_from
 
 __all__ = [
+    "CLOCK_STEP_NS",
     "MAX_DELAY",
     "RECHECK_INTERVAL",
     "TOLERANCE",
@@ -50,7 +51,9 @@ MAX_DELAY = 1e12
 CLOCK_RESOLUTION = 1e-3
 """Clocks that differ by less than this, in seconds, show the same time: some are in milliseconds."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CLOCK_STEP_NS = 1_000_000_000
+"""By how much the wall clock must differ from the monotonic one, in nanoseconds, to count as having been set."""
+
 MAX_NS = 253_402_300_799_999_999_000
 """The latest time that a `datetime` can express."""
 

@@ -17,7 +17,7 @@ from anysched.abc import Clock
 
 from .backends import Backend, Starter
 from .backends.starter import starter_for
-from .clock import MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, exact_clock, wake_time
+from .clock import CLOCK_STEP_NS, MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, exact_clock, wake_time
 from .coroutines import LazyCoroutine
 from .run import RunOwner, TaskRun
 from .task import ScheduledTask
@@ -30,9 +30,6 @@ MAX_KEY = int(MAX_DELAY * 1e12)
 MAINTENANCE_STEPS_PER_ITERATION = 500
 """How much the queues may be tidied, in entries, before the dispatcher yields to the event loop."""
 
-
-CLOCK_STEP_NS = 1_000_000_000
-"""By how much the wall clock must fall behind, in nanoseconds, to count as having been set back."""
 
 CALLS_PER_ITERATION = 20
 """How many tasks are called because of that before the dispatcher yields to the event loop."""

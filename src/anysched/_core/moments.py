@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-__all__ = ["duration_from", "moment_from"]
+__all__ = ["EPOCH", "duration_from", "moment_from"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -751,8 +751,7 @@ class Scheduler:
             TypeError: if the ID is not hashable.
             ValueError: if ``running`` is unknown.
         """
-        if running not in _RUNNING_POLICIES:
-            raise ValueError(f'running must be "cancel" or "leave", not {running!r}')
+        _check_running_policy(running)
         dispatcher = self._registry.dispatcher
         if dispatcher is not None and dispatcher.thread != get_ident():
             dispatcher.check_thread()
@@ -783,8 +782,7 @@ class Scheduler:
             ValueError: if ``running`` is unknown.
         """
         self._check_thread()
-        if running not in _RUNNING_POLICIES:
-            raise ValueError(f'running must be "cancel" or "leave", not {running!r}')
+        _check_running_policy(running)
         for task in list(self._tasks.values()):
             self._cancel_by_handle(task, running)
 
@@ -793,8 +791,7 @@ class Scheduler:
             self.cancel(task.task_id, running=running)
             return
         self._check_thread()
-        if running not in _RUNNING_POLICIES:
-            raise ValueError(f'running must be "cancel" or "leave", not {running!r}')
+        _check_running_policy(running)
         if running == "cancel":
             self._registry.cancel_run(task)
 
@@ -1144,6 +1141,16 @@ class Scheduler:
                     f"{method} was called in the task {caller.name!r}, for which it would wait forever; "
                     "call it in a task that the scheduler does not run"
                 )
+
+
+def _check_running_policy(running: RunningPolicy) -> None:
+    """Refuse what is not one of the policies for running tasks.
+
+    Raises:
+        ValueError: if that is so.
+    """
+    if running not in _RUNNING_POLICIES:
+        raise ValueError(f'running must be "cancel" or "leave", not {running!r}')
 
 
 def _exception_types(exceptions: object) -> tuple[type[BaseException], ...]:

@@ -11,7 +11,7 @@ from enum import Enum
 from itertools import islice
 from typing import Literal, cast, get_args
 
-from .clock import TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, seconds_from_delay
+from .clock import CLOCK_STEP_NS, TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, seconds_from_delay
 
 __all__ = [
     "TIMES_PER_ITERATION",
@@ -42,10 +42,9 @@ TIMES_PER_ITERATION = 100
 TIMES_PER_RUN = 5
 """How many times it is asked for when a run has ended. One will do, as a rule, and many runs may end in one iteration."""
 
-STEP_NS = 1_000_000_000
-"""By how much the wall clock must differ from the monotonic one, in nanoseconds, to count as having been set."""
+SECOND_NS = 1_000_000_000
 
-FALLBACK_NS = 60 * STEP_NS
+FALLBACK_NS = 60 * SECOND_NS
 """How far the wall clock may fall behind the times that were run before this is logged, in nanoseconds."""
 
 MAX_PERIODS = 100
@@ -511,7 +510,7 @@ class FunctionTrigger(IterableTrigger):
         """Return whether the wall clock was set since it was read last; if so, a period ends in which it went its way."""
         (seen, seen_ns), self._seen = self._seen, (now, now_ns)
         expected = seen_ns + round((now - seen) * 1e9)
-        if abs(now_ns - expected) <= STEP_NS:
+        if abs(now_ns - expected) <= CLOCK_STEP_NS:
             return False
         self._remember(self._since, expected if expected > now_ns else seen_ns)
         self._since = now_ns
@@ -523,7 +522,7 @@ class FunctionTrigger(IterableTrigger):
     def _latest_until(self, until: int, known: int) -> int:
         """Return the latest time up to a moment: searched for in ever longer periods before it."""
         for seconds in (60, 3_600, 86_400, 32 * 86_400):
-            listed = self._function(datetime_from_ns(max(until - seconds * STEP_NS, known)))
+            listed = self._function(datetime_from_ns(max(until - seconds * SECOND_NS, known)))
             times = map(ns_from_datetime, islice(listed, TIMES_PER_ITERATION))
             missed = [time for time in times if time <= until]
             if missed:
