@@ -35,11 +35,11 @@ VIRTUAL = [
     {"clock", "__init__"},
 ]
 DURABLE = [
-    {"errors", "operations", "values"},
-    {"handlers", "recurrence", "run", "schema", "store", "task", "window"},
-    {"listing", "memory", "sqlite", "writer"},
-    {"engine"},
-    {"scheduler"},
+    {"errors", "operations", "steps", "values"},
+    {"handlers", "postgres_schema", "recurrence", "run", "schema", "store", "task", "window"},
+    {"listing", "memory", "shared", "sqlite", "writer"},
+    {"engine", "postgres_operations"},
+    {"postgres", "scheduler"},
     {"__init__"},
 ]
 # What each package, or module at the top, may import outside of itself.

@@ -232,7 +232,7 @@ async def test_arguments_that_do_not_fit_any_more(program: Program, caplog: pyte
 
 async def test_a_parked_task_whose_handler_is_gone_stays_parked(program: Program, store: Store) -> None:
     store.open()
-    store.commit([Put('"id"', 0, 0, "gone", "[]"), Claim(1, 0), Park(1, "broken")])
+    store.commit([Put('"id"', 0, 0, "gone", "[]"), Claim(1, 0), Park(1, '"id"', "broken")])
     store.close()
     async with program.start() as scheduler:
         assert await scheduler.retry("id")

@@ -40,6 +40,7 @@ __all__ = [
     "Resume",
     "Retry",
     "Seen",
+    "Shelve",
     "State",
 ]
 
@@ -225,10 +226,17 @@ class Claim(Operation[Entry | None]):
 
     The result is `None`, and nothing changes, unless the entry exists, is pending, not paused, and due at ``due``. The due
     time is compared as a version: an entry that was moved is not claimed by those who knew the earlier time.
+
+    Attributes:
+        generation: The number of the entry.
+        due: When it is due.
+        repeated: Whether this claim was made before, and may have been committed. Then an entry that is running and was due
+            at ``due`` is returned as it is, with no attempt counted.
     """
 
     generation: int
     due: int
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +259,19 @@ class End(Operation[EndResult]):
     If it has a next time and holds its ID, the entry is pending again, with no attempts and kills counted. If not, it is
     removed, and the entry under the same ID that must run next is returned: the oldest predecessor, else the holder.
 
+    It may have been committed before. So an entry that has a next time and does not run is left as it is, and one that has
+    been removed is answered for by its ID.
+
     Attributes:
+        generation: The number of the entry.
+        task_id: Its ID, encoded.
         ran: Whether a run is counted; if not, it was left out.
         due: When the next run is due, if there is one.
         time: The time of the recurrence that the next run serves.
     """
 
     generation: int
+    task_id: str
     ran: bool = True
     due: int | None = None
     time: int | None = None
@@ -268,6 +282,7 @@ class Park(Operation[EndResult]):
     """Park a running entry. One that does not hold its ID could not be retried: it is removed as by `End`."""
 
     generation: int
+    task_id: str
     problem: str
 
 
@@ -281,6 +296,13 @@ class Release(Operation[None]):
 
     generation: int
     begun: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shelve(Operation[None]):
+    """Make a running entry wait for its handler (`State.UNKNOWN`). Its attempt is not counted."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
