@@ -142,14 +142,13 @@ class Dispatcher:
         try:
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
-            if not self.starter.fatal_exceptions:  # otherwise these are in the group
-                raised = [*group.exceptions]
+            raised = [*group.exceptions]  # the fatal ones of the starter may be among them
         except BaseException as exception:
             raised = [exception]
         finally:
             self._closed_at = self.clock.monotonic(), self.clock.time_ns()
             self._abandon()
-        raised += self.starter.fatal_exceptions
+        raised[:0] = self.starter.fatal_exceptions
         if self._cancelled_externally and not raised:
             raised = [self._stopped_error()]
         return raised

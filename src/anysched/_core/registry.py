@@ -50,6 +50,7 @@ class Family:
             looked at then: that is several times as fast as asking a member.
         dropped: The pending tasks that were dropped because the dispatcher stopped, each with its registry, for
             `Scheduler.close`.
+        raised: The requests to end the process that instruments raised meanwhile, for the exit of the root.
     """
 
     def __init__(self) -> None:
@@ -58,6 +59,7 @@ class Family:
         self.hosts: dict[TaskRegistry, anyio.Event] = {}
         self.instruments_version = 0
         self.dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
+        self.raised: list[BaseException] = []
         self._members = 0
 
     def next_number(self) -> int:
@@ -542,12 +544,21 @@ class TaskRegistry:
                 self._idle = anyio.Event()
             await self._idle.wait()
 
-    def abandon(self) -> None:
-        """End the tasks that are left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it."""
+    def abandon(self) -> list[BaseException]:
+        """End the tasks that are left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it.
+
+        Returns:
+            What was raised by instruments.
+        """
+        raised: list[BaseException] = []
         for task in [*self.predecessors.values(), *self.tasks.values()]:
             self.predecessors.pop(task.task_id, None)
-            self.finish(task, Status.CANCELLED, ran=task.status is not Status.PENDING)
+            try:
+                self.finish(task, Status.CANCELLED, ran=task.status is not Status.PENDING)
+            except BaseException as failure:
+                raised.append(failure)
         self.family.busy.pop(self, None)
+        return raised
 
     # The end
 
@@ -595,7 +606,10 @@ class TaskRegistry:
             if self.family.instruments_version and self.instruments is not None:
                 self.instruments.task_finished(task)
         finally:
-            task._close(target)
+            try:
+                task._close(target)
+            except Exception as error:  # of a coroutine that is not native, which may do anything
+                self.log_failure(task, error)
 
     def _release_memory(self) -> None:
         """Let the tables shrink: dictionaries and sets do not by themselves."""

@@ -908,7 +908,7 @@ class Scheduler:
     def _host_ended(self) -> None:
         if not self._entered:  # the event loop has cancelled it before its first step
             self._stop_accepting()
-            self._mark_closed()
+            _raise_all(self._mark_closed())
 
     def _check_enterable(self) -> None:
         if self._entered or self._hosted is not None or self._registry.state in ("closing", "closed"):
@@ -948,13 +948,14 @@ class Scheduler:
             dispatcher.cancel()
         try:
             dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
-            await self._shielded(self._drop_pending, raised, dropped)
+            await self._shielded(self._drop_pending, raised, dropped, raised)
             if is_root:
                 raised += await dispatcher.leave()
+                raised += registry.family.raised
             else:
                 await self._shielded(self._cancel_and_wait, raised)
         finally:
-            self._mark_closed()
+            raised += self._mark_closed()
         if left_elsewhere:
             raised = [_left_elsewhere(self._name, raised)]
         leaving = exit_exception(exc_value, raised, dispatcher.backend.cancelled_exc_class)
@@ -1016,8 +1017,10 @@ class Scheduler:
             registry.collected = []
         running = self._running_tasks()
         dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = list(registry.family.dropped)
+        raised: list[BaseException] = []
         try:
-            await self._drop_pending(dropped)
+            await self._drop_pending(dropped, raised)
+            _raise_all(raised)
             with anyio.CancelScope(deadline=deadline):
                 await self._wait_all_idle()
             late = [task for task in running if task.status is Status.RUNNING]
@@ -1026,7 +1029,7 @@ class Scheduler:
         finally:
             cancel_runs(running)  # cancelled itself, it cannot wait, but it leaves nothing running on
             collected, registry.collected = registry.collected, None
-            self._mark_closed()
+            _raise_all(self._mark_closed())
         if self._hosted is not None:
             await self._hosted.wait()
         cancelled = [
@@ -1053,21 +1056,30 @@ class Scheduler:
                     await step(*args)
                 except cancelled as exception:
                     raised.append(exception)
-                except KeyboardInterrupt as exception:
+                except (KeyboardInterrupt, SystemExit) as exception:
                     raised.append(exception)
                     break
                 else:
                     break
 
-    async def _drop_pending(self, dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]]) -> None:
-        """Drop what has not started, and list it. There may be a million: this yields to the event loop in between."""
+    async def _drop_pending(
+        self, dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]], raised: list[BaseException]
+    ) -> None:
+        """Drop what has not started, and list it. There may be a million: this yields to the event loop in between.
+
+        A request to end the process, which an instrument may raise, keeps none of the others from being dropped: it is
+        listed, for the caller to raise.
+        """
         count = 0
         for registry in self._registry.busy_members():
             for task in list(registry.tasks.values()):
                 # It may have been cancelled in the meantime.
                 if task.status is Status.PENDING and registry.tasks.get(task.task_id) is task:
-                    registry.release_id(task)
                     dropped.append((registry, task))
+                    try:
+                        registry.release_id(task)
+                    except BaseException as failure:
+                        raised.append(failure)
                     count += 1
                     if count % DROPS_PER_ITERATION == 0:
                         await cancel_shielded_checkpoint()
@@ -1075,7 +1087,8 @@ class Scheduler:
     async def _drop_when_stopped(self) -> None:
         """Called when the dispatcher has stopped, for whatever reason: nothing may wait for what will never start."""
         self._stop_accepting()
-        await self._shielded(self._drop_pending, [], self._registry.family.dropped)
+        family = self._registry.family
+        await self._shielded(self._drop_pending, family.raised, family.dropped, family.raised)
 
     async def _cancel_and_wait(self) -> None:
         cancel_runs(self._running_tasks())
@@ -1083,13 +1096,18 @@ class Scheduler:
 
     def _abandon(self) -> None:
         for registry in self._registry.busy_members():
-            registry.abandon()
+            self._registry.family.raised += registry.abandon()
 
-    def _mark_closed(self) -> None:
+    def _mark_closed(self) -> list[BaseException]:
+        """Enter the last state. Return what was raised by instruments."""
+        raised: list[BaseException] = []
         for registry in self._registry.busy_members():
             # Nothing is pending any more, unless something as abrupt as a `KeyboardInterrupt` came in between.
             for task in [task for task in registry.tasks.values() if task.status is Status.PENDING]:
-                registry.release_id(task)
+                try:
+                    registry.release_id(task)
+                except BaseException as failure:
+                    raised.append(failure)
         family = self._registry.family
         if self._registry.parent is None:
             family.dropped = []
@@ -1097,6 +1115,7 @@ class Scheduler:
         for registry, closed in family.hosts.items():
             if registry.is_within(self._registry):
                 closed.set()
+        return raised
 
     def _running_tasks(self) -> list[ScheduledTask[Any]]:
         """Return the tasks of the scheduler and its descendants that run and have not been cancelled."""
@@ -1183,6 +1202,13 @@ def _check_id(task_id: Hashable) -> None:
         raise TypeError(
             f"task_id is unhashable, a {type(task_id).__name__}: {task_id!r}; use a string, a number or a tuple of these"
         ) from None
+
+
+def _raise_all(raised: list[BaseException]) -> None:
+    """Raise what was raised by instruments: requests to end the process."""
+    failure = exit_exception(None, raised, GeneratorExit)
+    if failure is not None:
+        raise failure
 
 
 def _left_elsewhere(name: str, raised: list[BaseException]) -> RuntimeError:
