@@ -908,7 +908,8 @@ class Scheduler:
     def _host_ended(self) -> None:
         if not self._entered:  # the event loop has cancelled it before its first step
             self._stop_accepting()
-            _raise_all(self._mark_closed())
+            for failure in self._mark_closed():
+                raise failure  # the first one: from a callback, asyncio does not let a group out
 
     def _check_enterable(self) -> None:
         if self._entered or self._hosted is not None or self._registry.state in ("closing", "closed"):
