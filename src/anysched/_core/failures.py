@@ -73,17 +73,22 @@ def exit_exception(
 def _distinct(exceptions: Iterable[BaseException], known: Iterable[BaseException]) -> list[BaseException]:
     """Return the exceptions that are not known, and not listed before, on their own or in a group."""
     seen = {id(leaf) for exception in known for leaf in _leaves(exception)}
+
+    def is_seen(exception: BaseException) -> bool:
+        return id(exception) in seen
+
     found: list[BaseException] = []
     for exception in exceptions:
-        leaves = {id(leaf) for leaf in _leaves(exception)}
-        if isinstance(exception, BaseExceptionGroup) and not seen.isdisjoint(leaves):
+        leaves = [*_leaves(exception)]
+        remaining: BaseException | None = exception
+        if all(map(is_seen, leaves)):
+            remaining = None
+        elif any(map(is_seen, leaves)):
             group = cast("BaseExceptionGroup[BaseException]", exception)
-            remaining = group.split(lambda each: id(each) in seen)[1]
-        else:
-            remaining = None if leaves <= seen else exception
+            remaining = group.split(is_seen)[1]
         if remaining is not None:
             found.append(remaining)
-        seen |= leaves
+        seen.update(map(id, leaves))
     return found
 
 

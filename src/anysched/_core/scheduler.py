@@ -908,8 +908,9 @@ class Scheduler:
     def _host_ended(self) -> None:
         if not self._entered:  # the event loop has cancelled it before its first step
             self._stop_accepting()
-            for failure in self._mark_closed():
-                raise failure  # the first one: from a callback, asyncio does not let a group out
+            raised = self._mark_closed()
+            if raised:
+                raise raised[0]  # from a callback, asyncio does not let a group out
 
     def _check_enterable(self) -> None:
         if self._entered or self._hosted is not None or self._registry.state in ("closing", "closed"):
