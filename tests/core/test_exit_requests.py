@@ -223,7 +223,7 @@ def test_what_an_interruption_has_left_is_ended_with_the_dispatcher(backend: str
                 async def interrupted(*_: Any) -> None:
                     raise kind
 
-                scheduler._drop_pending = interrupted  # type: ignore[method-assign]
+                scheduler._drop_pending = interrupted  # type: ignore[assignment, method-assign]
         found.extend(raised)
 
     anyio.run(main, backend=backend)
