@@ -182,18 +182,18 @@ class Dispatcher:
 
     # Tasks come and go
 
-    def add(self, task: ScheduledTask[Any], when: float) -> None:
+    def add(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
         """Queue a task that is in no queue, unless it is paused.
 
         Args:
             task: The task.
             when: Its due time: a float on the monotonic clock, or an int on the wall clock.
+            owner: The registry that holds it.
         """
         if self._is_coarse:
             when = self._by_loop_time(when)
         if not task._set_due(when):
             return
-        owner = cast("TaskOwner", task._owner)
         if isinstance(when, float):
             self._timers.push(owner.timers, task, _key(when), self._next_sequence())
         else:
@@ -201,16 +201,15 @@ class Dispatcher:
         if self._wake_at != -math.inf:
             self._wake_for(when)
 
-    def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
+    def reschedule(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
         """Change the due time of a pending task that is not queued for anything else."""
         if task._segment is None or type(_when(task)) is not type(when):
             task._leave_queue()
-            self.add(task, when)
+            self.add(task, when, owner)
             return
         if self._is_coarse:
             when = self._by_loop_time(when)
         task._set_due(when)
-        owner = cast("TaskOwner", task._owner)
         if isinstance(when, float):
             self._timers.move(owner.timers, task, _key(when), self._next_sequence())
         else:

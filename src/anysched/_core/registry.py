@@ -429,13 +429,13 @@ class TaskRegistry:
     def add(self, task: ScheduledTask[Any], when: float) -> None:
         """Queue a pending task that is not queued, unless it is paused."""
         assert self.dispatcher is not None
-        self.dispatcher.add(task, when)
+        self.dispatcher.add(task, when, self)
 
     def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
         """Change the due time of a pending task."""
         assert self.dispatcher is not None
         self.unqueue_due(task)
-        self.dispatcher.reschedule(task, when)
+        self.dispatcher.reschedule(task, when, self)
 
     def follow_clock(self, task: ScheduledTask[Any]) -> None:
         """Call a task that recurs when the wall clock is set back."""
@@ -551,9 +551,11 @@ class TaskRegistry:
         """
         raised: list[BaseException] = []
         for task in [*self.predecessors.values(), *self.tasks.values()]:
-            self.predecessors.pop(task.task_id, None)
             try:
+                self.predecessors.pop(task.task_id, None)
                 self.finish(task, Status.CANCELLED, ran=task.status is not Status.PENDING)
+            except Exception as failure:
+                self.log_failure(task, failure)
             except BaseException as failure:
                 raised.append(failure)
         self.family.busy.pop(self, None)

@@ -605,13 +605,13 @@ class Scheduler:
         if suppressed:
             registry.suppress(task, suppressed)
         if collector is not None:
-            dispatcher.add(task, when)
+            dispatcher.add(task, when, registry)
             registry.drop(task)
             collector.append(task)
             self._debug("Dropped task %s, because the scheduler is being closed.", task_id)
             return task
         registry.hold(task)
-        dispatcher.add(task, when)
+        dispatcher.add(task, when, registry)
         if holder is not None:
             # Now that the ID is taken: closing a coroutine may run finalizers, and these may want the ID as well.
             registry.displace(holder, cancel_running=on_conflict == "replace")
@@ -1081,11 +1081,8 @@ class Scheduler:
             for task in list(registry.tasks.values()):
                 # It may have been cancelled in the meantime.
                 if task.status is Status.PENDING and registry.tasks.get(task.task_id) is task:
+                    _drop(task, registry, raised)
                     dropped.append((registry, task))
-                    try:
-                        registry.release_id(task)
-                    except BaseException as failure:
-                        raised.append(failure)
                     count += 1
                     if count % DROPS_PER_ITERATION == 0:
                         await cancel_shielded_checkpoint()
@@ -1110,10 +1107,7 @@ class Scheduler:
         for registry in self._registry.busy_members():
             # Nothing is pending any more, unless something as abrupt as a `KeyboardInterrupt` came in between.
             for task in [task for task in registry.tasks.values() if task.status is Status.PENDING]:
-                try:
-                    registry.release_id(task)
-                except BaseException as failure:
-                    raised.append(failure)
+                _drop(task, registry, raised)
         family = self._registry.family
         if self._registry.parent is None:
             family.dropped = []
@@ -1208,6 +1202,16 @@ def _check_id(task_id: Hashable) -> None:
         raise TypeError(
             f"task_id is unhashable, a {type(task_id).__name__}: {task_id!r}; use a string, a number or a tuple of these"
         ) from None
+
+
+def _drop(task: ScheduledTask[Any], registry: TaskRegistry, raised: list[BaseException]) -> None:
+    """Drop a pending task. What that raises is logged or, if it is a request to end the process, listed."""
+    try:
+        registry.release_id(task)
+    except Exception as failure:  # the hash of an ID has changed its mind
+        registry.log_failure(task, failure)
+    except BaseException as failure:
+        raised.append(failure)
 
 
 def _raise_all(raised: list[BaseException]) -> None:
