@@ -470,7 +470,9 @@ def test_the_frequent_queries_use_their_indexes(tmp_path: Path) -> None:
     assert len(entries) > 20
     for statement in entries:
         plan = " ".join(row[3] for row in connection.execute(f"explain query plan {statement}"))
-        whole = "limit 1" in statement and "where" not in statement  # whether there is any
+        # Whether there is any, how many there are, and the paused ones, which are few.
+        without_condition = "where" not in statement and ("limit 1" in statement or "count(*)" in statement)
+        whole = without_condition or "INDEX anysched_paused" in plan
         assert "SCAN anysched_entry" not in plan or whole, (statement, plan)
     store.close()
 
@@ -520,7 +522,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     reader = SQLiteStore(path, read_only=True)
-    with pytest.raises(StoreError, match="cannot be opened: unable to open database file"):
+    with pytest.raises(StoreError, match="cannot be opened: .*No such file"):
         reader.open()
     assert list(tmp_path.iterdir()) == []
     with closing(sqlite3.connect(path)) as connection, connection:

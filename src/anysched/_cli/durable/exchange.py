@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast, get_origin
 
 from anysched._cli.objects import MalformedLineError, check_keys, kind_of, parse_object
 from anysched.durable.operations import Entry, Snapshot, State
@@ -19,7 +19,7 @@ FORMAT: Final = 1
 """The version of the format."""
 
 MAX_INTEGER: Final = 2**62
-KINDS: Final = {bool: "true or false", int: "a whole number", str: "a string", list: "a list", dict: "an object"}
+KINDS: Final[Mapping[object, str]] = {bool: "true or false", int: "a whole number", str: "a string", list: "a list", dict: "an object"}
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ def _parse_entry(line: bytes) -> Entry:
     state = _value(values, "state", str)
     if state.upper() not in State.__members__:
         raise MalformedLineError(f'"state" must be one of {", ".join(name.lower() for name in State.__members__)}')
-    recurrence = _optional(values, "recurrence", dict)
+    recurrence = _optional(values, "recurrence", dict[str, object])
     expires = None if _present(values, "expires") is None else _integer(values, "expires")
     return Entry(
         generation=_integer(values, "generation", 1),
@@ -126,7 +126,7 @@ def _parse_entry(line: bytes) -> Entry:
         due=_integer(values, "due"),
         time=_integer(values, "time"),
         handler=_value(values, "handler", str),
-        args=_compact(_value(values, "args", list)),
+        args=_compact(_value(values, "args", list[object])),
         recurrence=None if recurrence is None else _compact(recurrence),
         expires=expires,
         run_count=_integer(values, "run_count"),
@@ -147,9 +147,10 @@ def _present(values: Mapping[str, object], key: str) -> object:
 
 def _value(values: Mapping[str, object], key: str, kind: type[T]) -> T:
     value = _present(values, key)
-    if type(value) is not kind:  # a bool is an int
-        raise MalformedLineError(f'"{key}" must be {KINDS[kind]}, not {kind_of(value)}')
-    return value
+    origin = get_origin(kind) or kind
+    if type(value) is not origin:  # a bool is an int
+        raise MalformedLineError(f'"{key}" must be {KINDS[origin]}, not {kind_of(value)}')
+    return cast("T", value)
 
 
 def _optional(values: Mapping[str, object], key: str, kind: type[T]) -> T | None:

@@ -78,8 +78,8 @@ def _format_recurrence(recurrence: dict[str, Any]) -> str:
             text = f"every {_format_microseconds(period)}{' from the end of a run' * (measured_from == 'end')}"
         case {"cron": str(expression), "zone": str(zone)}:
             text = f"{expression} ({zone})"
-        case {"times": list(times)}:
-            text = f"at {len(times):,} times"  # pyright: ignore[reportUnknownArgumentType]
+        case {"times": [*times]}:
+            text = f"at {len(times):,} times"
         case _:
             text = json.dumps(recurrence)
     jitter = recurrence.get("jitter")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
@@ -16,7 +16,7 @@ none."""
 
 
 @contextmanager
-def opened(text: str, access: Access) -> Iterator[Store]:
+def opened(text: str, access: Access) -> Generator[Store]:
     """Open the store that a text names, and close it in the end.
 
     Raises:
