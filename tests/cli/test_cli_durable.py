@@ -474,6 +474,26 @@ def test_what_is_no_id_is_refused(text: str, capsys: pytest.CaptureFixture[str])
     assert "is not an ID: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("task_id", "text"),
+    [
+        ("tea", "tea"),
+        ("café", "café"),
+        ("", '""'),
+        ("a b", '"a b"'),
+        ("-x", '"-x"'),
+        ("7", '"7"'),
+        ("true", '"true"'),
+        ("[a", '"[a"'),
+        ("a\n", '"a\\n"'),
+        (7, "7"),
+        (("reminder", 7), '["reminder",7]'),
+    ],
+)
+def test_how_ids_are_shown(task_id: TaskId, text: str) -> None:
+    assert format_id(task_id) == text
+
+
 @given(TASK_IDS)
 def test_an_id_that_is_shown_can_be_given(task_id: TaskId) -> None:
     text = format_id(task_id)

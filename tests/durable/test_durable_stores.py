@@ -522,7 +522,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     reader = SQLiteStore(path, read_only=True)
-    with pytest.raises(StoreError, match="cannot be opened: .*No such file"):
+    with pytest.raises(StoreError, match=r"cannot be opened: .*No such file"):
         reader.open()
     assert list(tmp_path.iterdir()) == []
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -19,7 +19,13 @@ FORMAT: Final = 1
 """The version of the format."""
 
 MAX_INTEGER: Final = 2**62
-KINDS: Final[Mapping[object, str]] = {bool: "true or false", int: "a whole number", str: "a string", list: "a list", dict: "an object"}
+KINDS: Final[Mapping[object, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
 
 T = TypeVar("T")
 
