@@ -401,7 +401,7 @@ def test_a_test_in_virtual_time_that_another_plugin_runs_is_refused(
     for name in ("test_function", "test_that_asks_for_the_backend", "test_method", "test_hypothesis"):
         for backend in ("asyncio", "trio"):
             result.stdout.fnmatch_lines(
-                f"{name}[[]{backend}[]] asks for virtual time, but {plugin} runs it, in real time. Mark it with "
+                f"{name}[[]{backend}[]] requests virtual time, but {plugin} runs it in real time. Mark it with "
                 f"pytest.mark.anyio (*), and use the strict mode of {plugin}: {strict}"
             )
 
