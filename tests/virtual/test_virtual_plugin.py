@@ -189,7 +189,7 @@ def docstring() -> list[str]:
 def second_test() -> str:
     lines = docstring()
     begin = lines.index("async def test_not_too_early(virtual_clock: VirtualClock) -> None:")
-    end = next(number for number, line in enumerate(lines[begin:], begin) if line.startswith("Not virtual"))
+    end = next(number for number, line in enumerate(lines[begin:], begin) if line.startswith("These are not virtual"))
     head = FIRST_TEST.partition("async def")[0]
     return head + "from anyio import sleep_forever\n" + "\n".join(lines[begin:end])
 
