@@ -24,6 +24,7 @@ from .backends import HostTask
 from .backends.current import current_backend
 from .clock import datetime_from_ns, due_after, due_at, exact_clock, seconds_from_delay
 from .coroutines import LazyCoroutine, Target, check_target, close_unstarted, is_coroutine
+from .debug import call_site, check_call
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
@@ -571,6 +572,10 @@ class Scheduler:
             if registry.state != "running" or dispatcher is None or dispatcher.thread != get_ident():
                 dispatcher = self._running_dispatcher()
                 collector = registry.collector
+            scheduled_at = None
+            if dispatcher.debug:
+                check_call(target, args)
+                scheduled_at = call_site()
             when = due(dispatcher.clock, moment)
             if on_conflict not in _CONFLICT_POLICIES:
                 raise ValueError(f"on_conflict must be one of {sorted(_CONFLICT_POLICIES)}, not {on_conflict!r}")
@@ -600,6 +605,8 @@ class Scheduler:
         task = make(registry, task_id, target, args, context)
         if suppressed:
             registry.suppress(task, suppressed)
+        if scheduled_at is not None:
+            registry.set_call_site(task, scheduled_at)
         if collector is not None:
             dispatcher.add(task, when)
             registry.drop(task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
+from collections.abc import Callable, Collection, Coroutine, Generator, Hashable, Iterable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -81,8 +81,16 @@ class Owner(Protocol):
         """
         ...
 
-    def end_wait(self, waiting: ScheduledTask[Any], /) -> None:
-        """Called after the caller has waited."""
+    def end_wait(self, task: ScheduledTask[Any], waiting: ScheduledTask[Any], /) -> None:
+        """Called after the caller has waited for a task."""
+        ...
+
+    def needs(self, task: ScheduledTask[Any], /) -> list[Collection[ScheduledTask[Any]]]:
+        """Return what a pending task waits for: of each collection, one task must end before it can start."""
+        ...
+
+    def awaits_slot(self, task: ScheduledTask[Any], /) -> bool:
+        """Return whether a task is pending, needs a slot, and all are taken."""
         ...
 
 
@@ -363,7 +371,9 @@ class ScheduledTask(Timer, Generic[T_co]):
 
         Raises:
             RuntimeError: if the caller is the task itself, or a child task of it in anyio's task groups; or the previous
-                holder of the ID, for whose end the task waits. (Longer ways to wait for oneself are not found.)
+                holder of the ID, for whose end the task waits; or if, under a limit, the task or one for which it waits needs
+                a slot, and these are taken by tasks that wait for one themselves. (Other long ways to wait for oneself
+                are not found.)
         """
         if self._is_done():
             await checkpoint()
@@ -375,7 +385,7 @@ class ScheduledTask(Timer, Generic[T_co]):
             await self._finished_event.wait()
         finally:
             if waiting is not None:
-                self._owner.end_wait(waiting)
+                self._owner.end_wait(self, waiting)
 
     async def result(self) -> T_co:
         """Wait until the task has ended, and return what it returned; raise what it raised, as itself.
