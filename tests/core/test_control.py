@@ -258,8 +258,13 @@ async def test_moments_of_other_libraries(scheduler: Scheduler, virtual_clock: V
     task = scheduler.schedule_at(time, "id", nothing)
     assert task.due == MOMENT
     assert scheduler.reschedule_at(time, "id")
-    every = scheduler.schedule_at_times([time], "times", nothing)
+    assert task.reschedule_at(time)
+    assert scheduler.schedule_at_times([time], "times", nothing).due == MOMENT
+    assert scheduler.schedule_at_times(lambda _: [time], "function", nothing).due == MOMENT
+    every = scheduler.schedule_every(60, "every", nothing, first=time)
     assert every.due == MOMENT
+    await virtual_clock.advance(6)
+    assert (every.run_count, every.due) == (1, MOMENT + timedelta(seconds=60))
 
 
 class NaT(datetime):
@@ -282,6 +287,9 @@ async def test_what_is_not_a_moment_is_refused(scheduler: Scheduler, time: Any) 
     with pytest.raises(TypeError, match="time must be a datetime"):
         scheduler.schedule_at(time, "id", coroutine)
     assert is_closed(coroutine)
+    if time is not None and not isinstance(time, int):
+        with pytest.raises((TypeError, ValueError), match="must be"):
+            scheduler.schedule_every(60, "id", nothing, first=time)
 
 
 async def test_a_duration_of_numpy_has_its_unit(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:

@@ -116,9 +116,10 @@ async def test_the_line_is_that_of_the_innermost_caller(scheduler: Scheduler, ca
 async def test_a_call_by_the_event_loop_itself_has_no_line(
     scheduler: Scheduler, anyio_backend_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await anyio.to_thread.run_sync(anyio.from_thread.run_sync, scheduler.schedule, "id", fail, ERROR)
+    schedule: Call = scheduler.schedule
+    await anyio.to_thread.run_sync(lambda: anyio.from_thread.run_sync(schedule, "id", fail, ERROR))
     if anyio_backend_name == "asyncio":
-        asyncio.get_running_loop().call_soon(scheduler.schedule, "id", fail, ERROR)
+        asyncio.get_running_loop().call_soon(schedule, "id", fail, ERROR)
     await settle()
     count = 2 if anyio_backend_name == "asyncio" else 1
     assert [record.getMessage() for record in records(caplog)] == ["Error in task 'id'!"] * count
@@ -154,15 +155,23 @@ async def test_other_ways_to_fail_say_so_as_well(scheduler: Scheduler, caplog: p
     assert sorted(split_message(record)[1] for record in records(caplog)) == where
 
 
-async def test_no_line_without_debug_mode(
-    anyio_backend: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def no_debugging(anyio_backend: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setattr(current, "DEV_MODE", False)
-    if anyio_backend[0] == "asyncio":
-        monkeypatch.setattr(asyncio.get_running_loop(), "get_debug", lambda: False, raising=False)
+    loop = asyncio.get_running_loop() if anyio_backend[0] == "asyncio" else None
+    debug = loop is not None and loop.get_debug()
+    if loop is not None:
+        loop.set_debug(False)
+    yield
+    if loop is not None:
+        loop.set_debug(debug)
+
+
+async def test_no_line_without_debug_mode(no_debugging: None, caplog: pytest.LogCaptureFixture) -> None:
     async with Scheduler("test") as scheduler, anyio.create_task_group() as tg:
         await scheduler.schedule("id", fail, ERROR).wait()
-        task = scheduler.schedule("id", print)
+        function: Any = print
+        task = scheduler.schedule("id", function)
         await task.wait()
         assert isinstance(task.exception, TypeError)
         await create_task(fail(ERROR), name="task", task_group=tg).wait()
@@ -207,6 +216,7 @@ async def main():
             except TypeError as error:
                 print(error)
         await create_task(fail(), task_group=tg, name="task").wait()
+        await scheduler.join()
 
 
 anyio.run(main, backend=BACKEND, backend_options=OPTIONS)
@@ -417,8 +427,9 @@ async def test_what_would_fail_at_the_start_is_refused_in_the_call(
 
 async def test_what_is_refused_closes_the_times(scheduler: Scheduler) -> None:
     times = by_generator([], HOUR)
+    function: Any = nothing
     with pytest.raises(TypeError, match="too many"):
-        scheduler.schedule_at_times(times, "id", nothing, 1)
+        scheduler.schedule_at_times(times, "id", function, 1)
     assert list(times) == []
 
 
@@ -437,7 +448,7 @@ async def test_a_function_that_raises_fails_at_the_start(scheduler: Scheduler) -
 
 
 async def test_a_coroutine_has_no_signature_to_check(scheduler: Scheduler) -> None:
-    coroutine = value(1)
+    coroutine: Any = value(1)
     with pytest.raises(TypeError, match="takes no arguments"):
         scheduler.schedule("id", coroutine, 1)
     assert is_closed(coroutine)

@@ -19,8 +19,9 @@ from .clock import MAX_DELAY, SystemClock, datetime_from_ns, due_after, due_at
 from .dispatcher import Dispatcher
 from .instruments import Instruments, combined
 from .logs import SchedulerLog
+from .moments import Moment
 from .run import TaskRun
-from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task
+from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, owner_of
 from .timer_queue import TimerQueue
 from .waits import WaitGraph
 
@@ -264,7 +265,7 @@ class TaskRegistry:
         if not self.family.has_limits:
             return None
         waiting = current_scheduled_task()
-        if waiting is None or waiting._owner.family is not self.family or not self.is_caller(waiting):
+        if waiting is None or owner_of(waiting).family is not self.family or not self.is_caller(waiting):
             # In a task of another scheduler, which may be inside one of these.
             waiting = next(filter(self.is_caller, self._slots), None)
             if waiting is None:
@@ -272,7 +273,7 @@ class TaskRegistry:
         waits = self.family.waits
         waits.add(waiting, task)
         stuck = waits.deadlock(waiting)
-        pending = next((each for each in stuck if each._owner.awaits_slot(each)), None)
+        pending = next((each for each in stuck if owner_of(each).awaits_slot(each)), None)
         if pending is None:
             return waiting
         waits.remove(waiting, task)
@@ -310,7 +311,7 @@ class TaskRegistry:
         """Change the due time of a pending task; return whether it was pending."""
         return self.reschedule_if_pending(due_after, delay, task)
 
-    def reschedule_at(self, task: ScheduledTask[Any], time: datetime) -> bool:
+    def reschedule_at(self, task: ScheduledTask[Any], time: datetime | Moment) -> bool:
         """Change the due time of a pending task; return whether it was pending."""
         return self.reschedule_if_pending(due_at, time, task)
 

@@ -29,6 +29,7 @@ from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
 from .logs import format_id, printable
+from .moments import Moment
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
 from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times
@@ -346,7 +347,7 @@ class Scheduler:
     @overload
     def schedule_at(
         self,
-        time: datetime,
+        time: datetime | Moment,
         task_id: Hashable,
         coroutine: Coroutine[Any, Any, T],
         *,
@@ -358,7 +359,7 @@ class Scheduler:
     @overload
     def schedule_at(
         self,
-        time: datetime,
+        time: datetime | Moment,
         task_id: Hashable,
         coroutine: Callable[[*Ts], Coroutine[Any, Any, T]],
         *args: *Ts,
@@ -369,7 +370,7 @@ class Scheduler:
 
     def schedule_at(  # type: ignore[misc]  # as above
         self,
-        time: datetime,
+        time: datetime | Moment,
         task_id: Hashable,
         coroutine: Target,
         *args: Any,
@@ -405,7 +406,7 @@ class Scheduler:
         task_id: Hashable,
         func: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
-        first: float | timedelta | datetime | None = None,
+        first: float | timedelta | datetime | Moment | None = None,
         measured_from: MeasuredFrom = "start",
         missed: MissedPolicy = "latest",
         jitter: float | timedelta = 0.0,
@@ -461,7 +462,7 @@ class Scheduler:
 
     def schedule_at_times(
         self,
-        times: Iterable[datetime] | Callable[[datetime], Iterable[datetime]],
+        times: Iterable[datetime | Moment] | Callable[[datetime], Iterable[datetime | Moment]],
         task_id: Hashable,
         func: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
@@ -511,7 +512,7 @@ class Scheduler:
         function = times if callable(times) and not isinstance(times, Iterable) else None
         trigger: Trigger
         if function is None:
-            trigger = IterableTrigger(cast("Iterable[datetime]", times), missed, jitter)
+            trigger = IterableTrigger(cast("Iterable[datetime | Moment]", times), missed, jitter)
         else:
             trigger = FunctionTrigger(function, missed, jitter)
         return self._schedule_recurring(trigger, task_id, func, args, on_conflict, context, suppressed_exceptions)
@@ -533,7 +534,7 @@ class Scheduler:
         """
         return self._registry.reschedule_if_pending(due_after, delay, self._find(task_id))
 
-    def reschedule_at(self, time: datetime, task_id: Hashable) -> bool:
+    def reschedule_at(self, time: datetime | Moment, task_id: Hashable) -> bool:
         """Make a pending task due at a time of the wall clock. It keeps its coroutine and its handle.
 
         Args:

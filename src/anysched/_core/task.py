@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from .coroutines import Target, close_unstarted, is_coroutine, make_coroutine
 from .logs import format_id, format_name
+from .moments import Moment
 from .timer_queue import Timer
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "current_run",
     "current_scheduled_task",
     "due_times",
+    "owner_of",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -47,7 +49,7 @@ class Owner(Protocol):
         """Change the due time of a pending task; return whether it was pending."""
         ...
 
-    def reschedule_at(self, task: ScheduledTask[Any], time: datetime, /) -> bool:
+    def reschedule_at(self, task: ScheduledTask[Any], time: datetime | Moment, /) -> bool:
         """Change the due time of a pending task; return whether it was pending."""
         ...
 
@@ -344,7 +346,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         """
         return self._owner.reschedule_later(self, delay)
 
-    def reschedule_at(self, time: datetime) -> bool:
+    def reschedule_at(self, time: datetime | Moment) -> bool:
         """Make the task due at a time of the wall clock, as `Scheduler.reschedule_at` does.
 
         Args:
@@ -553,6 +555,11 @@ class ScheduledTask(Timer, Generic[T_co]):
 def due_times(tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:
     """Return when tasks are due: a float on the monotonic clock, an int on the wall clock, `None` if one has started."""
     return [task._when for task in tasks]
+
+
+def owner_of(task: ScheduledTask[Any]) -> Owner:
+    """Return the registry that holds a task, possibly that of another scheduler."""
+    return task._owner
 
 
 # The run and not the task: a context may outlive the task and must keep nothing of its outcome.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, final
 
-from .task import ScheduledTask
+from .task import ScheduledTask, owner_of
 
 __all__ = ["WaitGraph"]
 
@@ -66,7 +66,7 @@ class WaitGraph:
     def _needs(self, task: ScheduledTask[Any], waiting: ScheduledTask[Any]) -> list[Alternatives]:
         """Return what a task waits for: from each collection, one task must end before this one can."""
         if task.status is task.Status.PENDING:
-            return task._owner.needs(task)
+            return owner_of(task).needs(task)
         if task.status is not task.Status.RUNNING and task is not waiting:
             return []
         return [[awaited] for awaited in self._awaited.get(task, ())]
