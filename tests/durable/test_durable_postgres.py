@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import socket
@@ -52,14 +53,18 @@ class PostgresMachine(StoreMachine):
     server: ClassVar[PostgresServer]
     database: ClassVar[str | None] = None
 
-    def make(self) -> Store:
+    def __init__(self) -> None:
+        super().__init__()
         if self.database is None:
             type(self).database = self.server.new_database()
         else:
             tables = ", ".join(f"anysched_{table}" for table in ("entry", "handler", "notice", "scheduler"))
             self.server.execute(f"truncate {tables} restart identity", self.database)
+        self.names = map("scheduler{}".format, itertools.count(1))
+
+    def make(self) -> Store:
         assert self.database is not None
-        return PostgresStore(self.database)
+        return PostgresStore(self.database, name=next(self.names))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -162,7 +167,7 @@ store.close()
 
 
 def test_what_cannot_be_reached_is_refused(database: str, postgres: PostgresServer) -> None:
-    with pytest.raises(StoreError, match="cannot be opened: .*Connection refused"):
+    with pytest.raises(StoreError, match=r"cannot be opened: .*Connection refused"):
         PostgresStore("host=127.0.0.1 port=9").open()
     with pytest.raises(ValueError, match="conninfo cannot be parsed: "):
         PostgresStore("nonsense")
@@ -180,7 +185,7 @@ def test_a_role_that_may_not_create_tables_gets_the_statements(
     postgres.execute("drop role if exists guest")
     postgres.execute("create role guest login")
     guest = PostgresStore(database.replace("user=postgres", "user=guest"))
-    with pytest.raises(StoreError, match="cannot be made or used: .*permission denied") as caught:
+    with pytest.raises(StoreError, match=r"cannot be made or used: .*permission denied") as caught:
         guest.open()
     script = str(caught.value).partition(":\n")[2]
     postgres.execute(script, database)
@@ -239,9 +244,10 @@ def test_a_pooler_that_shares_sessions_is_refused(database: str, pgbouncer: Call
 
 
 def test_a_pooler_in_session_mode_can_be_used(database: str, pgbouncer: Callable[[str, str], str]) -> None:
-    store = PostgresStore(pgbouncer(database, "session"))
+    pooled = pgbouncer(database, "session")
+    store = PostgresStore(pooled, name="test")
     store.open()
-    other = join(PostgresStore(pgbouncer(database, "session")))
+    other = join(PostgresStore(pooled))
     assert store.commit([PUT, Claim(1, 1)])[1].attempts == 1
     assert not other.contend()
     store.close()
@@ -313,9 +319,9 @@ def test_who_has_lost_the_session_can_store_nothing(stores: Any, postgres: Postg
     postgres.execute("select pg_terminate_backend(backend) from anysched_scheduler", database)
     wait_readable(standby.ownership_socket())
     assert standby.acquire()
-    with pytest.raises(OwnershipLostError, match="the session that owned .* has ended: terminating connection"):
+    with pytest.raises(OwnershipLostError, match=r"the session that owned .* has ended: terminating connection"):
         owner.commit([Claim(1, 1)])
-    with pytest.raises(OwnershipLostError, match="the session that owned .* has ended"):
+    with pytest.raises(OwnershipLostError, match=r"the session that owned .* has ended"):
         owner.commit([IsEmpty()])
     owner.resign()
     assert owner.commit([Find('"a"')])[0].attempts == 0
@@ -328,7 +334,7 @@ def test_a_lost_session_is_noticed_while_nothing_is_committed(
     owner = stores()
     owner.open()
     postgres.execute("select pg_terminate_backend(backend) from anysched_scheduler", database)
-    with pytest.raises(OwnershipLostError, match="the session that owned .* has ended"):
+    with pytest.raises(OwnershipLostError, match=r"the session that owned .* has ended"):
         for _ in range(100):
             wait_readable(owner.ownership_socket())
             owner.check()
@@ -341,7 +347,7 @@ def test_a_session_that_waits_may_be_lost(stores: Any, postgres: PostgresServer,
     postgres.execute(
         "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and not granted", database
     )
-    with pytest.raises(StoreError, match="the session that waited for the ownership of .* has ended"):
+    with pytest.raises(StoreError, match=r"the session that waited for the ownership of .* has ended"):
         for _ in range(100):
             wait_readable(standby.ownership_socket())
             standby.acquire()
@@ -360,11 +366,11 @@ def test_a_session_for_verbs_is_made_again(stores: Any, postgres: PostgresServer
     store.resign()
     postgres.execute("update pg_database set datallowconn = false where datname = current_database()", database)
     postgres.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'anysched' ")
-    with pytest.raises(StoreError, match="cannot be written: .*not currently accepting connections"):
+    with pytest.raises(StoreError, match=r"cannot be written: .*not currently accepting connections"):
         store.commit([IsEmpty()])
-    with pytest.raises(StoreError, match="cannot be owned: .*not currently accepting connections"):
+    with pytest.raises(StoreError, match=r"cannot be owned: .*not currently accepting connections"):
         store.contend()
-    with pytest.raises(StoreError, match="cannot be listened to: .*not currently accepting connections"):
+    with pytest.raises(StoreError, match=r"cannot be listened to: .*not currently accepting connections"):
         store.listen()
     postgres.execute("update pg_database set datallowconn = true")
     assert store.commit([IsEmpty()]) == [False]
@@ -376,7 +382,7 @@ def test_what_is_watched_is_announced(stores: Any, postgres: PostgresServer, dat
     other.listen()
     owner.commit([PUT, Put('"b"', 1, 1, "send", "[]"), Put('"c"', 1, 1, "send", "[]")])
     assert other.commit([Watch(1), Watch(2), Watch(4)]) == [True, True, False]
-    owner.commit([Claim(1, 1), End(1, '"a"'), Cancel('"b"'), Cancel('"c"')])
+    owner.commit([Claim(1, 1), End(1), Cancel('"b"'), Cancel('"c"')])
     wait_readable(other.news_socket())
     assert other.receive() == News(changed=False, removed=frozenset({1, 2}))
     other.commit([PUT])
@@ -469,7 +475,7 @@ def test_a_deadlock_with_a_transaction_of_a_user_is_tried_again(stores: Any, dat
 def test_problems_may_be_any_text(stores: Any) -> None:
     store = stores()
     store.open()
-    store.commit([PUT, Claim(1, 1), Park(1, '"a"', "a \0 and \udc80 and é")])
+    store.commit([PUT, Claim(1, 1), Park(1, "a \0 and \udc80 and é")])
     assert store.commit([Find('"a"')])[0].problem == "a \\x00 and \\udc80 and é"
 
 
@@ -497,8 +503,8 @@ def test_the_frequent_queries_use_their_indexes(stores: Any, database: str) -> N
         transaction = Transaction(1, {"send": 1}, owns=False)
         operations: list[Any] = [
             Put('"a"', 1, 1, "send", "[]", on_conflict="follow"), Put('"a"', 1, 1, "send", "[]"), Cancel('"1"'),
-            Cancel('"2"', leave=True), Move('"3"', 2), Pause('"3"'), Resume('"3"'), Retry('"3"'), Claim(5, 5), End(5, '"5"'),
-            End(5, '"5"'), End(6, '"6"', True, 5, 5), Park(7, '"7"', "problem"), Release(8, True), Shelve(8), Find('"9"'),
+            Cancel('"2"', leave=True), Move('"3"', 2), Pause('"3"'), Resume('"3"'), Retry('"3"'), Claim(5, 5), End(5),
+            End(5), End(6, True, 5, 5), Park(7, "problem"), Release(8, True), Shelve(8), Find('"9"'),
             Find(generation=9), List("", "\x7f", False, 5), Load(0, 0, 10), Recover(frozenset({"send"}), 5), Adopt("send"),
             TakeNotices(), Existing((1, 2)), Watch(10),
         ]  # fmt: skip

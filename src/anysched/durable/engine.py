@@ -525,7 +525,7 @@ class Engine:
 
     async def _end(self, entry: Entry, recurrence: Recurrence | None, started: int, *, ran: bool = True) -> None:
         """Store the end of a run, and when the next one is due."""
-        operation = End(entry.generation, entry.task_id, ran)
+        operation = End(entry.generation, ran, task_id=entry.task_id)
         if recurrence is not None:
             try:
                 following = find_next(recurrence, Run(entry.time, entry.due, started), self.now())
@@ -536,7 +536,7 @@ class Engine:
                 self._log_left_out(entry.task_id)
             if following.time is not None:
                 due = put_off(following.time, recurrence.jitter)
-                operation = End(entry.generation, entry.task_id, ran, due, following.time)
+                operation = End(entry.generation, ran, due, following.time, entry.task_id)
         await self._submit_end(entry.task_id, operation)
 
     async def _park(self, entry: Entry, error: Exception) -> None:
@@ -548,7 +548,7 @@ class Engine:
             problem,
             extra=self._log_fields(entry.task_id),
         )
-        await self._submit_end(entry.task_id, Park(entry.generation, entry.task_id, problem))
+        await self._submit_end(entry.task_id, Park(entry.generation, problem, entry.task_id))
 
     async def _submit_end(self, task_id: str, operation: End | Park) -> None:
         def apply(result: EndResult) -> None:

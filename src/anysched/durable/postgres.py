@@ -207,8 +207,8 @@ class PostgresStore:
         while True:
             try:
                 if session.closed and not owns:
-                    self._session = session = self._connect()
                     reconnected = True
+                    self._session = session = self._connect()
                 results = self._transact(session, perform)
             except psycopg.Error as error:
                 if not session.closed or (not owns and reconnected):

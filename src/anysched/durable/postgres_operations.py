@@ -17,10 +17,15 @@ from .operations import (
     CancelAll,
     CancelResult,
     Claim,
+    Count,
+    DurableStatistics,
     End,
     EndResult,
     Entry,
+    Export,
     Find,
+    Import,
+    ImportResult,
     IsEmpty,
     List,
     Load,
@@ -38,7 +43,9 @@ from .operations import (
     Retry,
     Seen,
     Shelve,
+    Snapshot,
     State,
+    Status,
 )
 from .postgres_schema import COLUMNS
 from .shared import Existing, Notices, TakeNotices, Watch
@@ -47,9 +54,29 @@ from .steps import Rows, Statement, Steps
 __all__ = ["VERBS", "Transaction"]
 
 VERBS: frozenset[type[Operation[Any]]] = frozenset(
-    {Put, Cancel, CancelAll, Move, Pause, Resume, Retry, Find, List, IsEmpty, Seen, Watch}
+    {
+        Put,
+        Cancel,
+        CancelAll,
+        Move,
+        Pause,
+        Resume,
+        Retry,
+        Find,
+        List,
+        Count,
+        IsEmpty,
+        Seen,
+        Export,
+        Import,
+        Existing,
+        Watch,
+    }
 )
 """The operations that not only the owner may perform."""
+
+IMPORTED = 5_000
+"""How many entries are added in one statement."""
 
 _HELD = "scheduler = %(scheduler)s and id = %(id)s and holds"
 _SELF = "scheduler = %(scheduler)s and generation = %(generation)s"
@@ -60,6 +87,15 @@ _BLOCKED = (
     "and p.state <> 1)"
 )
 _PLACED = "generation, id, due, state = 0 and not paused"
+
+# Each repeats the condition of its partial index.
+_HAS_STATUS: Mapping[Status, str] = {
+    "pending": "state = 0 and not paused",
+    "paused": "state = 0 and paused",
+    "running": "state = 1 and state <> 0",
+    "parked": "state = 2 and state <> 0",
+    "unknown": "state = 3 and state <> 0",
+}
 
 _INSERT = f"""
     insert into anysched_entry (scheduler, id, due, time, handler, args, recurrence, expires)
@@ -342,9 +378,10 @@ class Transaction:
         return _entry(rows[0]) if rows else None
 
     def _list(self, operation: List) -> Steps[list[Entry]]:
+        has_status = "" if operation.status is None else f"and {_HAS_STATUS[operation.status]} "
         rows = yield self._statement(
             f"select {COLUMNS} from anysched_entry where scheduler = %(scheduler)s and holds "
-            f"and id {'>' if operation.after else '>='} %(low)s and id < %(high)s order by id limit %(limit)s",
+            f"and id {'>' if operation.after else '>='} %(low)s and id < %(high)s {has_status}order by id limit %(limit)s",
             True,
             low=operation.low,
             high=operation.high,
@@ -364,6 +401,11 @@ class Transaction:
             limit=operation.limit,
         )
         return [Placed(generation, task_id, due, ready=True) for generation, task_id, due in rows]
+
+    def _count(self, _operation: Count) -> Steps[DurableStatistics]:
+        counts = ", ".join(f"count(*) filter (where {condition})" for condition in _HAS_STATUS.values())
+        rows = yield self._statement(f"select {counts} from anysched_entry where scheduler = %(scheduler)s")
+        return DurableStatistics(**dict(zip(_HAS_STATUS, rows[0], strict=True)))
 
     def _is_empty(self, _operation: IsEmpty) -> Steps[bool]:
         rows = yield self._statement("select 1 from anysched_entry where scheduler = %(scheduler)s limit 1", True)
@@ -438,6 +480,103 @@ class Transaction:
             now=operation.now,
         )
 
+    def _generation(self) -> Steps[int]:
+        """Return a generation after which there is none; 0 if there never was one."""
+        rows = yield self._statement(
+            "select case when exists (select from anysched_handler where scheduler = %(scheduler)s) "
+            "then coalesce(pg_sequence_last_value(pg_get_serial_sequence('anysched_entry', 'generation')), 0) else 0 end"
+        )
+        return int(rows[0][0])
+
+    def _export(self, _operation: Export) -> Steps[Snapshot]:
+        scheduler = yield self._statement("select identity, seen from anysched_scheduler where number = %(scheduler)s")
+        identity, seen = scheduler[0]
+        generation = yield from self._generation()
+        rows = yield self._statement(
+            f"select {COLUMNS} from anysched_entry where scheduler = %(scheduler)s order by generation"
+        )
+        return Snapshot(identity, generation, seen, tuple(map(_entry, rows)))
+
+    def _import(self, operation: Import) -> Steps[ImportResult]:
+        snapshot, policy = operation.snapshot, operation.on_conflict
+        found: Rows = []
+        for held in ("holds", "not holds"):  # each repeats the condition of its partial index
+            found += yield self._statement(
+                f"select id from anysched_entry where scheduler = %(scheduler)s and id = any(%(ids)s) and {held}",
+                True,
+                ids=sorted({entry.task_id for entry in snapshot.entries}),
+            )
+        conflicts = sorted({task_id for (task_id,) in found})
+        if conflicts and policy == "error":
+            return ImportResult(0, tuple(conflicts), renumbered=False)
+        renumbered = (yield from self._generation()) > 0
+        if policy == "replace":
+            for held in ("holds", "not holds"):
+                rows = yield self._statement(
+                    "delete from anysched_entry where scheduler = %(scheduler)s and id = any(%(ids)s) "
+                    f"and {held} returning generation, watched",
+                    True,
+                    ids=conflicts,
+                )
+                self.removed += [generation for generation, watched in rows if watched]
+        left_out = set(conflicts if policy == "keep" else ())
+        entries = [entry for entry in snapshot.entries if entry.task_id not in left_out]
+        for start in range(0, len(entries), IMPORTED):
+            yield from self._add_all(entries[start : start + IMPORTED], renumbered=renumbered)
+        if not renumbered:
+            yield self._statement(
+                "update anysched_scheduler set identity = %(identity)s where number = %(scheduler)s",
+                identity=snapshot.identity,
+            )
+            if snapshot.generation:
+                yield self._statement(
+                    "select setval(sequence, greatest(coalesce(pg_sequence_last_value(sequence), 0), %(generation)s)) "
+                    "from (select pg_get_serial_sequence('anysched_entry', 'generation')::regclass as sequence) s",
+                    generation=snapshot.generation,
+                )
+        yield from self._seen(Seen(snapshot.seen))
+        yield from self._note(None)
+        return ImportResult(len(entries), tuple(conflicts), renumbered)
+
+    def _add_all(self, entries: list[Entry], *, renumbered: bool) -> Steps[None]:
+        columns = {
+            "generation": [entry.generation for entry in entries],
+            "id": [entry.task_id for entry in entries],
+            "holds": [entry.holds for entry in entries],
+            "state": [int(entry.state) for entry in entries],
+            "paused": [entry.paused for entry in entries],
+            "due": [entry.due for entry in entries],
+            "time": [entry.time for entry in entries],
+            "args": [entry.args for entry in entries],
+            "recurrence": [entry.recurrence for entry in entries],
+            "expires": [entry.expires for entry in entries],
+            "run_count": [entry.run_count for entry in entries],
+            "attempts": [entry.attempts for entry in entries],
+            "kills": [entry.kills for entry in entries],
+            "problem": [entry.problem for entry in entries],
+        }
+        handlers: list[int] = []
+        for entry in entries:
+            handlers.append((yield from self._handler_number(entry.handler)))  # noqa: PERF401
+        columns["handler"] = handlers
+        if renumbered:
+            del columns["generation"]
+        types = {
+            "id": "text",
+            "args": "text",
+            "recurrence": "text",
+            "problem": "text",
+            "holds": "boolean",
+            "paused": "boolean",
+        }
+        arrays = ", ".join(f"%({name})s::{types.get(name, 'bigint')}[]" for name in columns)
+        yield self._statement(
+            f"insert into anysched_entry (scheduler, {', '.join(columns)}) select %(scheduler)s::integer, "
+            f"{', '.join(columns)} from unnest({arrays}) with ordinality as e ({', '.join(columns)}, number) order by number",
+            True,
+            **columns,
+        )
+
     # Those of shared stores
 
     def _take_notices(self, _operation: TakeNotices) -> Steps[Notices]:
@@ -490,9 +629,12 @@ _PERFORM: Mapping[type[Operation[Any]], Callable[[Transaction, Any], Steps[Any]]
     Cancel: Transaction._cancel,
     CancelAll: Transaction._cancel_all,
     Claim: Transaction._claim,
+    Count: Transaction._count,
     End: Transaction._end,
     Existing: Transaction._existing,
+    Export: Transaction._export,
     Find: Transaction._find,
+    Import: Transaction._import,
     IsEmpty: Transaction._is_empty,
     List: Transaction._list,
     Load: Transaction._load,
