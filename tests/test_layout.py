@@ -38,8 +38,9 @@ DURABLE = [
     {"errors", "operations", "steps", "values"},
     {"handlers", "postgres_schema", "recurrence", "run", "schema", "store", "task", "window"},
     {"listing", "memory", "shared", "sqlite", "writer"},
-    {"engine", "postgres_operations"},
-    {"postgres", "scheduler"},
+    {"membership", "postgres_operations"},
+    {"engine", "postgres"},
+    {"scheduler"},
     {"__init__"},
 ]
 # What each package, or module at the top, may import outside of itself.

@@ -15,7 +15,7 @@ from anyio.abc import TaskStatus
 from anysched import ConflictPolicy, DuplicateTaskError, MissedPolicy, SchedulerState, create_task
 from anysched.abc import Instrument
 
-from .engine import Engine, Unknown, put_off
+from .engine import Engine, Participation, Role, Unknown, put_off
 from .handlers import Handlers
 from .listing import Pages, TaskIterator
 from .operations import (
@@ -90,10 +90,12 @@ class DurableScheduler:
             are due next; each run is a task of its own.
         unknown: What to do on entry if there are tasks for handlers that are not registered. ``"keep"``: they keep their IDs,
             and wait until their handlers are registered; a WARNING is logged. ``"error"``: `UnknownHandlerError`.
+        participate: For a store that several processes can have open, such as a `PostgresStore`. ``"run"``: this process runs the
+            tasks, or stands by to take over. ``"verbs"``: it never runs tasks, and has only what it takes to call the methods.
 
     Raises:
         TypeError: if the name is not a string, or the limit not an integer.
-        ValueError: if the limit is less than one, or ``unknown`` is.
+        ValueError: if the limit is less than one, or ``unknown`` or ``participate`` is unknown or does not go with the store.
     """
 
     def __init__(
@@ -104,11 +106,14 @@ class DurableScheduler:
         max_running: int | None = None,
         instruments: Iterable[Instrument] = (),
         unknown: Unknown = "keep",
+        participate: Participation = "run",
     ) -> None:
         if unknown not in get_args(Unknown):
             raise ValueError(f'unknown must be "keep" or "error", not {unknown!r}')
+        if participate not in get_args(Participation):
+            raise ValueError(f'participate must be "run" or "verbs", not {participate!r}')
         self._handlers = Handlers(name)
-        self._engine = Engine(name, store, self._handlers, max_running, instruments, unknown, WINDOW)
+        self._engine = Engine(name, store, self._handlers, max_running, instruments, unknown, WINDOW, participate)
         self._store = store
         self._log = logging.getLogger(f"anysched.{name}")
 
@@ -124,6 +129,15 @@ class DurableScheduler:
     def state(self) -> SchedulerState:
         """The state of the scheduler, one of ``"new"``, ``"running"``, ``"closing"`` and ``"closed"``."""
         return self._engine.state
+
+    @property
+    def role(self) -> Role:
+        """What this process does, one of ``"owner"``, ``"standby"`` and ``"verbs"``.
+
+        The owner of a store runs its tasks. If several processes can have the store open, the others stand by, and one of them
+        takes over when the owner has ended; those with ``participate="verbs"`` do not.
+        """
+        return self._engine.role
 
     def now(self) -> datetime:
         """Return the wall clock (aware UTC), which in tests with virtual time is the virtual one."""
