@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from durable_support import Program
 from postgres_server import PostgresServer, find_program, reason_to_skip, run_pgbouncer
 
-from anysched.durable import MemoryStore, SQLiteStore, Store
+from anysched.durable import MemoryStore, SQLiteStore, Store, membership
 from anysched.durable.postgres import PostgresStore
 from anysched.testing import VirtualClock
 
@@ -54,6 +55,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "postgres":
         return PostgresStore(request.getfixturevalue("database"), name="test")
     return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "store.db", synchronous="normal")
+
+
+@pytest.fixture(autouse=True)
+def _no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is announced is not lost here, and months of virtual time would be full of queries."""
+    monkeypatch.setattr(membership, "POLL", math.inf)
 
 
 @pytest.fixture

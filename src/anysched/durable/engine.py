@@ -220,6 +220,8 @@ class Engine:
         known = self._handlers.names
         recovered = await self._writer.submit(Recover(known, MAX_KILLS), internal=self._state == "running")
         self._check_recovered(recovered)
+        if self._state == "new":
+            self._state = "running"
         self._check_clock(recovered.seen)
         self._refill()
         for handler in self._handlers.names - known:  # registered in the meantime
@@ -412,6 +414,8 @@ class Engine:
 
     async def gain(self) -> bool:
         """Called when this process has become the owner; return whether it can run the tasks."""
+        if self._state != "running":
+            return False
         try:
             await self._take_over()
         except UnknownHandlerError as error:

@@ -483,8 +483,9 @@ class Transaction:
     def _generation(self) -> Steps[int]:
         """Return a generation after which there is none; 0 if there never was one."""
         rows = yield self._statement(
-            "select case when exists (select from anysched_handler where scheduler = %(scheduler)s) "
-            "then coalesce(pg_sequence_last_value(pg_get_serial_sequence('anysched_entry', 'generation')), 0) else 0 end"
+            "select greatest(generation, case when exists (select from anysched_handler where scheduler = %(scheduler)s) "
+            "then pg_sequence_last_value(pg_get_serial_sequence('anysched_entry', 'generation')) end) "
+            "from anysched_scheduler where number = %(scheduler)s"
         )
         return int(rows[0][0])
 
@@ -525,8 +526,10 @@ class Transaction:
             yield from self._add_all(entries[start : start + IMPORTED], renumbered=renumbered)
         if not renumbered:
             yield self._statement(
-                "update anysched_scheduler set identity = %(identity)s where number = %(scheduler)s",
+                "update anysched_scheduler set identity = %(identity)s, generation = %(generation)s "
+                "where number = %(scheduler)s",
                 identity=snapshot.identity,
+                generation=snapshot.generation,
             )
             if snapshot.generation:
                 yield self._statement(

@@ -21,12 +21,13 @@ COLUMNS = (
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "create table anysched_meta (key text primary key, value bigint not null)",
-        # The latest time that was seen, and for those who ask: who is the owner.
+        # The latest time that was seen, the latest generation that was imported, and for those who ask: who is the owner.
         """create table anysched_scheduler (
             number integer generated always as identity primary key,
             name text collate "C" not null unique,
             identity text not null,
             seen bigint not null default 0,
+            generation bigint not null default 0,
             owner text,
             backend integer,
             heartbeat timestamptz
