@@ -136,6 +136,7 @@ class Engine:
         # Whether the tasks are run here, and how often this has ended: what began before is not stored afterwards.
         self._owner = False
         self._term = 0
+        self._joined = False
         self._taking = False
         self._handlers = handlers
         self._unknown: Unknown = unknown
@@ -170,7 +171,7 @@ class Engine:
     @property
     def role(self) -> Role:
         """What this process does; see `DurableScheduler.role`."""
-        return "owner" if self._owner else "standby" if self._contends else "verbs"
+        return "owner" if self._owner or self._membership is None else "standby" if self._contends else "verbs"
 
     def now(self) -> int:
         """Return the wall clock, in microseconds of UTC since 1970."""
@@ -206,6 +207,7 @@ class Engine:
                 await self._take_over()
             self._state = "running"
             if membership is not None:
+                self._joined = True
                 self._group.start_soon(membership.run, self._contends, self._owner, name=f"{self.name} membership")
         except BaseException as error:
             await self.leave(type(error), error, error.__traceback__)
@@ -273,7 +275,7 @@ class Engine:
         return list(self._interrupted.values())
 
     async def _stop_membership(self) -> None:
-        if self._membership is not None:
+        if self._membership is not None and self._joined:
             await self._membership.stop()
 
     async def wait_closed(self) -> None:

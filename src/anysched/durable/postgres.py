@@ -210,10 +210,14 @@ class PostgresStore:
                     reconnected = True
                     self._session = session = self._connect()
                 results = self._transact(session, perform)
+            except UncertainCommitError:
+                self._owns = False  # the session has ended
+                raise
             except psycopg.Error as error:
                 if not session.closed or (not owns and reconnected):
                     raise StoreError(f"{self!r} cannot be written: {_text(error)}") from error
                 if owns:
+                    self._owns = False
                     raise OwnershipLostError(f"the session that owned {self!r} has ended: {_text(error)}") from error
                 continue  # the connection was lost in the meantime: it is made again
             self._handlers = handlers  # not before: a transaction that is rolled back may have added some
@@ -338,6 +342,7 @@ class PostgresStore:
             candidate.pgconn.consume_input()
         except psycopg.Error as error:
             candidate.close()
+            self._owns = False
             raise OwnershipLostError(f"the session that owned {self!r} has ended: {_text(error)}") from error
 
     def resign(self) -> None:
