@@ -247,9 +247,8 @@ async def test_handlers_that_only_other_processes_know_are_waited_for(
     async with opened(one.scheduler, other.scheduler):
         task = await other.scheduler.schedule("id", new)
         await until(lambda: "waits until its handler 'new' is registered" in caplog.text)
-        found = await other.scheduler.get("id")
-        assert found is not None
-        assert found.status == "unknown"
+        while (found := await other.scheduler.get("id")) is None or found.status != "unknown":
+            await anyio.sleep(0.01)
         one.scheduler.handler("new")(partial(new))
         await task.wait()
     assert journal == ["new"]
@@ -266,7 +265,7 @@ async def test_who_does_not_know_all_handlers_may_refuse_to_run_the_tasks(
         await one.scheduler.close()
         await until(
             lambda: (
-                "This process cannot run the tasks, and stands by: scheduler 'standby' has no handler quick"
+                "This process cannot run the tasks, and stands by: scheduler 'standby' has no handler 'quick'"
                 in caplog.text
             )
         )

@@ -137,6 +137,7 @@ class Engine:
         self._owner = False
         self._term = 0
         self._joined = False
+        self._refused = False
         self._taking = False
         self._handlers = handlers
         self._unknown: Unknown = unknown
@@ -422,8 +423,11 @@ class Engine:
             await self._take_over()
         except UnknownHandlerError as error:
             self._owner = False
-            self._log.error("This process cannot run the tasks, and stands by: %s.", error)
+            if not self._refused:
+                self._refused = True
+                self._log.error("This process cannot run the tasks, and stands by: %s", error)
             return False
+        self._refused = False
         self._log.info("This process runs the tasks.")
         return True
 
