@@ -136,6 +136,11 @@ class Engine:
         """Where the scheduler is in its life."""
         return self._state
 
+    @property
+    def core(self) -> Scheduler:
+        """The in-process scheduler."""
+        return self._core
+
     def now(self) -> int:
         """Return the wall clock, in microseconds of UTC since 1970."""
         return microseconds_from_datetime(self._core.now())

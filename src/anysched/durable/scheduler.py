@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, get_args
 import anyio
 from anyio.abc import TaskStatus
 
-from anysched import ConflictPolicy, DuplicateTaskError, MissedPolicy, SchedulerState, create_task
+from anysched import ConflictPolicy, DuplicateTaskError, MissedPolicy, Scheduler, SchedulerState, create_task
 from anysched.abc import Instrument
 
 from .engine import Engine, Unknown, put_off
@@ -124,6 +124,15 @@ class DurableScheduler:
     def state(self) -> SchedulerState:
         """The state of the scheduler, one of ``"new"``, ``"running"``, ``"closing"`` and ``"closed"``."""
         return self._engine.state
+
+    @property
+    def in_process(self) -> Scheduler:
+        """The scheduler in memory that has the running tasks and those that are due next.
+
+        It is there to be looked at, by instruments and pages. What is changed in it is not stored: use the methods of the
+        durable scheduler.
+        """
+        return self._engine.core
 
     def now(self) -> datetime:
         """Return the wall clock (aware UTC), which in tests with virtual time is the virtual one."""
