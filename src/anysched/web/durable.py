@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias, cast, final
 
 import anyio
 
-from anysched.durable import DurableScheduler, DurableStatistics, DurableTask, StoreError, TaskId
+from anysched.durable import DurableScheduler, DurableStatistics, DurableTask, TaskId
 
 from .index import Changes
 
@@ -70,7 +70,7 @@ class DurableView:
         self._scheduler = scheduler
         self._changes = changes
         self._lock = anyio.Lock()
-        self._version = -1
+        self._seen: tuple[int, str] = (-1, "")
         self._looked = -math.inf
         self._statistics: DurableStatistics | None = None
         self._waiting: list[WaitingTask] = []
@@ -126,16 +126,19 @@ class DurableView:
     async def _look(self) -> None:
         async with self._lock:
             age = anyio.current_time() - self._looked
-            if self._version == self._changes.version and age < MAX_AGE:
+            if self._seen == self._present() and age < MAX_AGE:
                 return
             await anyio.sleep(max(INTERVAL - age, 0))
-            self._version = self._changes.version
+            self._seen = self._present()
             try:
                 self._statistics = await self._scheduler.statistics()
                 self._waiting = [WaitingTask(self._scheduler.name, task) for task in await self._read_waiting()]
-            except (RuntimeError, StoreError):  # it is not running
+            except RuntimeError:  # it is not running, or the store fails
                 self._statistics, self._waiting = None, []
             self._looked = anyio.current_time()
+
+    def _present(self) -> tuple[int, str]:
+        return self._changes.version, self._scheduler.state
 
     async def _read_waiting(self) -> list[DurableTask]:
         found: list[DurableTask] = []
