@@ -97,7 +97,7 @@ def zones(session: nox.Session) -> None:
 def integrations(session: nox.Session) -> None:
     """Run the pages on frameworks and on other schedulers with these."""
     install(session, "test", "integrations")
-    session.run(*PYTEST, "tests/integrations", "tests/migration", *session.posargs)
+    session.run(*PYTEST, "tests/integrations", "tests/migration", "tests/docs/test_spreading.py", *session.posargs)
 
 
 @nox.session(tags=["first"])
@@ -206,3 +206,11 @@ def bench_durable(session: nox.Session) -> None:
     install(session, "bench")
     session.install("dbos>=3.4", "sqlalchemy>=2")
     session.run("python", "-m", "benchmarks.durable", *session.posargs)
+
+
+@nox.session
+def bench_postgres(session: nox.Session) -> None:
+    """Measure the durable tier beside Procrastinate, chancy and DBOS, all on one PostgreSQL server, which must be installed."""
+    install(session, "bench")
+    session.install("chancy>=0.26", "dbos>=3.4", "procrastinate>=3.10", "psycopg[binary]>=3.2")
+    session.run("python", "-m", "benchmarks.postgres", *session.posargs)

@@ -1,0 +1,157 @@
+"""The pages on processes, Dask and Celery: what each promises, with real workers that are really killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from importlib.util import find_spec
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from spreading import Spreading, started, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="as on Linux")]
+
+REDIS = shutil.which("redis-server")
+needs_dask = pytest.mark.skipif(find_spec("distributed") is None, reason="Dask is not installed")
+needs_celery = [
+    pytest.mark.skipif(find_spec("celery") is None or find_spec("redis") is None, reason="Celery is not installed"),
+    pytest.mark.skipif(REDIS is None, reason="there is no redis-server: see .ci/get-servers"),
+]
+ENGINES = [
+    pytest.param(("process-pool", "asyncio"), id="process-pool-asyncio"),
+    pytest.param(("process-pool", "trio"), id="process-pool-trio"),
+    pytest.param(("dask", "asyncio"), id="dask", marks=needs_dask),
+    pytest.param(("celery", "asyncio"), id="celery-asyncio", marks=needs_celery),
+    pytest.param(("celery", "trio"), id="celery-trio", marks=needs_celery),
+]
+MACHINES = [engine for engine in ENGINES if "process-pool" not in str(engine.id)]
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param[1]
+    return backend
+
+
+@pytest.fixture
+def spreading(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spreading]:
+    yield from started(request.param[0], tmp_path, REDIS)
+
+
+def on(engines: list[pytest.ParameterSet]) -> pytest.MarkDecorator:
+    pairs = [pytest.param(*engine.values * 2, id=engine.id, marks=engine.marks) for engine in engines]
+    return pytest.mark.parametrize(("spreading", "backend"), pairs, indirect=True)
+
+
+@on(ENGINES)
+def test_results_and_failures_come_back_and_cancel_reaches_the_work(spreading: Spreading, backend: str) -> None:
+    driver = spreading.start_driver(backend)
+    spreading.finish("good")
+    driver.ask("schedule good good")
+    driver.expect("result good good done")
+    driver.ask("schedule bad bad")
+    driver.expect("failed bad ZeroDivisionError")
+
+    driver.ask("schedule id long")
+    process = spreading.wait_for("begin", "long")
+    driver.ask("schedule id unwanted")  # the ID is held: "keep"
+    driver.ask("cancel id")
+    spreading.finish("next")
+    driver.ask("schedule id next")
+    driver.expect("result next next done")
+    words = [entry[:2] for entry in spreading.journal()]
+    assert ["begin", "unwanted"] not in words
+    if spreading.name == "process-pool":
+        assert not Path(f"/proc/{process}").exists()
+    else:  # the next one has begun after the end of the one that was cancelled
+        assert words.index(["stopped", "long"]) < words.index(["begin", "next"])
+    driver.end()
+
+
+@on(ENGINES)
+def test_the_work_of_a_process_that_is_killed_is_done_by_another(spreading: Spreading, backend: str) -> None:
+    driver = spreading.start_driver(backend)
+    driver.ask("schedule id work")
+    process = spreading.wait_for("begin", "work")
+    os.kill(process, signal.SIGKILL)
+    assert spreading.wait_for("begin", "work", 2) != process
+    spreading.finish("work")
+    driver.expect("result work work done")
+    assert [entry[0] for entry in spreading.journal()] == ["begin", "begin", "end"]
+    driver.end()
+
+
+@on(MACHINES)
+def test_the_work_of_a_worker_that_is_killed_is_done_by_another(spreading: Spreading, backend: str) -> None:
+    if spreading.name == "celery":
+        spreading.replace("LIMIT + 60", "1")  # the work does not take that long
+        for worker in spreading.workers:
+            worker.kill()
+        spreading.workers = [
+            spreading.start("-m", "celery", "-A", "engine", "worker", "--concurrency", "1", "-n", f"again{number}")
+            for number in range(2)
+        ]
+    driver = spreading.start_driver(backend)
+    driver.ask("schedule id work")
+    group = os.getpgid(spreading.wait_for("begin", "work"))
+    (worker,) = [worker for worker in spreading.workers if worker.process.pid == group]
+    worker.kill()
+    assert os.getpgid(spreading.wait_for("begin", "work", 2)) != group
+    spreading.finish("work")
+    driver.expect("result work work done")
+    driver.end()
+
+
+@pytest.mark.parametrize("ending", ["closed", "killed"])
+@on(MACHINES)
+def test_the_work_goes_on_when_the_scheduler_ends_and_the_next_attempt_has_its_result(
+    spreading: Spreading, backend: str, ending: str
+) -> None:
+    driver = spreading.start_driver(backend)
+    driver.ask("schedule id work")
+    spreading.wait_for("begin", "work")
+    if ending == "closed":
+        driver.end()
+    else:
+        driver.kill()
+    driver = spreading.start_driver(backend)
+    driver.ask("schedule id unwanted")  # the ID is held
+    spreading.finish("work")
+    driver.expect("result work work done")
+    assert [entry[:2] for entry in spreading.journal()] == [["begin", "work"], ["end", "work"]]
+    driver.end()
+
+
+@pytest.mark.parametrize("ending", ["closed", "killed"])
+@on(ENGINES[:2])
+def test_the_processes_of_a_pool_end_with_it_before_the_next_attempt(
+    spreading: Spreading, backend: str, ending: str
+) -> None:
+    driver = spreading.start_driver(backend)
+    driver.ask("schedule id work")
+    process = spreading.wait_for("begin", "work")
+    if ending == "closed":
+        driver.end()
+    else:
+        os.kill(driver.process.pid, signal.SIGKILL)  # not its group
+        wait_until(lambda: not Path(f"/proc/{process}").exists())
+        driver.kill()
+    driver = spreading.start_driver(backend)
+    spreading.wait_for("begin", "work", 2)
+    spreading.finish("work")
+    driver.expect("result work work done")
+    assert [entry[0] for entry in spreading.journal()] == ["begin", "begin", "end"]
+    driver.end()
+
+
+@on([ENGINES[0], *(engine for engine in MACHINES if "trio" not in str(engine.id))])
+def test_the_program_of_the_page(spreading: Spreading, backend: str) -> None:
+    address = [spreading.environment["SPREADING_ADDRESS"]] if spreading.name == "dask" else []
+    program = spreading.start("films.py", *address, "cat", "dog")
+    lines = sorted(program.lines.get(timeout=90) for _ in range(2))
+    assert [line.split(" by ")[0] for line in lines] == ["cat: rendered", "dog: rendered"]
+    program.end()
