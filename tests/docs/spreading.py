@@ -293,8 +293,12 @@ def start_celery(spreading: Spreading, server: str) -> None:
     spreading.replace("localhost:6379", f"127.0.0.1:{port}")
     spreading.replace("LIMIT = 600", "LIMIT = 20")
     for number in range(2):
-        options = ["--concurrency", "1", "--hostname", f"worker{number}", "--loglevel", "INFO"]
-        spreading.workers.append(spreading.start("-m", "celery", "-A", "engine", "worker", *options))
+        start_celery_worker(spreading, number)
+
+
+def start_celery_worker(spreading: Spreading, number: int) -> None:
+    options = ["--concurrency", "1", "--hostname", f"worker{number}", "--loglevel", "INFO"]
+    spreading.workers.append(spreading.start("-m", "celery", "-A", "engine", "worker", *options))
 
 
 def started(name: str, folder: Path, server: str | None) -> Iterator[Spreading]:
