@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,18 +171,14 @@ class Program:
 
     def kill(self) -> None:
         """Kill it, with what it has started in its process group."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(LIMIT)
         self.reader.join(LIMIT)
         for file in (self.process.stdin, self.process.stdout, self.log):
             assert file is not None
-            try:
+            with suppress(BrokenPipeError):
                 file.close()
-            except BrokenPipeError:
-                pass
 
 
 class Spreading:
@@ -236,7 +232,8 @@ class Spreading:
             found = [int(process) for *entry, process in self.journal() if entry == [word, name]]
             return found[-1] if len(found) >= count else 0
 
-        return wait_until(find)
+        process: int = wait_until(find)
+        return process
 
     def finish(self, name: str) -> None:
         """Let work end."""

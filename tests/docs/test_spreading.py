@@ -7,10 +7,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from spreading import Spreading, start_celery, start_celery_worker, started, wait_until
@@ -22,29 +23,30 @@ needs_dask = pytest.mark.skipif(find_spec("distributed") is None, reason="Dask i
 needs_celery = pytest.mark.skipif(
     REDIS is None or find_spec("celery") is None, reason="there is no redis-server (see .ci/get-servers), or no Celery"
 )
-ENGINES = [
-    pytest.param(("process-pool", "asyncio"), id="process-pool-asyncio"),
-    pytest.param(("process-pool", "trio"), id="process-pool-trio"),
-    pytest.param(("dask", "asyncio"), id="dask", marks=needs_dask),
-    pytest.param(("celery", "asyncio"), id="celery-asyncio", marks=needs_celery),
-    pytest.param(("celery", "trio"), id="celery-trio", marks=needs_celery),
-]
-MACHINES = [engine for engine in ENGINES if "process-pool" not in str(engine.id)]
+ENGINES: dict[str, Any] = {
+    "process-pool-asyncio": (),
+    "process-pool-trio": (),
+    "dask-asyncio": needs_dask,
+    "celery-asyncio": needs_celery,
+    "celery-trio": needs_celery,
+}
+POOLS = ["process-pool-asyncio", "process-pool-trio"]
+CLUSTERS = ["dask-asyncio", "celery-asyncio", "celery-trio"]
 
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> str:
-    backend: str = request.param[1]
+    backend: str = request.param.rpartition("-")[2]
     return backend
 
 
 @pytest.fixture
 def spreading(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spreading]:
-    yield from started(request.param[0], tmp_path, REDIS)
+    yield from started(request.param.rpartition("-")[0], tmp_path, REDIS)
 
 
-def on(engines: list[pytest.ParameterSet]) -> pytest.MarkDecorator:
-    pairs = [pytest.param(*engine.values * 2, id=engine.id, marks=engine.marks) for engine in engines]
+def on(engines: Iterable[str]) -> pytest.MarkDecorator:
+    pairs = [pytest.param(engine, engine, id=engine, marks=ENGINES[engine]) for engine in engines]
     return pytest.mark.parametrize(("spreading", "backend"), pairs, indirect=True)
 
 
@@ -86,7 +88,7 @@ def test_the_work_of_a_process_that_is_killed_is_done_by_another(spreading: Spre
     driver.end()
 
 
-@on(ENGINES[2:3])
+@on(["dask-asyncio"])
 def test_dask_calls_the_function_of_a_killed_worker_on_another(spreading: Spreading, backend: str) -> None:
     kill_a_worker(spreading, backend)
 
@@ -97,7 +99,9 @@ def test_celery_hands_the_work_of_a_killed_worker_out_again(tmp_path: Path, back
     assert REDIS is not None
     with ExitStack() as stack:
         spreading = Spreading("celery", tmp_path, stack)
-        spreading.replace('"visibility_timeout": LIMIT + 60', '"visibility_timeout": 1')  # the work does not take that long before the worker is killed
+        spreading.replace(
+            '"visibility_timeout": LIMIT + 60', '"visibility_timeout": 1'
+        )  # the work does not take that long before the worker is killed
         start_celery(spreading, REDIS)
         kill_a_worker(spreading, backend)
 
@@ -109,7 +113,9 @@ def kill_a_worker(spreading: Spreading, backend: str) -> None:
     (worker,) = [worker for worker in spreading.workers if worker.process.pid == group]
     worker.kill()
     if spreading.name == "celery":
-        time.sleep(2)  # after a second, its message is handed out again by the next worker that starts, or after some time
+        time.sleep(
+            2
+        )  # after a second, its message is handed out again by the next worker that starts, or after some time
         start_celery_worker(spreading, 2)
     assert os.getpgid(spreading.wait_for("begin", "work", 2)) != group
     spreading.finish("work")
@@ -118,7 +124,7 @@ def kill_a_worker(spreading: Spreading, backend: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["closed", "killed"])
-@on(MACHINES)
+@on(CLUSTERS)
 def test_the_work_goes_on_when_the_scheduler_ends_and_the_next_attempt_has_its_result(
     spreading: Spreading, backend: str, ending: str
 ) -> None:
@@ -138,7 +144,7 @@ def test_the_work_goes_on_when_the_scheduler_ends_and_the_next_attempt_has_its_r
 
 
 @pytest.mark.parametrize("ending", ["closed", "killed"])
-@on(ENGINES[:2])
+@on(POOLS)
 def test_the_processes_of_a_pool_end_with_it_before_the_next_attempt(
     spreading: Spreading, backend: str, ending: str
 ) -> None:
@@ -159,7 +165,7 @@ def test_the_processes_of_a_pool_end_with_it_before_the_next_attempt(
     driver.end()
 
 
-@on([ENGINES[0], *(engine for engine in MACHINES if "trio" not in str(engine.id))])
+@on(["process-pool-asyncio", "dask-asyncio", "celery-asyncio"])
 def test_the_program_of_the_page(spreading: Spreading, backend: str) -> None:
     address = [spreading.environment["SPREADING_ADDRESS"]] if spreading.name == "dask" else []
     program = spreading.start("films.py", *address, "cat", "dog")
