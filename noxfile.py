@@ -155,9 +155,10 @@ def build_site(session: nox.Session) -> None:
 
 @nox.session(tags=["first"])
 def docs(session: nox.Session) -> None:
-    """Build the site of the documentation."""
+    """Build the site of the documentation, and ask its search what new users ask."""
     install(session, "docs")
     build_site(session)
+    session.run("python", "docs/check_search.py", SITE)
 
 
 @nox.session

@@ -1,5 +1,6 @@
 """How the site is built: ``nox -s docs``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,8 +22,11 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinxext.opengraph",
     "external_links",
     "pages",
+    "summary",
     "module_graph",
     "timeline",
 ]
@@ -54,6 +58,18 @@ nitpick_ignore_regex = [
     ),
     ("py:.*", r"anysched\.durable\.(scheduler\.HandlerT|recurrence\.Calendar)"),
 ]
+
+autosummary_generate = False
+
+# Programs are copied, what they print is not.
+copybutton_selector = "div.highlight:not(.highlight-text div) pre"
+copybutton_prompt_text = "$ "
+
+# Where the site is served, if that is known: Read the Docs says it.
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
+ogp_site_url = html_baseurl
+ogp_social_cards = {"enable": False}
+ogp_use_first_image = False
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3

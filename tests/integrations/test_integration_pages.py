@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -12,12 +13,14 @@ import anyio
 import httpx2
 import pytest
 import trio
-from documentation import BLOCKS, Block, is_like, load_app, run_program
+from documentation import BLOCKS, Block, is_like, load_app, run_program, run_tests
 
 from anysched import Scheduler
 from anysched.testing import VirtualClock
 
-PROGRAMS = [block for block in BLOCKS if "integrations" in block.words]
+OURS = [block for block in BLOCKS if "integrations" in block.words]
+PROGRAMS = [block for block in OURS if block.is_program]
+TESTS = [block for block in OURS if "test" in block.words]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,11 @@ PROGRAMS = [block for block in BLOCKS if "integrations" in block.words]
 def test_programs_print_what_the_page_says(block: Block, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     output = run_program(block, backend, monkeypatch)
     assert is_like(output, block.output), f"it printed\n{output}"
+
+
+@pytest.mark.parametrize("block", TESTS, ids=lambda block: block.name)
+def test_tests_pass(block: Block, tmp_path: Path) -> None:
+    run_tests(block, tmp_path)
 
 
 async def use_reminders(
@@ -147,11 +155,11 @@ def test_discord(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     backend, options = VirtualClock().backend("asyncio", debug=True)
     anyio.run(main, backend=backend, backend_options=options)
     assert replies == [
-        (0, "Yes. Its number is 1."),
-        (0, "Yes. Its number is 2."),
-        (0, "Yes. Its number is 3."),
-        (0, "It is forgotten."),
-        (0, "I know none with it."),
+        (0, "OK, reminder 1 is set."),
+        (0, "OK, reminder 2 is set."),
+        (0, "OK, reminder 3 is set."),
+        (0, "Reminder 2 is cancelled."),
+        (0, "No reminder has that number."),
         (1800, "the tea is ready"),
     ]
     assert capsys.readouterr().out.startswith("Not sent: 3 due 2025-01-01 16:40:00")
