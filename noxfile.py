@@ -195,6 +195,13 @@ def interrupts(session: nox.Session) -> None:
 
 
 @nox.session
+def kills(session: nox.Session) -> None:
+    """Kill a program with a durable scheduler three hundred times at random moments, and look at what it did."""
+    install(session, "test")
+    session.run("pytest", "tests/durable/test_durable_kills.py", *session.posargs, env={"KILLS": "300"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure the scheduler and its peers at the same work, in turn; options are passed on (``-- --quick``)."""
     install(session, "bench")
