@@ -19,7 +19,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "integrations/sentry": ("Sentry",),
     "how-to/retries": ("retry", "retries", "timeout", "stamina", "tenacity"),
     "how-to/results": ("progress bar", "worker pool", "rich"),
-    "how-to/blocking": ("blocking", "keyword arguments", "kwargs", "sync function"),
+    "how-to/blocking": ("blocking", "keyword arguments", "kwargs", "synchronous function"),
     "how-to/threads": ("thread",),
     "how-to/time-zones": ("timezone", "time zone", "DST", "daylight saving"),
     "how-to/processes": ("workers", "gunicorn", "leader election"),
@@ -27,7 +27,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "how-to/own-database": ("PostgreSQL", "SQLAlchemy"),
     "integrations/opentelemetry": ("metrics", "Prometheus", "tracing"),
     "how-to/instruments": ("hooks", "events"),
-    "how-to/testing": ("fake clock", "freezegun", "mock time", "virtual time"),
+    "how-to/testing": ("freezegun", "mock time", "virtual time"),
     "how-to/testing-web": ("TestClient", "httpx", "test FastAPI", "lifespan"),
     "how-to/testing-others": ("unittest", "pytest-asyncio", "IsolatedAsyncioTestCase"),
     "how-to/signals": ("SIGTERM", "Ctrl-C", "KeyboardInterrupt", "signal Windows"),
@@ -42,7 +42,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "stability": ("deprecation", "semantic versioning", "stability"),
     "changelog": ("changelog",),
     "contributing": ("contributing", "pull request"),
-    "benchmarks": ("performance", "benchmark", "fast"),
+    "benchmarks": ("performance", "benchmark"),
 }
 """What users look for, by the page that has the answer."""
 

@@ -11,7 +11,9 @@ import pytest
 SELECTORS = sorted(
     name
     for name, value in vars(selectors).items()
-    if isinstance(value, type) and issubclass(value, selectors.BaseSelector) and not name.startswith(("_", "Base", "Default"))
+    if isinstance(value, type)
+    and issubclass(value, selectors.BaseSelector)
+    and not name.startswith(("_", "Base", "Default"))
 )
 """The selectors of this system. That of Windows, `SelectSelector`, is on all of them."""
 
@@ -41,7 +43,7 @@ anyio.run(main, backend=backend, backend_options=options)
 """
 
 WITHOUT_POSIX = """
-import asyncio, importlib, os, pkgutil, signal, subprocess, sys
+import asyncio, importlib, os, pkgutil, signal, subprocess, sys, zoneinfo
 
 import anyio, hypercorn.asyncio, hypercorn.trio, opentelemetry.metrics, pytest, rich.console, starlette.applications, trio
 
@@ -80,6 +82,7 @@ def test_virtual_time_works_with_the_selector_of_every_system(name: str) -> None
     assert (result.stdout, result.stderr) == ("rent 4 2592000.0\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="it has what this takes away")
 @pytest.mark.parametrize(
     ("arguments", "output", "error"),

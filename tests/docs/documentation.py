@@ -184,8 +184,8 @@ def run_tests(block: Block, folder: Path) -> None:
         tests = len(re.findall(r"^    (?:async )?def test_", block.code, re.MULTILINE))
         passed = f"Ran {tests} test"
     else:
-        asyncio_plugin = "pytest-asyncio" in block.words
-        plugins = ["-p", "no:trio", *([] if asyncio_plugin else ["-p", "no:asyncio"])]
+        ours, theirs = ["-p", "no:asyncio"], ["-o", "asyncio_default_fixture_loop_scope=function"]
+        plugins = ["-p", "no:trio", *(theirs if "pytest-asyncio" in block.words else ours)]
         command += ["pytest", "-q", "-W", "error", *plugins, str(folder)]
         marked = len(re.findall(r"^@pytest.mark.asyncio$", block.code, re.MULTILINE))
         # Those of anyio's plugin run on asyncio and on trio, and so do others with such a parameter.

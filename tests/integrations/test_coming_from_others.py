@@ -10,9 +10,9 @@ import pytest
 import schedule
 import time_machine
 from fastapi_utils.tasks import repeat_every
-from test_coming_from import LogHandler, Runs, in_virtual_time, now
 
 from anysched.testing import VirtualClock
+from peers import LogHandler, Runs, in_virtual_time, now
 
 
 def test_with_schedule_a_period_begins_when_the_job_has_ended() -> None:
@@ -21,7 +21,7 @@ def test_with_schedule_a_period_begins_when_the_job_has_ended() -> None:
         jobs.every(10).minutes.do(lambda: traveller.shift(240))
         traveller.shift(600)
         jobs.run_pending()
-        assert jobs.next_run - datetime.now() == timedelta(minutes=10)
+        assert jobs.next_run - datetime.now() == timedelta(minutes=10)  # noqa: DTZ005 - it is naive, too
 
 
 def test_with_schedule_a_failure_leaves_the_loop_and_the_other_jobs_do_not_run() -> None:
