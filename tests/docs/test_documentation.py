@@ -17,11 +17,18 @@ OURS = [block for block in BLOCKS if "integrations" not in block.words]
 PROGRAMS = [block for block in OURS if block.is_program]
 TESTS = [block for block in OURS if block.words & {"test", "unittest"}]
 README = ROOT / "README.md"
+COLUMNS = 100
+"""How many the site shows without scrolling on a screen of 1280 pixels; see its style sheet."""
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
 def test_the_words_of_a_block_are_known(block: Block) -> None:
     assert block.words - {block.file_name} <= WORDS
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_code_is_no_wider_than_the_page(block: Block) -> None:
+    assert max(map(len, block.code.splitlines())) <= COLUMNS
 
 
 @pytest.mark.parametrize(
