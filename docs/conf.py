@@ -25,6 +25,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinxext.opengraph",
     "external_links",
+    "one_signature",
     "pages",
     "summary",
     "module_graph",
@@ -36,6 +37,7 @@ nitpicky = True
 # Docstrings name things in single backticks, which is a reference in Sphinx's own markup.
 default_role = "py:obj"
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "signature"
 autodoc_type_aliases = {
     "SchedulerState": "SchedulerState",
@@ -58,8 +60,6 @@ nitpick_ignore_regex = [
     ),
     ("py:.*", r"anysched\.durable\.(scheduler\.HandlerT|recurrence\.Calendar)"),
 ]
-
-autosummary_generate = False
 
 # Programs are copied, what they print is not.
 copybutton_selector = "div.highlight:not(.highlight-text div) pre"

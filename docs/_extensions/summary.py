@@ -1,36 +1,50 @@
-"""The directive ``summary``: a table of the public members of a class or a module, with the first lines of their docstrings."""
+"""The directive ``summary``: a table of the public members of a class, with the first sentences of their docstrings."""
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 from docutils import nodes
-from docutils.statemachine import StringList
-from sphinx.ext.autosummary import Autosummary
+from sphinx.util.docutils import SphinxDirective
 
 
-def members(name: str) -> list[str]:
-    """Return the full names of the public members of a class, in the order of the source."""
+def rows(name: str) -> Iterator[tuple[str, str]]:
+    """Yield the public members of a class with what they do, in the order of the source."""
     module, _, attribute = name.rpartition(".")
-    owner = getattr(import_module(module), attribute)
-    return [f"~{name}.{key}" for key, value in vars(owner).items() if key[0] != "_" and value.__doc__]
+    for key, value in vars(getattr(import_module(module), attribute)).items():
+        text = inspect.getdoc(value)
+        if key[0] != "_" and text:
+            paragraph = " ".join(text.partition("\n\n")[0].split())
+            label = f"{key}()" if callable(value) or isinstance(value, (classmethod, staticmethod)) else key
+            yield f":py:obj:`{label} <{name}.{key}>`", re.split(r"(?<=\.) |; see ", paragraph)[0].rstrip(".") + "."
 
 
-class Summary(Autosummary):
+class Summary(SphinxDirective):
     """The directive. Its argument is the name of a class."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Make the table."""
-        self.options["nosignatures"] = None
-        self.content = StringList(members(self.arguments[0]))
-        return list(super().run())
+        name = self.arguments[0]
+        lines = [".. list-table::", "   :class: summary", "   :widths: auto", ""]
+        for member, text in rows(name):
+            lines += [f"   * - {member}", f"     - {text}"]
+        # Docstrings name other members as they do inside of the class.
+        context, scope = self.env.ref_context, dict(self.env.ref_context)
+        context["py:module"], _, context["py:class"] = name.rpartition(".")
+        try:
+            return self.parse_text_to_nodes("\n".join(lines))
+        finally:
+            context.clear()
+            context.update(scope)
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Add the directive."""
-    app.setup_extension("sphinx.ext.autosummary")
     app.add_directive("summary", Summary)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
