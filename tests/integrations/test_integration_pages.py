@@ -155,10 +155,10 @@ def test_discord(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     backend, options = VirtualClock().backend("asyncio", debug=True)
     anyio.run(main, backend=backend, backend_options=options)
     assert replies == [
-        (0, "OK, reminder 1 is set."),
-        (0, "OK, reminder 2 is set."),
-        (0, "OK, reminder 3 is set."),
-        (0, "Reminder 2 is cancelled."),
+        (0, "OK, this is reminder 1."),
+        (0, "OK, this is reminder 2."),
+        (0, "OK, this is reminder 3."),
+        (0, "OK, I forgot it."),
         (0, "No reminder has that number."),
         (1800, "the tea is ready"),
     ]

@@ -1,4 +1,4 @@
-"""`create_task`: the event loop's own way to start a task, with a log of its exception."""
+"""`create_task`: starts a task with the event loop's own function and logs its exception."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger("anysched")
 
-# An event loop refers to its tasks only weakly.
+# An event loop keeps only weak references to its tasks.
 _background: set[asyncio.Task[Any]] = set()
 
 
@@ -63,14 +63,14 @@ def create_task(
     task_group: TaskGroup | None = None,
     **kwargs: Any,
 ) -> asyncio.Task[T] | anyio.TaskHandle[T]:
-    """Start a task that logs its exception.
+    """Start a task, and log its exception if it fails.
 
-    Without a task group this is `asyncio.create_task`: the task's result and exception are its own, and a strong
-    reference is held while it runs, as in pydis_core. In a task group, on asyncio or trio, a failure does not cancel the
-    group.
+    Without a task group, this is `asyncio.create_task`: the task's result and exception are unchanged, and a strong
+    reference is kept while it runs, as in pydis_core. In a task group, on asyncio or trio, a failure does not cancel
+    the group.
 
     Args:
-        coro: A coroutine that has not started. It is closed if it cannot be started.
+        coro: A coroutine that has not started. If the task cannot be started, it is closed.
         suppressed_exceptions: Exceptions that are not logged.
         event_loop: The asyncio event loop in which to start the task, instead of the running one.
         task_group: The anyio task group in which to start the task.
@@ -80,8 +80,8 @@ def create_task(
         An `asyncio.Task`, or in a task group an `anyio.TaskHandle`.
 
     Raises:
-        RuntimeError: if there is neither a task group nor an asyncio event loop, as on trio, which has no tasks outside
-            of a nursery.
+        RuntimeError: if there is neither a task group nor an asyncio event loop, as on trio, where every task belongs
+            to a nursery.
         TypeError: if ``coro`` is not a coroutine, or an argument is wrong.
         ValueError: if the coroutine was already started; it is left alone.
     """
@@ -89,7 +89,7 @@ def create_task(
         if not is_coroutine(coro):
             raise TypeError(f"expected a coroutine, not {type(coro).__name__}: {coro!r}")
         check_target(coro, ())
-        isinstance(None, suppressed_exceptions)  # raises the TypeError now that would come with the task's exception
+        isinstance(None, suppressed_exceptions)  # raises now the TypeError that the task's exception would cause
         if task_group is None:
             return _create_asyncio_task(coro, suppressed_exceptions, event_loop, kwargs)
         if event_loop is not None:
@@ -115,8 +115,8 @@ def _create_asyncio_task(
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(
-                "there is no running asyncio event loop to start a task in; on trio, and wherever the task "
-                "should belong to a task group, pass task_group=..."
+                "there is no running asyncio event loop to start a task in; on trio, or if the task should belong "
+                "to a task group, pass task_group=..."
             ) from None
     task: asyncio.Task[T] = loop.create_task(coro, **kwargs)
     _background.add(task)
@@ -148,9 +148,9 @@ def _create_group_task(
             failure, _ = split_failure(exception, backend.cancelled_exc_class)
             if failure is not None:
                 _log_failure(failure, suppressed, handle.name)
-            # The exception must not leave from here, or the group would be cancelled; but the handle must tell of it,
-            # and anyio offers no other way. (Not only a failure: on asyncio, a cancellation that nothing asked for would also
-            # cancel the group.)
+            # The exception must not propagate, or the group would be cancelled, but the handle must have it, and
+            # anyio offers no other way to set it. (This also concerns cancellations that were not requested: on
+            # asyncio, these would cancel the group.)
             handle._exception = exception
         if backend.has_pending_cancellation(backend.current_task()):
             with suppress(backend.cancelled_exc_class):

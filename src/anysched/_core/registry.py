@@ -50,6 +50,7 @@ class Family:
             looked at then: that is several times as fast as asking a member.
         dropped: The pending tasks that were dropped because the dispatcher stopped, each with its registry, for
             `Scheduler.close`.
+        raised: The requests to end the process that instruments raised meanwhile, for the exit of the root.
     """
 
     def __init__(self) -> None:
@@ -58,6 +59,7 @@ class Family:
         self.hosts: dict[TaskRegistry, anyio.Event] = {}
         self.instruments_version = 0
         self.dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
+        self.raised: list[BaseException] = []
         self._members = 0
 
     def next_number(self) -> int:
@@ -82,7 +84,8 @@ class TaskRegistry:
         tasks: The tasks that hold an ID, by ID.
         predecessors: The tasks that run on although their ID has been released or taken over.
         collected: While `Scheduler.close` waits, the tasks that were scheduled in the meantime, and dropped.
-        running: How many tasks run.
+        timers: The pending tasks that are due on the monotonic clock and have not fallen due: the dispatcher's.
+        wall_timers: Those on the wall clock.
         started: How many tasks have started since entry; each run of a recurring task counts, here and below.
         finished: How many tasks have returned since entry.
         failed: How many have failed since entry.
@@ -113,7 +116,8 @@ class TaskRegistry:
         self._own_instruments: list[Instrument] = []
         self._instruments: Instruments | None = None
         self._instruments_version = 0
-        self.running = 0
+        self.timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
+        self.wall_timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         self.started = 0
         self.finished = 0
         self.failed = 0
@@ -124,6 +128,8 @@ class TaskRegistry:
         self._number = self.family.next_number()
         # A child has a state of its own when it closes; until then its state is that of its parent.
         self._state: SchedulerState | None = "new" if parent is None else None
+        # The tasks that run, in the order of their starts.
+        self._running: dict[ScheduledTask[Any], None] = {}
         # Due, and waiting for the predecessor under their ID; due, and waiting for a slot; in possession of one.
         self._blocked: dict[Hashable, ScheduledTask[Any]] = {}
         self._slot_queue: TimerQueue[ScheduledTask[Any]] = TimerQueue()
@@ -371,7 +377,7 @@ class TaskRegistry:
 
     def task_started(self, task: ScheduledTask[Any]) -> None:
         """Called when a task starts, before its first step."""
-        self.running += 1
+        self._running[task] = None
         self.started += 1
 
     def run_finished(
@@ -423,13 +429,13 @@ class TaskRegistry:
     def add(self, task: ScheduledTask[Any], when: float) -> None:
         """Queue a pending task that is not queued, unless it is paused."""
         assert self.dispatcher is not None
-        self.dispatcher.add(task, when)
+        self.dispatcher.add(task, when, self)
 
     def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
         """Change the due time of a pending task."""
         assert self.dispatcher is not None
         self.unqueue_due(task)
-        self.dispatcher.reschedule(task, when)
+        self.dispatcher.reschedule(task, when, self)
 
     def follow_clock(self, task: ScheduledTask[Any]) -> None:
         """Call a task that recurs when the wall clock is set back."""
@@ -506,34 +512,29 @@ class TaskRegistry:
 
     def calling_task(self) -> ScheduledTask[Any] | None:
         """Return the task inside whose run this is called, if it is one of these."""
-        tasks = (task for table in (self.tasks, self.predecessors) for task in table.values())
-        return next(filter(self.is_caller, tasks), None)
+        return next(filter(self.is_caller, self._running), None)
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:
-        """Return the tasks that run and have not been cancelled."""
-        return [
-            task
-            for tasks in (self.predecessors, self.tasks)
-            for task in tasks.values()
-            if task.status is Status.RUNNING
-        ]
+        """Return the tasks that run and have not been cancelled, in the order in which they have started."""
+        return [task for task in self._running if task.status is Status.RUNNING]
+
+    @property
+    def running(self) -> int:
+        """How many tasks run."""
+        return len(self._running)
 
     @property
     def pending(self) -> int:
         """How many tasks hold an ID and have not started."""
-        return len(self.tasks) + len(self.predecessors) - self.running
+        return len(self.tasks) + len(self.predecessors) - len(self._running)
 
     def next_due(self) -> datetime | None:
         """Return when the next pending task that is not paused is due (aware UTC)."""
-        if self.dispatcher is None or self.family.busy != {self: None}:
-            # The queues hold the tasks of others as well.
-            pending: Iterable[ScheduledTask[Any]] = self.tasks.values()
-        else:
-            self._slot_queue.prune_top(sys.maxsize)
-            waiting = self._slot_queue.peek()
-            first = [] if waiting is None else [waiting]
-            pending = [*self._blocked.values(), *first, *self.dispatcher.next_due()]
-        return min((due for task in pending if not task.paused and (due := task.due) is not None), default=None)
+        first = [next(iter(self._blocked.values()), None)]
+        for queue in (self._slot_queue, self.timers, self.wall_timers):
+            queue.prune_top(sys.maxsize)
+            first.append(queue.peek())
+        return min((due for task in first if task is not None and (due := task.due) is not None), default=None)
 
     async def wait_idle(self) -> None:
         """Wait until no ID is held, and no task is unwinding."""
@@ -542,12 +543,23 @@ class TaskRegistry:
                 self._idle = anyio.Event()
             await self._idle.wait()
 
-    def abandon(self) -> None:
-        """End the tasks that are left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it."""
+    def abandon(self) -> list[BaseException]:
+        """End the tasks that are left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it.
+
+        Returns:
+            What was raised by instruments.
+        """
+        raised: list[BaseException] = []
         for task in [*self.predecessors.values(), *self.tasks.values()]:
-            self.predecessors.pop(task.task_id, None)
-            self.finish(task, Status.CANCELLED, ran=task.status is not Status.PENDING)
+            try:
+                self.predecessors.pop(task.task_id, None)
+                self.finish(task, Status.CANCELLED, ran=task.status is not Status.PENDING)
+            except Exception as failure:
+                self.log_failure(task, failure)
+            except BaseException as failure:
+                raised.append(failure)
         self.family.busy.pop(self, None)
+        return raised
 
     # The end
 
@@ -586,6 +598,8 @@ class TaskRegistry:
             self._release_memory()
         if not self.tasks and not self.predecessors:
             self.family.busy.pop(self, None)
+            if self.family.dispatcher is not None:
+                self.family.dispatcher.release(self)
             if self._idle is not None:
                 self._idle.set()
                 self._idle = None
@@ -595,7 +609,10 @@ class TaskRegistry:
             if self.family.instruments_version and self.instruments is not None:
                 self.instruments.task_finished(task)
         finally:
-            task._close(target)
+            try:
+                task._close(target)
+            except Exception as error:  # of a coroutine that is not native, which may do anything
+                self.log_failure(task, error)
 
     def _release_memory(self) -> None:
         """Let the tables shrink: dictionaries and sets do not by themselves."""
@@ -605,10 +622,11 @@ class TaskRegistry:
             table.clear()  # in place: `Scheduler.tasks` is a view of it
             table.update(tasks)
         self._slots = set(self._slots)
+        self._running = dict(self._running)
 
     def _end_run(self, task: ScheduledTask[Any], status: Status) -> None:
         """Count a run that has ended, and admit what waited for its end."""
-        self.running -= 1
+        self._running.pop(task, None)
         if status is Status.FINISHED:
             self.finished += 1
         elif status is Status.FAILED:
@@ -637,6 +655,7 @@ class TaskRegistry:
         """Give the slot of a task, if it has one, to the next that waits for one."""
         if task in self._slots:
             self._slots.remove(task)
+            # The tasks were added in their order: no more stale entries than half a segment come to the top at once.
             self._slot_queue.prune_top(sys.maxsize)
             if self._slot_queue.peek() is not None:
                 successor = self._slot_queue.pop()
