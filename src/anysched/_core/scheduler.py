@@ -484,7 +484,7 @@ class Scheduler:
     ) -> ScheduledTask[None]:
         """Run a function at each of a series of wall-clock times; see `schedule_every` for the rest.
 
-        ``times`` is a list, a generator, ``cronsim.CronSim(...)``, a `dateutil` rule or any other iterable, finite or
+        ``times`` is a list, a generator, ``cronsim.CronSim(...)``, a rule of ``dateutil`` or any other iterable, finite or
         infinite; or a function, such as `anysched.cron.Cron`, that takes the current time and returns an iterable. Each
         time is due as in `schedule_at`. When there are no more times, the task ends as finished and its ID is free. If
         there are none at all, this has happened when the call returns, after a holder of the ID was handled by

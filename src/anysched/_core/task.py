@@ -251,7 +251,7 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def run_count(self) -> int:
-        """How often the task has been started: 0 or 1, unless it is recurring (`Scheduler.schedule_every`)."""
+        """The number of starts of the task; 0 or 1, unless it is recurring (`Scheduler.schedule_every`)."""
         return int(self._when is None)
 
     @property
