@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from itertools import count
 from typing import Any, Protocol, cast
 
@@ -24,6 +25,8 @@ from .task import ScheduledTask
 from .timer_queue import TimerQueue
 
 __all__ = ["Dispatcher"]
+
+_MISSING = object()
 
 MAX_KEY = int(MAX_DELAY * 1e12)
 
@@ -96,6 +99,7 @@ class Dispatcher:
 
         self._group: TaskGroup
         self.starter: Starter
+        self._starts_per_iteration = 1
         # Until when the loop sleeps, and what wakes it before; awake, it is not to be woken.
         self._wake_at = -math.inf
         self._wakeup = anyio.Event()
@@ -108,6 +112,8 @@ class Dispatcher:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self.starter = starter_for(self._group, self.backend)
+        in_order = self.backend.keeps_order or self.starter.exchanges_runs
+        self._starts_per_iteration = self.backend.starts_per_iteration if in_order else 1
         self._group.create_task(LazyCoroutine(self._loop), name="anysched dispatcher")
 
     def cancel(self) -> None:
@@ -300,7 +306,8 @@ class Dispatcher:
         now, now_ns = self.clock.monotonic(), self.clock.time_ns()
         if self.clock_followers and self._call_followers(now, now_ns):
             return True
-        steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self.backend.starts_per_iteration
+        steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self._starts_per_iteration
+        context: Context | None = None
         while starts:
             steps = self._requeued.prune_top(steps)
             steps = self._timers.prune_top(steps)
@@ -314,6 +321,12 @@ class Dispatcher:
                 return True  # it has looked for its next time, which may be slow
             owner = cast("TaskOwner", task._owner)
             if owner.try_admit(task):
+                if not self.backend.keeps_order:
+                    # Native tasks can exchange their runs if they would do these in equal contexts.
+                    if context is not None and not _same_variables(context, task._context):
+                        self._requeued.push(task, task._dispatch_index, task._dispatch_index)
+                        return True
+                    context = task._context
                 self._start(task, owner)
                 starts -= 1
             steps -= 1
@@ -370,6 +383,11 @@ class Dispatcher:
 def _key(when: float) -> int:
     """Return a monotonic due time in picoseconds, by which the queue orders it; a float need not be finite."""
     return int(when * 1e12) if when < MAX_DELAY else MAX_KEY
+
+
+def _same_variables(first: Context, second: Context) -> bool:
+    """Return whether two contexts have the same variables with the same values, which are compared by identity."""
+    return len(first) == len(second) and all(second.get(variable, _MISSING) is value for variable, value in first.items())
 
 
 def _when(task: ScheduledTask[Any]) -> float:

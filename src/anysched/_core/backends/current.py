@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["current_backend"]
 
+STARTS_PER_ITERATION = 16
+
 
 def current_backend() -> Backend:
     """Return what the running event loop offers.
@@ -41,7 +43,8 @@ def current_backend() -> Backend:
             is_replaced=type(clock).__module__ != "trio._core._run",  # of the clock with which trio runs by default
             time_source=clock,
             cancelled_exc_class=cancelled,
-            starts_per_iteration=1,
+            starts_per_iteration=STARTS_PER_ITERATION,
+            keeps_order=False,
             current_task=on_trio.current_task,
             ancestors=on_trio.ancestors,
             is_done=lambda _: False,
@@ -73,7 +76,8 @@ def current_backend() -> Backend:
         is_replaced=is_replaced,
         time_source=loop,
         cancelled_exc_class=cancelled,
-        starts_per_iteration=1 if getattr(loop, "shuffles_tasks", False) else 16,
+        starts_per_iteration=STARTS_PER_ITERATION,
+        keeps_order=not getattr(loop, "shuffles_tasks", False),
         current_task=asyncio.current_task,
         ancestors=on_asyncio.ancestors,
         is_done=lambda task: task.done(),
