@@ -197,7 +197,8 @@ def due_after(clock: Clock, delay: float | timedelta) -> float:
     Raises:
         TypeError, ValueError: as `seconds_from_delay`.
     """
-    seconds = seconds_from_delay(delay)
+    usual = isinstance(delay, (int, float)) and -MAX_DELAY < delay < MAX_DELAY  # as in the function, without a call for it
+    seconds = delay if usual else seconds_from_delay(delay)
     if seconds > 0:
         exact: Callable[[], float] | None = getattr(clock, "exact", None)  # as in `exact_clock`, without a call for it
         return (clock.monotonic() if exact is None else exact()) + seconds

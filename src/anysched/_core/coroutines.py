@@ -17,7 +17,8 @@ Target: TypeAlias = Coroutine[Any, Any, Any] | Callable[..., Coroutine[Any, Any,
 
 def is_coroutine(value: object) -> TypeIs[Coroutine[Any, Any, Any]]:
     """Return whether ``value`` is a coroutine (not: a coroutine function)."""
-    return type(value) is CoroutineType or isinstance(value, Coroutine)  # the abstract class is slow to ask
+    kind = type(value)
+    return kind is CoroutineType or (kind is not FunctionType and isinstance(value, Coroutine))  # slow to ask
 
 
 def check_target(target: object, args: tuple[object, ...]) -> None:
@@ -37,7 +38,7 @@ def check_target(target: object, args: tuple[object, ...]) -> None:
     # The usual kinds first: this is on the path of every scheduling call.
     if type(target) is FunctionType and target.__code__.co_flags & CO_COROUTINE:
         return
-    if is_coroutine(target):
+    if type(target) is CoroutineType or is_coroutine(target):
         if _was_started(target):
             raise ValueError(f"cannot schedule a coroutine that was already started: {target!r}")
         if args:
@@ -91,13 +92,13 @@ def close_unstarted(target: object) -> None:
     if type(target) is CoroutineType:
         if not target.cr_suspended and not target.cr_running:
             target.close()
-    elif type(target) is not FunctionType and is_coroutine(target) and not _is_foreign_and_started(target):
+    elif target is not None and is_coroutine(target) and not _is_foreign_and_started(target):
         target.close()
 
 
 def _was_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
     """Return whether a coroutine has started, has run to its end, or has been closed."""
-    if not isinstance(coroutine, CoroutineType):
+    if type(coroutine) is not CoroutineType:
         return _is_foreign_and_started(coroutine)
     if coroutine.cr_suspended or coroutine.cr_running:
         return True

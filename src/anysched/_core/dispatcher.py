@@ -112,8 +112,11 @@ class Dispatcher:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self.starter = starter_for(self._group, self.backend)
-        in_order = self.backend.keeps_order or self.starter.exchanges_runs
-        self._starts_per_iteration = self.backend.starts_per_iteration if in_order else 1
+        if self.backend.keeps_order:
+            self._starts_per_iteration = self.backend.starts_per_iteration
+        elif self.starter.exchanges_runs:
+            # Another task may be stepped first in one iteration and last in the next: what it waits for is two slices.
+            self._starts_per_iteration = self.backend.starts_per_iteration // 2
         self._group.create_task(LazyCoroutine(self._loop), name="anysched dispatcher")
 
     def cancel(self) -> None:
@@ -194,7 +197,8 @@ class Dispatcher:
         if not task._set_due(when):
             return
         if isinstance(when, float):
-            self._timers.push(task, _key(when), self._next_sequence())
+            # The key is that of `_key`, without a call for it.
+            self._timers.push(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
         else:
             self._wall_timers.push(task, when, self._next_sequence())
         if self._wake_at != -math.inf:
@@ -307,7 +311,7 @@ class Dispatcher:
         if self.clock_followers and self._call_followers(now, now_ns):
             return True
         steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self._starts_per_iteration
-        context: Context | None = None
+        last: Context | None = None
         while starts:
             steps = self._requeued.prune_top(steps)
             steps = self._timers.prune_top(steps)
@@ -321,13 +325,15 @@ class Dispatcher:
                 return True  # it has looked for its next time, which may be slow
             owner = cast("TaskOwner", task._owner)
             if owner.try_admit(task):
+                context = task._context
+                assert context is not None
                 if not self.backend.keeps_order:
                     # Native tasks can exchange their runs if they would do these in equal contexts.
-                    if context is not None and not _same_variables(context, task._context):
-                        self._requeued.push(task, task._dispatch_index, task._dispatch_index)
+                    if last is not None and not _same_variables(last, context):
+                        self.requeue(task)
                         return True
-                    context = task._context
-                self._start(task, owner)
+                    last = context
+                self._start(task, owner, context)
                 starts -= 1
             steps -= 1
         return True
@@ -368,13 +374,11 @@ class Dispatcher:
         task._set_dispatch_index(self._next_dispatch_index())
         return task
 
-    def _start(self, task: ScheduledTask[Any], owner: TaskOwner) -> None:
+    def _start(self, task: ScheduledTask[Any], owner: TaskOwner, context: Context) -> None:
         """Hand a task to the event loop."""
         run = TaskRun(task, owner, self)
         task._set_run(run)
         try:
-            context = task._context
-            assert context is not None
             self.starter.start(run, task.name, context)
         except Exception as failure:  # an event loop that refuses
             owner.start_refused(task, failure)

@@ -20,7 +20,7 @@ from .dispatcher import Dispatcher
 from .instruments import Instruments, combined
 from .logs import SchedulerLog
 from .run import TaskRun
-from .task import RunningPolicy, ScheduledTask, Status
+from .task import CANCELLED, FAILED, FINISHED, PENDING, RUNNING, RunningPolicy, ScheduledTask, Status
 from .timer_queue import TimerQueue
 
 __all__ = ["SchedulerState", "TaskRegistry", "cancel_runs"]
@@ -185,10 +185,11 @@ class TaskRegistry:
     @property
     def state(self) -> SchedulerState:
         """Where the scheduler is in its life. Tasks are accepted and started while it is running."""
-        registry = self
-        while (state := registry._state) is None:
+        registry, state = self, self._state
+        while state is None:
             assert registry.parent is not None
             registry = registry.parent
+            state = registry._state
         return state
 
     @state.setter
@@ -242,7 +243,7 @@ class TaskRegistry:
         self.check_thread()
         if self.is_caller(task):
             raise RuntimeError(f"deadlock: task {task.name!r} awaits itself")
-        if task.status is not Status.PENDING:
+        if task.status is not PENDING:
             return self._note_wait(task)
         predecessor = self.predecessors.get(task.task_id)
         if predecessor is not None and self.is_caller(predecessor):
@@ -275,7 +276,7 @@ class TaskRegistry:
         awaited = self._awaited.get(task)
         while awaited is not None and awaited in self._slots:
             awaited = self._awaited.get(awaited)
-        return awaited is not None and awaited.status is Status.PENDING
+        return awaited is not None and awaited.status is PENDING
 
     def check_thread(self) -> None:
         """Refuse a call from another thread than the event loop's."""
@@ -298,7 +299,7 @@ class TaskRegistry:
         self.check_thread()
         dispatcher = self.dispatcher
         when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
-        if self.state != "running" or task is None or task.status is not Status.PENDING:
+        if self.state != "running" or task is None or task.status is not PENDING:
             return False
         self.reschedule(task, when)
         if self.log.is_enabled_for(logging.DEBUG):
@@ -312,7 +313,7 @@ class TaskRegistry:
         self.check_thread()
         if self.tasks.get(task.task_id) is not task or task.paused:
             return False
-        if task.status is Status.PENDING:
+        if task.status is PENDING:
             self.unqueue(task)
         elif not self.may_recur(task) or not task.recurs:
             return False
@@ -356,7 +357,7 @@ class TaskRegistry:
     def start_refused(self, task: ScheduledTask[Any], failure: Exception) -> None:
         """Called when the event loop has refused to start a task."""
         self.task_started(task)
-        self.finish(task, Status.FAILED, failure, failure, ran=True)
+        self.finish(task, FAILED, failure, failure, ran=True)
 
     # Asked by a run
 
@@ -380,11 +381,11 @@ class TaskRegistry:
         """Called when a run has ended: the task becomes pending again, if it recurs, or ends."""
         try:
             if self.family.instruments_version and self.instruments is not None:
-                raised = outcome if isinstance(outcome, BaseException) and status is Status.FAILED else failure
+                raised = outcome if isinstance(outcome, BaseException) and status is FAILED else failure
                 self.instruments.run_finished(task, status, raised)
         finally:  # an instrument may raise a `KeyboardInterrupt`
-            fatal = status is Status.FAILED and failure is None
-            found = None if fatal or not self.may_recur(task) else task._find_next(status)
+            fatal = status is FAILED and failure is None
+            found = None if fatal or not task.recurs or not self.may_recur(task) else task._find_next(status)
             if found is None or not self.may_recur(task):  # searching for the next time may have cancelled the task
                 self.finish(task, status, outcome, failure, ran=True)
             else:
@@ -395,8 +396,8 @@ class TaskRegistry:
         """Called when the native task of a run has ended, possibly before its first step."""
         if not self.is_run_of(task, run):
             return
-        if task.status is not Status.PENDING:
-            self.finish(task, Status.CANCELLED, ran=True)  # a `KeyboardInterrupt` came before the run could end
+        if task.status is not PENDING:
+            self.finish(task, CANCELLED, ran=True)  # a `KeyboardInterrupt` came before the run could end
         elif cancelled:
             assert self.dispatcher is not None
             stray = not self.dispatcher.is_stopping()
@@ -447,11 +448,14 @@ class TaskRegistry:
         """Do not log these exceptions of a task."""
         self._suppressed[task] = exceptions
 
-    def hold(self, task: ScheduledTask[Any]) -> None:
+    def hold(self, task_id: Hashable, task: ScheduledTask[Any]) -> None:
         """Enter a new task into the table of IDs, as the last one. Another one that held the ID must be displaced."""
-        self.tasks.pop(task.task_id, None)
-        self.tasks[task.task_id] = task
-        self.family.busy[self] = None
+        tasks = self.tasks
+        if task_id in tasks:
+            del tasks[task_id]
+        tasks[task_id] = task
+        if len(tasks) == 1:
+            self.family.busy[self] = None
 
     def displace(self, holder: ScheduledTask[Any], *, cancel_running: bool) -> None:
         """Displace a task that has lost its ID.
@@ -460,7 +464,7 @@ class TaskRegistry:
             holder: The task. A pending one is dropped.
             cancel_running: Whether to cancel a running one, unless it is the caller; if not, it runs on to its end.
         """
-        if holder.status is Status.PENDING:
+        if holder.status is PENDING:
             self.drop(holder)
         else:
             self.predecessors[holder.task_id] = holder
@@ -487,7 +491,7 @@ class TaskRegistry:
         """End a task that has not started; it never will."""
         if not self.unqueue_due(task):
             task._leave_queue()
-        self.finish(task, Status.CANCELLED)
+        self.finish(task, CANCELLED)
 
     def unqueue_due(self, task: ScheduledTask[Any]) -> bool:
         """Remove a task from its queue if it is due. One that is not has nothing else to give back."""
@@ -515,7 +519,7 @@ class TaskRegistry:
             task
             for tasks in (self.predecessors, self.tasks)
             for task in tasks.values()
-            if task.status is Status.RUNNING
+            if task.status is RUNNING
         ]
 
     @property
@@ -546,7 +550,7 @@ class TaskRegistry:
         """End the tasks that are left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it."""
         for task in [*self.predecessors.values(), *self.tasks.values()]:
             self.predecessors.pop(task.task_id, None)
-            self.finish(task, Status.CANCELLED, ran=task.status is not Status.PENDING)
+            self.finish(task, CANCELLED, ran=task.status is not PENDING)
         self.family.busy.pop(self, None)
 
     # The end
@@ -575,16 +579,16 @@ class TaskRegistry:
         # The tables first: should a `KeyboardInterrupt` come in between, the task is ended again, and nothing waits.
         if ran:
             self._end_run(task, status)
-        elif status is Status.CANCELLED:
+        elif status is CANCELLED:
             self.cancelled += 1
-        task_id = task.task_id
-        if self.tasks.get(task_id) is task:
-            del self.tasks[task_id]
+        task_id, tasks = task.task_id, self.tasks
+        if tasks.get(task_id) is task:
+            del tasks[task_id]
         target = task._complete(status, outcome)
         self._ended += 1
-        if self._ended > ENDS_PER_TASK * len(self.tasks) + ENDS_AT_LEAST:
+        if self._ended > ENDS_PER_TASK * len(tasks) + ENDS_AT_LEAST:
             self._release_memory()
-        if not self.tasks and not self.predecessors:
+        if not tasks and not self.predecessors:
             self.family.busy.pop(self, None)
             if self._idle is not None:
                 self._idle.set()
@@ -609,9 +613,9 @@ class TaskRegistry:
     def _end_run(self, task: ScheduledTask[Any], status: Status) -> None:
         """Count a run that has ended, and admit what waited for its end."""
         self.running -= 1
-        if status is Status.FINISHED:
+        if status is FINISHED:
             self.finished += 1
-        elif status is Status.FAILED:
+        elif status is FAILED:
             self.failed += 1
         else:
             self.cancelled += 1
