@@ -135,7 +135,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("python", ".ci/prose.py")
-    session.run("shellcheck", ".ci/run", ".ci/get-python")
+    session.run("shellcheck", ".ci/run", ".ci/get-python", ".ci/get-servers")
     session.run("zizmor", "--offline", "--quiet", "--persona=pedantic", ".github")
     for schema, *paths in FORGE_FILES:
         session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)

@@ -19,7 +19,6 @@ import time_machine
 
 from anysched.__main__ import main
 from anysched._cli.arguments import parse_arguments
-from anysched._cli.crontab import environment as environment_module
 from anysched._cli.crontab import zones
 from anysched._cli.crontab.arguments import CrontabArguments
 from anysched._cli.crontab.environment import is_current_user, job_environment
@@ -260,7 +259,7 @@ def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(uid: int) -> object:
         raise KeyError(uid)
 
-    monkeypatch.setattr(environment_module.pwd, "getpwuid", missing)
+    monkeypatch.setattr(pwd, "getpwuid", missing)
     monkeypatch.setenv("LOGNAME", "inherited")
     monkeypatch.delenv("HOME")
     environment = job_environment([("A", "1")])

@@ -245,7 +245,7 @@ def test_comments_and_blank_lines_change_nothing_but_the_numbers(lines: list[str
 @given(st.binary(max_size=200) | LINES.map(lambda lines: "\n".join(lines).encode()), st.booleans())
 def test_whatever_stands_in_it_each_line_is_a_command_or_wrong_or_nothing(data: bytes, system: bool) -> None:
     crontab = parse_crontab(data, UTC, (lambda _: True) if system else None)
-    numbers = sorted(item.number for item in (*crontab.lines, *crontab.problems))
+    numbers = sorted([*(line.number for line in crontab.lines), *(problem.number for problem in crontab.problems)])
     assert len(set(numbers)) == len(numbers)
     assert all(1 <= number <= data.count(b"\n") + 1 for number in numbers)
 
