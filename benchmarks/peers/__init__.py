@@ -55,7 +55,12 @@ def _variants(backend: Backend) -> tuple[Entry, ...]:
     prefix = "anysched" if backend == "asyncio" else "trio-anysched"
 
     def variant(
-        name: str, title: str, adapter: str, needs: str = "anysched", module: str = "_anysched", instrumented: bool = True
+        name: str,
+        title: str,
+        adapter: str,
+        needs: str = "anysched",
+        module: str = "_anysched",
+        instrumented: bool = True,
     ) -> Entry:
         return Entry(
             f"{prefix}-{name}", title, backend, needs, module, adapter, variant=True, instrumented=instrumented

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-__all__ = ["LazyCoroutine", "Target", "check_target", "close_unstarted", "is_coroutine", "make_coroutine"]
+__all__ = [
+    "COROUTINE_TYPE",
+    "LazyCoroutine",
+    "Target",
+    "check_target",
+    "close_unstarted",
+    "is_coroutine",
+    "make_coroutine",
+]
+
+COROUTINE_TYPE: Any = CoroutineType
+"""That of native coroutines; the type of a value does not have the parameters that type checkers want here."""
 
 Target: TypeAlias = Coroutine[Any, Any, Any] | Callable[..., Coroutine[Any, Any, Any]]
 
@@ -38,7 +49,7 @@ def check_target(target: object, args: tuple[object, ...]) -> None:
     # The usual kinds first: this is on the path of every scheduling call.
     if type(target) is FunctionType and target.__code__.co_flags & CO_COROUTINE:
         return
-    if type(target) is CoroutineType or is_coroutine(target):
+    if type(target) is COROUTINE_TYPE or is_coroutine(target):
         if _was_started(target):
             raise ValueError(f"cannot schedule a coroutine that was already started: {target!r}")
         if args:
@@ -96,9 +107,9 @@ def close_unstarted(target: object) -> None:
         target.close()
 
 
-def _was_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
+def _was_started(coroutine: Any) -> bool:
     """Return whether a coroutine has started, has run to its end, or has been closed."""
-    if type(coroutine) is not CoroutineType:
+    if type(coroutine) is not COROUTINE_TYPE:
         return _is_foreign_and_started(coroutine)
     if coroutine.cr_suspended or coroutine.cr_running:
         return True

@@ -391,7 +391,9 @@ def _key(when: float) -> int:
 
 def _same_variables(first: Context, second: Context) -> bool:
     """Return whether two contexts have the same variables with the same values, which are compared by identity."""
-    return len(first) == len(second) and all(second.get(variable, _MISSING) is value for variable, value in first.items())
+    return len(first) == len(second) and all(
+        second.get(variable, _MISSING) is value for variable, value in first.items()
+    )
 
 
 def _when(task: ScheduledTask[Any]) -> float:

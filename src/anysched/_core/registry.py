@@ -515,12 +515,7 @@ class TaskRegistry:
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:
         """Return the tasks that run and have not been cancelled."""
-        return [
-            task
-            for tasks in (self.predecessors, self.tasks)
-            for task in tasks.values()
-            if task.status is RUNNING
-        ]
+        return [task for tasks in (self.predecessors, self.tasks) for task in tasks.values() if task.status is RUNNING]
 
     @property
     def pending(self) -> int:

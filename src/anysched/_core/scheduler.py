@@ -54,6 +54,7 @@ MAX_REGULAR_WARNINGS = 60
 NAMES_SHOWN = 5
 """How many of these tasks it names."""
 
+_HANDLES: tuple[type, ...] = (ScheduledTask,)
 _CONFLICT_POLICIES = frozenset(get_args(ConflictPolicy))
 _RUNNING_POLICIES = frozenset(get_args(RunningPolicy))
 
@@ -587,7 +588,7 @@ class Scheduler:
             except TypeError:
                 _check_id(task_id)
                 raise
-            if holder is None and isinstance(task_id, ScheduledTask):
+            if holder is None and isinstance(task_id, _HANDLES):
                 _check_id(task_id)
             same = holder is not None and holder._target is target
             if same and is_coroutine(target):
@@ -730,7 +731,7 @@ class Scheduler:
         except TypeError:
             _check_id(task_id)
             raise
-        if task is None and isinstance(task_id, ScheduledTask):
+        if task is None and isinstance(task_id, _HANDLES):
             _check_id(task_id)
         return task
 

@@ -7,13 +7,12 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from types import CoroutineType
 from typing import Any, Final, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .coroutines import Target, close_unstarted, is_coroutine, make_coroutine
+from .coroutines import COROUTINE_TYPE, Target, close_unstarted, is_coroutine, make_coroutine
 from .logs import format_id, format_name
 from .timer_queue import Timer
 
@@ -534,7 +533,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         target = self._target
         self._context = None
         self._dispatch_index = 0
-        if type(target) is CoroutineType or (target is not None and is_coroutine(target)):
+        if type(target) is COROUTINE_TYPE or (target is not None and is_coroutine(target)):
             self._target = None
         # A function that was dropped is kept with its arguments: it may be scheduled again.
         self._status = status
