@@ -24,7 +24,7 @@ SOURCES = ("src/**/*.py", "benchmarks/**/*.py", "noxfile.py")
 # A pattern, and what to write instead.
 STYLE = {
     r"\btakes none\b": "say what is not taken",
-    r"\bthe seed\b": "pydis_core",
+    r"\bin the seed\b": "pydis_core",
     r"\brooms\b": "modules",
     r"\b(?:forsak|vacat)\w+": "release",
     r"\btake note\b": "name the act: Record, Count; Called when",

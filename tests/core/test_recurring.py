@@ -599,7 +599,7 @@ async def test_an_id_that_cannot_be_printed_runs_as_any_other(
     await virtual_clock.advance(1000)
     assert task.run_count > 0
     assert task.status is PENDING
-    assert task.name == "test_<Unprintable that has no str>"
+    assert task.name == "test_<Unprintable whose str failed>"
 
 
 # What is kept

@@ -250,7 +250,7 @@ async def test_arguments_for_a_coroutine_are_refused(scheduler: Scheduler, metho
 async def test_a_function_that_returns_no_coroutine_fails_as_a_task(
     scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    task = scheduler.schedule("id", cast("Any", lambda: 42))
+    task = scheduler.schedule("id", cast("Any", int.__add__), 40, 2)
     await task.wait()
     assert isinstance(task.exception, TypeError)
     assert "returned 42" in str(task.exception)
@@ -370,7 +370,7 @@ async def test_scheduling_before_and_after_is_refused(method: Any) -> None:
     async with scheduler:
         pass
     coroutine = value(1)
-    with pytest.raises(RuntimeError, match=r"not running \(closed\).*make a new one"):
+    with pytest.raises(RuntimeError, match=r"not running \(closed\).*create a new one"):
         method(scheduler, "id", coroutine)
     assert is_closed(coroutine)
     assert not scheduler.reschedule_later(1, "id")
@@ -617,10 +617,10 @@ async def test_an_id_that_cannot_be_printed_runs_as_any_other(
     task_id = Unprintable()
     assert await scheduler.schedule(task_id, value(1)) == 1
     failed = scheduler.schedule(task_id, fail, ValueError())
-    with pytest.raises(TaskFailed, match="<Unprintable that has no str>"):
+    with pytest.raises(TaskFailed, match="<Unprintable whose str failed>"):
         await failed
     scheduler.cancel(task_id)
-    assert "<Unprintable that has no repr>" in records(caplog, logging.ERROR)[0].getMessage()
+    assert "<Unprintable whose repr failed>" in records(caplog, logging.ERROR)[0].getMessage()
     assert "Unprintable" in repr(failed)
 
 

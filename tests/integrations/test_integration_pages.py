@@ -147,11 +147,11 @@ def test_discord(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     backend, options = VirtualClock().backend("asyncio", debug=True)
     anyio.run(main, backend=backend, backend_options=options)
     assert replies == [
-        (0, "Yes. Its number is 1."),
-        (0, "Yes. Its number is 2."),
-        (0, "Yes. Its number is 3."),
-        (0, "It is forgotten."),
-        (0, "I know none with it."),
+        (0, "OK, this is reminder 1."),
+        (0, "OK, this is reminder 2."),
+        (0, "OK, this is reminder 3."),
+        (0, "OK, I forgot it."),
+        (0, "No reminder has that number."),
         (1800, "the tea is ready"),
     ]
     assert capsys.readouterr().out.startswith("Not sent: 3 due 2025-01-01 16:40:00")

@@ -189,7 +189,7 @@ def docstring() -> list[str]:
 def second_test() -> str:
     lines = docstring()
     begin = lines.index("async def test_not_too_early(virtual_clock: VirtualClock) -> None:")
-    end = next(number for number, line in enumerate(lines[begin:], begin) if line.startswith("Not virtual"))
+    end = next(number for number, line in enumerate(lines[begin:], begin) if line.startswith("These are not virtual"))
     head = FIRST_TEST.partition("async def")[0]
     return head + "from anyio import sleep_forever\n" + "\n".join(lines[begin:end])
 
@@ -401,7 +401,7 @@ def test_a_test_in_virtual_time_that_another_plugin_runs_is_refused(
     for name in ("test_function", "test_that_asks_for_the_backend", "test_method", "test_hypothesis"):
         for backend in ("asyncio", "trio"):
             result.stdout.fnmatch_lines(
-                f"{name}[[]{backend}[]] asks for virtual time, but {plugin} runs it, in real time. Mark it with "
+                f"{name}[[]{backend}[]] requests virtual time, but {plugin} runs it in real time. Mark it with "
                 f"pytest.mark.anyio (*), and use the strict mode of {plugin}: {strict}"
             )
 

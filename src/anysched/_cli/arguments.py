@@ -1,4 +1,4 @@
-"""The arguments of the command line: the subcommands ``run``, ``crontab`` and ``demo``.
+"""The arguments of the command line: the subcommands ``run``, ``crontab``, ``demo`` and ``durable``.
 
 They are parsed by `argparse`, since an installation without extras has no other parser; argcomplete, from the extra
 ``cli``, completes them in the shell.
@@ -15,15 +15,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from .crontab.arguments import CrontabArguments, add_crontab_arguments, checked_crontab_arguments
+from .durable.arguments import DurableArguments, add_durable_arguments
 from .options import Backend, ParagraphFormatter, add_common_options, check_platform
 from .page import Address
 
 __all__ = ["Arguments", "build_parser", "parse_arguments"]
 
-COMMANDS: Final = ("run", "crontab", "demo")
+COMMANDS: Final = ("run", "crontab", "demo", "durable")
 
 DESCRIPTION: Final = """\
-Run commands on a schedule: one JSON object a line, or a crontab.
+Run commands on a schedule: one JSON object a line, or a crontab. Or look into the store of a durable scheduler.
 """
 
 EPILOG: Final = """\
@@ -90,7 +91,7 @@ class Arguments:
     web: Address | None = None
 
 
-def parse_arguments(argv: Sequence[str]) -> Arguments | CrontabArguments:
+def parse_arguments(argv: Sequence[str]) -> Arguments | CrontabArguments | DurableArguments:
     """Return the arguments of the command line.
 
     Args:
@@ -108,6 +109,8 @@ def parse_arguments(argv: Sequence[str]) -> Arguments | CrontabArguments:
     has_command = bool(argv) and argv[0] in (*COMMANDS, "-h", "--help", "--version")
     options = vars(parser.parse_args([*argv] if has_command else ["run", *argv]))
     command = options.pop("command")
+    if command == "durable":
+        return DurableArguments.of(options)
     check_platform(commands[command], options["backend"], options["web"])
     if command == "crontab":
         return checked_crontab_arguments(commands[command], options)
@@ -138,11 +141,15 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     )
     demo.set_defaults(file=None, demo=True)
     add_common_options(demo, needs_address=False)
+    durable = commands.add_parser(
+        "durable", help="look into the store of a durable scheduler", formatter_class=ParagraphFormatter
+    )
+    add_durable_arguments(durable)
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 
         argcomplete.autocomplete(parser)
-    return parser, {"run": run, "crontab": crontab, "demo": demo}
+    return parser, {"run": run, "crontab": crontab, "demo": demo, "durable": durable}
 
 
 def _version() -> str:

@@ -13,6 +13,7 @@ import anyio
 from anysched import ScheduledTask, Scheduler
 
 from .entries import MalformedLineError, RunEntry, TaskId, parse_line
+from .exit_statuses import EXIT_FAILURE, EXIT_SIGNAL, EXIT_USAGE
 from .lines import LINE_LIMIT
 from .logs import logs_to
 from .orphans import reap_orphans
@@ -20,9 +21,6 @@ from .page import Address, CommandFailedError, start_page
 from .reports.events import Event, Report, State
 from .reports.formats import format_id
 from .shutdown import (
-    EXIT_FAILURE,
-    EXIT_SIGNAL,
-    EXIT_USAGE,
     STATE_SIGNALS,
     cancel_on_second_signal,
     close,

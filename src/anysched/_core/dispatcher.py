@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -22,7 +21,7 @@ from .clock import CLOCK_STEP_NS, MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, 
 from .coroutines import LazyCoroutine
 from .run import RunOwner, TaskRun
 from .task import ScheduledTask
-from .timer_queue import TimerQueue
+from .timer_queue import QueueGroup, TimerQueue
 
 __all__ = ["Dispatcher"]
 
@@ -39,7 +38,15 @@ CALLS_PER_ITERATION = 20
 
 
 class TaskOwner(RunOwner, Protocol):
-    """What the dispatcher asks of the registry that holds a task."""
+    """What the dispatcher asks of the registry that holds a task.
+
+    Attributes:
+        timers: Its pending tasks that are due on the monotonic clock; the dispatcher's to fill.
+        wall_timers: Those that are due on the wall clock.
+    """
+
+    timers: TimerQueue[ScheduledTask[Any]]
+    wall_timers: TimerQueue[ScheduledTask[Any]]
 
     def try_admit(self, task: ScheduledTask[Any], /) -> bool:
         """Return whether a task that is due may start. If not, the registry hands it back when it may."""
@@ -64,6 +71,7 @@ class Dispatcher:
         backend: What the event loop offers.
         thread: The thread of the event loop.
         clock: What the due times are compared with.
+        debug: Whether more is checked and reported, as `Backend.debug` says.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class Dispatcher:
         self._abandon = abandon
         self.thread = threading.get_ident()
         self.backend = backend
+        self.debug = backend.debug
         self._host_task = self.backend.current_task()
         self.clock: Clock = clock_of(self.backend)
         self._is_coarse = self.clock.monotonic is not exact_clock(self.clock)
@@ -92,8 +101,8 @@ class Dispatcher:
         # One number for each scheduling call, one index for each task that falls due.
         self._next_sequence = count(1).__next__
         self._next_dispatch_index = count(1).__next__
-        self._timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
-        self._wall_timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
+        self._timers: QueueGroup[ScheduledTask[Any]] = QueueGroup()
+        self._wall_timers: QueueGroup[ScheduledTask[Any]] = QueueGroup()
         # Tasks that were due before, had to wait, and may start now.
         self._requeued: TimerQueue[ScheduledTask[Any]] = TimerQueue()
 
@@ -151,14 +160,13 @@ class Dispatcher:
         try:
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
-            if not self.starter.fatal_exceptions:  # otherwise these are in the group
-                raised = [*group.exceptions]
+            raised = [*group.exceptions]  # the fatal ones of the starter may be among them
         except BaseException as exception:
             raised = [exception]
         finally:
             self._closed_at = self.clock.monotonic(), self.clock.time_ns()
             self._abandon()
-        raised += self.starter.fatal_exceptions
+        raised[:0] = self.starter.fatal_exceptions
         if self._cancelled_externally and not raised:
             raised = [self._stopped_error()]
         return raised
@@ -185,12 +193,13 @@ class Dispatcher:
 
     # Tasks come and go
 
-    def add(self, task: ScheduledTask[Any], when: float) -> None:
+    def add(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
         """Queue a task that is in no queue, unless it is paused.
 
         Args:
             task: The task.
             when: Its due time: a float on the monotonic clock, or an int on the wall clock.
+            owner: The registry that holds it.
         """
         if self._is_coarse:
             when = self._by_loop_time(when)
@@ -198,25 +207,27 @@ class Dispatcher:
             return
         if isinstance(when, float):
             # The key is that of `_key`, without a call for it.
-            self._timers.push(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
+            self._timers.push(
+                owner.timers, task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence()
+            )
         else:
-            self._wall_timers.push(task, when, self._next_sequence())
+            self._wall_timers.push(owner.wall_timers, task, when, self._next_sequence())
         if self._wake_at != -math.inf:
             self._wake_for(when)
 
-    def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
+    def reschedule(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
         """Change the due time of a pending task that is not queued for anything else."""
         if task._segment is None or type(_when(task)) is not type(when):
             task._leave_queue()
-            self.add(task, when)
+            self.add(task, when, owner)
             return
         if self._is_coarse:
             when = self._by_loop_time(when)
         task._set_due(when)
         if isinstance(when, float):
-            self._timers.move(task, _key(when), self._next_sequence())
+            self._timers.move(owner.timers, task, _key(when), self._next_sequence())
         else:
-            self._wall_timers.move(task, when, self._next_sequence())
+            self._wall_timers.move(owner.wall_timers, task, when, self._next_sequence())
         if self._wake_at != -math.inf:
             self._wake_for(when)
 
@@ -232,12 +243,10 @@ class Dispatcher:
         self._requeued.push(task, index, index)
         self._wake()
 
-    def next_due(self) -> list[ScheduledTask[Any]]:
-        """Return the first task in the queue of either clock, if there is one."""
-        queues = (self._timers, self._wall_timers)
-        for queue in queues:
-            queue.prune_top(sys.maxsize)
-        return [task for queue in queues if (task := queue.peek()) is not None]
+    def release(self, owner: TaskOwner) -> None:
+        """Release the queues of a registry that holds no tasks."""
+        self._timers.discard(owner.timers)
+        self._wall_timers.discard(owner.wall_timers)
 
     @property
     def queue_entries(self) -> int:

@@ -1,4 +1,4 @@
-"""The log of a scheduler, and how IDs and names are written into it. A log that fails disturbs no task."""
+"""The log of a scheduler, and the representation of IDs and names in it. Errors in logging do not affect tasks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import traceback
 from collections.abc import Callable, Hashable
 from typing import final
 
-__all__ = ["SchedulerLog", "format_id", "format_name", "printable"]
+__all__ = ["SCHEDULED_AT", "SchedulerLog", "format_id", "format_name", "printable"]
+
+SCHEDULED_AT = " It was scheduled at %s."
+"""What a message about a task ends with, where it is known where the task was scheduled."""
 
 
 def printable(text: str) -> str:
-    """Return a text in which line breaks and other control characters are escaped: they could forge log lines."""
+    """Return a text with line breaks and other control characters escaped, since these could forge log lines."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
@@ -22,7 +25,7 @@ def format_id(task_id: Hashable) -> str:
     try:
         return printable(repr(task_id))
     except Exception:
-        return f"<{type(task_id).__name__} that has no repr>"
+        return f"<{type(task_id).__name__} whose repr failed>"
 
 
 def format_name(prefix: str, task_id: Hashable) -> str:
@@ -30,16 +33,16 @@ def format_name(prefix: str, task_id: Hashable) -> str:
     try:
         return f"{prefix}_{task_id}"
     except Exception:
-        return f"{prefix}_<{type(task_id).__name__} that has no str>"
+        return f"{prefix}_<{type(task_id).__name__} whose str failed>"
 
 
 @final
 class SchedulerLog:
     """Logs what happens to the tasks of a scheduler, as the logger ``anysched.<name>`` would.
 
-    A root scheduler has this logger. The logger of a child exists only if the program has made it, because the module
-    `logging` keeps loggers as long as the process lives; otherwise its records are handled by the nearest logger
-    above it.
+    A root scheduler has this logger. The logger of a child exists only if the program has created it, because the
+    module `logging` keeps loggers for the lifetime of the process; otherwise its records are handled by the nearest
+    logger above it.
 
     Args:
         scheduler: The name of the scheduler.
@@ -63,21 +66,32 @@ class SchedulerLog:
             self.is_enabled_for = lambda level: _nearest(root, name, depth).isEnabledFor(level)
 
     def log(
-        self, level: int, message: str, task_id: Hashable, *args: object, failure: BaseException | None = None
+        self,
+        level: int,
+        message: str,
+        task_id: Hashable,
+        *args: object,
+        failure: BaseException | None = None,
+        scheduled_at: str | None = None,
     ) -> None:
         """Log a message about a task.
 
         Args:
             level: The level, one of `logging`'s.
-            message: The message, with ``%s`` for each argument, and for the ID last.
+            message: The message, with ``%s`` for each argument and a last one for the ID.
             task_id: The ID. The record has it as the attribute ``task_id``, and the scheduler's name as ``scheduler``.
             args: The other arguments.
             failure: The exception to log with its traceback.
+            scheduled_at: Where the task was scheduled, if that is known.
         """
-        self._emit(level, message, (*args, format_id(task_id)), failure, {"task_id": task_id})
+        args = (*args, format_id(task_id))
+        if scheduled_at is not None:
+            message += SCHEDULED_AT
+            args = (*args, scheduled_at)
+        self._emit(level, message, args, failure, {"task_id": task_id})
 
     def log_failure(self, message: str, subject: object, failure: BaseException) -> None:
-        """Log the failure of something else than a task, at ERROR.
+        """Log the failure of something other than a task, at ERROR.
 
         Args:
             message: The message, with ``%s`` for the subject.
@@ -106,7 +120,7 @@ class SchedulerLog:
             exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
             extra = {"scheduler": self._scheduler, **fields}
             logger.handle(logger.makeRecord(self._name, level, path, line, message, args, exc_info, function, extra))
-        except Exception:  # in a handler or filter: no reason to end a task, or to refuse a call that took effect
+        except Exception:  # in a handler or filter; it must not end a task or fail a call that has taken effect
             if logging.raiseExceptions:
                 traceback.print_exc()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from datetime import datetime, timedelta
 from threading import get_ident
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -19,9 +19,22 @@ from .clock import MAX_DELAY, SystemClock, datetime_from_ns, due_after, due_at
 from .dispatcher import Dispatcher
 from .instruments import Instruments, combined
 from .logs import SchedulerLog
+from .moments import Moment
 from .run import TaskRun
-from .task import CANCELLED, FAILED, FINISHED, PENDING, RUNNING, RunningPolicy, ScheduledTask, Status
+from .task import (
+    CANCELLED,
+    FAILED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+    RunningPolicy,
+    ScheduledTask,
+    Status,
+    current_scheduled_task,
+    owner_of,
+)
 from .timer_queue import TimerQueue
+from .waits import WaitGraph
 
 __all__ = ["SchedulerState", "TaskRegistry", "cancel_runs"]
 
@@ -50,6 +63,9 @@ class Family:
             looked at then: that is several times as fast as asking a member.
         dropped: The pending tasks that were dropped because the dispatcher stopped, each with its registry, for
             `Scheduler.close`.
+        raised: The requests to end the process that instruments raised meanwhile, for the exit of the root.
+        has_limits: Whether a member has a limit of running tasks: only then a wait can be a deadlock that is found.
+        waits: Which task waits for which.
     """
 
     def __init__(self) -> None:
@@ -58,6 +74,9 @@ class Family:
         self.hosts: dict[TaskRegistry, anyio.Event] = {}
         self.instruments_version = 0
         self.dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
+        self.raised: list[BaseException] = []
+        self.has_limits = False
+        self.waits = WaitGraph()
         self._members = 0
 
     def next_number(self) -> int:
@@ -82,7 +101,8 @@ class TaskRegistry:
         tasks: The tasks that hold an ID, by ID.
         predecessors: The tasks that run on although their ID has been released or taken over.
         collected: While `Scheduler.close` waits, the tasks that were scheduled in the meantime, and dropped.
-        running: How many tasks run.
+        timers: The pending tasks that are due on the monotonic clock and have not fallen due: the dispatcher's.
+        wall_timers: Those on the wall clock.
         started: How many tasks have started since entry; each run of a recurring task counts, here and below.
         finished: How many tasks have returned since entry.
         failed: How many have failed since entry.
@@ -103,17 +123,19 @@ class TaskRegistry:
         self.parent = parent
         self.log: SchedulerLog = SchedulerLog(name, None if parent is None else parent.log)
         self.family: Family = Family() if parent is None else parent.family
+        self.family.has_limits |= max_running is not None
         inherited = () if parent is None else parent.suppressed_exceptions
         self.suppressed_exceptions: tuple[type[BaseException], ...] = (*inherited, *suppressed_exceptions)
         # Those of single tasks. Few have any.
         self._suppressed: WeakKeyDictionary[ScheduledTask[Any], tuple[type[BaseException], ...]] = WeakKeyDictionary()
-        # The tasks for which tasks with a slot wait, by these.
-        self._awaited: dict[ScheduledTask[Any], ScheduledTask[Any]] = {}
+        # Where tasks were scheduled: in debug mode only.
+        self._call_sites: WeakKeyDictionary[ScheduledTask[Any], str] | None = None
         self.scheduler: Any = None
         self._own_instruments: list[Instrument] = []
         self._instruments: Instruments | None = None
         self._instruments_version = 0
-        self.running = 0
+        self.timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
+        self.wall_timers: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         self.started = 0
         self.finished = 0
         self.failed = 0
@@ -124,6 +146,8 @@ class TaskRegistry:
         self._number = self.family.next_number()
         # A child has a state of its own when it closes; until then its state is that of its parent.
         self._state: SchedulerState | None = "new" if parent is None else None
+        # The tasks that run, in the order of their starts.
+        self._running: dict[ScheduledTask[Any], None] = {}
         # Due, and waiting for the predecessor under their ID; due, and waiting for a slot; in possession of one.
         self._blocked: dict[Hashable, ScheduledTask[Any]] = {}
         self._slot_queue: TimerQueue[ScheduledTask[Any]] = TimerQueue()
@@ -238,45 +262,62 @@ class TaskRegistry:
         """Refuse to wait for a task that waits for the caller, and from another thread.
 
         Returns:
-            The task with a slot in whose run the caller is, if it waits for a task that needs a slot.
+            The task in whose run the caller is, if there are limits: what to pass to `end_wait`.
         """
         self.check_thread()
         if self.is_caller(task):
             raise RuntimeError(f"deadlock: task {task.name!r} awaits itself")
-        if task.status is not PENDING:
-            return self._note_wait(task)
-        predecessor = self.predecessors.get(task.task_id)
+        predecessor = self.predecessors.get(task.task_id) if task.status is PENDING else None
         if predecessor is not None and self.is_caller(predecessor):
             raise RuntimeError(
                 f"deadlock: task {task.name!r} awaits its successor, which cannot start until the first has ended"
             )
-        waiting = self._note_wait(task)
-        if waiting is not None and len(self._slots) == self.max_running and all(map(self._needs_slot, self._slots)):
-            self.end_wait(waiting)
-            raise RuntimeError(
-                f"deadlock: task {waiting.name!r} awaits {task.name!r}, which needs one of the {self.max_running} slots, "
-                "and these are taken by tasks that wait for a slot themselves; schedule the tasks that others wait for in "
-                f"a scheduler with its own limit: scheduler.child(...)"
-            )
-        return waiting
+        return self._note_wait(task)
 
-    def end_wait(self, waiting: ScheduledTask[Any]) -> None:
-        """Called when a task with a slot has waited."""
-        self._awaited.pop(waiting, None)
+    def end_wait(self, task: ScheduledTask[Any], waiting: ScheduledTask[Any]) -> None:
+        """Called when the caller, in the run of another task, has waited for a task."""
+        self.family.waits.remove(waiting, task)
 
     def _note_wait(self, task: ScheduledTask[Any]) -> ScheduledTask[Any] | None:
-        waiting = None if self.max_running is None else next(filter(self.is_caller, self._slots), None)
-        if waiting is None or waiting in self._awaited:
+        """Refuse to wait for what needs the slot of a task that waits itself, however long the way is."""
+        if not self.family.has_limits:
             return None
-        self._awaited[waiting] = task
-        return waiting
+        waiting = current_scheduled_task()
+        if waiting is None or owner_of(waiting).family is not self.family or not self.is_caller(waiting):
+            # In a task of another scheduler, which may be inside one of these.
+            waiting = next(filter(self.is_caller, self._slots), None)
+            if waiting is None:
+                return None
+        waits = self.family.waits
+        waits.add(waiting, task)
+        stuck = waits.deadlock(waiting)
+        pending = next((each for each in stuck if owner_of(each).awaits_slot(each)), None)
+        if pending is None:
+            return waiting
+        waits.remove(waiting, task)
+        which = "which" if pending is task else f"and task {pending.name!r}"
+        raise RuntimeError(
+            f"deadlock: task {waiting.name!r} awaits {task.name!r}, {which} needs one of the slots of {pending.scheduler_name!r} "
+            "(max_running), and these are taken by tasks that wait for a slot themselves; schedule the tasks that others "
+            "wait for in a scheduler with its own limit: scheduler.child(...)"
+        )
 
-    def _needs_slot(self, task: ScheduledTask[Any]) -> bool:
-        """Return whether a task with a slot waits for a task that needs one, however long the chain is."""
-        awaited = self._awaited.get(task)
-        while awaited is not None and awaited in self._slots:
-            awaited = self._awaited.get(awaited)
-        return awaited is not None and awaited.status is PENDING
+    def needs(self, task: ScheduledTask[Any]) -> list[Collection[ScheduledTask[Any]]]:
+        """Return what a pending task waits for: of each collection, one task must end before this one can start."""
+        predecessor = self.predecessors.get(task.task_id)
+        found: list[Collection[ScheduledTask[Any]]] = [] if predecessor is None else [[predecessor]]
+        if self.awaits_slot(task):
+            found.append(self._slots)
+        return found
+
+    def awaits_slot(self, task: ScheduledTask[Any]) -> bool:
+        """Return whether a task is pending, needs a slot, and all are taken."""
+        return (
+            task.status is PENDING
+            and self.max_running is not None
+            and len(self._slots) >= self.max_running
+            and task not in self._slots
+        )
 
     def check_thread(self) -> None:
         """Refuse a call from another thread than the event loop's."""
@@ -288,7 +329,7 @@ class TaskRegistry:
         """Change the due time of a pending task; return whether it was pending."""
         return self.reschedule_if_pending(due_after, delay, task)
 
-    def reschedule_at(self, task: ScheduledTask[Any], time: datetime) -> bool:
+    def reschedule_at(self, task: ScheduledTask[Any], time: datetime | Moment) -> bool:
         """Change the due time of a pending task; return whether it was pending."""
         return self.reschedule_if_pending(due_at, time, task)
 
@@ -372,7 +413,7 @@ class TaskRegistry:
 
     def task_started(self, task: ScheduledTask[Any]) -> None:
         """Called when a task starts, before its first step."""
-        self.running += 1
+        self._running[task] = None
         self.started += 1
 
     def run_finished(
@@ -424,13 +465,13 @@ class TaskRegistry:
     def add(self, task: ScheduledTask[Any], when: float) -> None:
         """Queue a pending task that is not queued, unless it is paused."""
         assert self.dispatcher is not None
-        self.dispatcher.add(task, when)
+        self.dispatcher.add(task, when, self)
 
     def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
         """Change the due time of a pending task."""
         assert self.dispatcher is not None
         self.unqueue_due(task)
-        self.dispatcher.reschedule(task, when)
+        self.dispatcher.reschedule(task, when, self)
 
     def follow_clock(self, task: ScheduledTask[Any]) -> None:
         """Call a task that recurs when the wall clock is set back."""
@@ -447,6 +488,12 @@ class TaskRegistry:
     def suppress(self, task: ScheduledTask[Any], exceptions: tuple[type[BaseException], ...]) -> None:
         """Do not log these exceptions of a task."""
         self._suppressed[task] = exceptions
+
+    def set_call_site(self, task: ScheduledTask[Any], call_site: str) -> None:
+        """Report where a task was scheduled, should it fail."""
+        if self._call_sites is None:
+            self._call_sites = WeakKeyDictionary()
+        self._call_sites[task] = call_site
 
     def hold(self, task_id: Hashable, task: ScheduledTask[Any]) -> None:
         """Enter a new task into the table of IDs, as the last one. Another one that held the ID must be displaced."""
@@ -510,29 +557,29 @@ class TaskRegistry:
 
     def calling_task(self) -> ScheduledTask[Any] | None:
         """Return the task inside whose run this is called, if it is one of these."""
-        tasks = (task for table in (self.tasks, self.predecessors) for task in table.values())
-        return next(filter(self.is_caller, tasks), None)
+        return next(filter(self.is_caller, self._running), None)
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:
-        """Return the tasks that run and have not been cancelled."""
-        return [task for tasks in (self.predecessors, self.tasks) for task in tasks.values() if task.status is RUNNING]
+        """Return the tasks that run and have not been cancelled, in the order in which they have started."""
+        return [task for task in self._running if task.status is RUNNING]
+
+    @property
+    def running(self) -> int:
+        """How many tasks run."""
+        return len(self._running)
 
     @property
     def pending(self) -> int:
         """How many tasks hold an ID and have not started."""
-        return len(self.tasks) + len(self.predecessors) - self.running
+        return len(self.tasks) + len(self.predecessors) - len(self._running)
 
     def next_due(self) -> datetime | None:
         """Return when the next pending task that is not paused is due (aware UTC)."""
-        if self.dispatcher is None or self.family.busy != {self: None}:
-            # The queues hold the tasks of others as well.
-            pending: Iterable[ScheduledTask[Any]] = self.tasks.values()
-        else:
-            self._slot_queue.prune_top(sys.maxsize)
-            waiting = self._slot_queue.peek()
-            first = [] if waiting is None else [waiting]
-            pending = [*self._blocked.values(), *first, *self.dispatcher.next_due()]
-        return min((due for task in pending if not task.paused and (due := task.due) is not None), default=None)
+        first = [next(iter(self._blocked.values()), None)]
+        for queue in (self._slot_queue, self.timers, self.wall_timers):
+            queue.prune_top(sys.maxsize)
+            first.append(queue.peek())
+        return min((due for task in first if task is not None and (due := task.due) is not None), default=None)
 
     async def wait_idle(self) -> None:
         """Wait until no ID is held, and no task is unwinding."""
@@ -541,12 +588,23 @@ class TaskRegistry:
                 self._idle = anyio.Event()
             await self._idle.wait()
 
-    def abandon(self) -> None:
-        """End the tasks that are left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it."""
+    def abandon(self) -> list[BaseException]:
+        """End the tasks that are left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it.
+
+        Returns:
+            What was raised by instruments.
+        """
+        raised: list[BaseException] = []
         for task in [*self.predecessors.values(), *self.tasks.values()]:
-            self.predecessors.pop(task.task_id, None)
-            self.finish(task, CANCELLED, ran=task.status is not PENDING)
+            try:
+                self.predecessors.pop(task.task_id, None)
+                self.finish(task, CANCELLED, ran=task.status is not PENDING)
+            except Exception as failure:
+                self.log_failure(task, failure)
+            except BaseException as failure:
+                raised.append(failure)
         self.family.busy.pop(self, None)
+        return raised
 
     # The end
 
@@ -585,6 +643,8 @@ class TaskRegistry:
             self._release_memory()
         if not tasks and not self.predecessors:
             self.family.busy.pop(self, None)
+            if self.family.dispatcher is not None:
+                self.family.dispatcher.release(self)
             if self._idle is not None:
                 self._idle.set()
                 self._idle = None
@@ -594,7 +654,10 @@ class TaskRegistry:
             if self.family.instruments_version and self.instruments is not None:
                 self.instruments.task_finished(task)
         finally:
-            task._close(target)
+            try:
+                task._close(target)
+            except Exception as error:  # of a coroutine that is not native, which may do anything
+                self.log_failure(task, error)
 
     def _release_memory(self) -> None:
         """Let the tables shrink: dictionaries and sets do not by themselves."""
@@ -604,10 +667,11 @@ class TaskRegistry:
             table.clear()  # in place: `Scheduler.tasks` is a view of it
             table.update(tasks)
         self._slots = set(self._slots)
+        self._running = dict(self._running)
 
     def _end_run(self, task: ScheduledTask[Any], status: Status) -> None:
         """Count a run that has ended, and admit what waited for its end."""
-        self.running -= 1
+        self._running.pop(task, None)
         if status is FINISHED:
             self.finished += 1
         elif status is FAILED:
@@ -636,6 +700,7 @@ class TaskRegistry:
         """Give the slot of a task, if it has one, to the next that waits for one."""
         if task in self._slots:
             self._slots.remove(task)
+            # The tasks were added in their order: no more stale entries than half a segment come to the top at once.
             self._slot_queue.prune_top(sys.maxsize)
             if self._slot_queue.peek() is not None:
                 successor = self._slot_queue.pop()
@@ -652,12 +717,16 @@ class TaskRegistry:
         """Log the failure of a task, unless it is an exception that is not to be logged."""
         if isinstance(failure, (*self.suppressed_exceptions, *self._suppressed.get(task, ()))):
             return
-        self.log.log(logging.ERROR, "Error in task %s!", task.task_id, failure=failure)
+        self._log_end(logging.ERROR, "Error in task %s!", task, failure)
 
     def log_stray_cancellation(self, task: ScheduledTask[Any], cancellation: BaseException | None) -> None:
         """Log that a task was cancelled by something else than the scheduler, or a scope around it."""
         message = "Task %s was cancelled, but not through its scheduler; it may have awaited something cancelled."
-        self.log.log(logging.WARNING, message, task.task_id, failure=cancellation)
+        self._log_end(logging.WARNING, message, task, cancellation)
+
+    def _log_end(self, level: int, message: str, task: ScheduledTask[Any], failure: BaseException | None) -> None:
+        call_site = None if self._call_sites is None else self._call_sites.get(task)
+        self.log.log(level, message, task.task_id, failure=failure, scheduled_at=call_site)
 
     def log_instrument_failure(self, instrument: Instrument, failure: BaseException) -> None:
         """Log the failure of an instrument."""

@@ -11,15 +11,19 @@ timers wait.
 The entries are integers, and a dictionary for each segment tells whose they are. Entries that held the timer itself
 would be one more object for each timer that the garbage collector has to visit, again and again: that costs more than
 all work that is done here.
+
+Each scheduler has queues of its own, so that it knows its first timer however many the others have. A *group* of queues says
+which timer is the first of all.
 """
 
 from __future__ import annotations
 
+import math
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import Any, Generic, TypeVar
 
-__all__ = ["SEGMENT_SIZE", "Timer", "TimerQueue"]
+__all__ = ["SEGMENT_SIZE", "QueueGroup", "Timer", "TimerQueue"]
 
 SEGMENT_SIZE = 1365
 """As many as a dictionary has room for before it grows from 2,048 places to 4,096."""
@@ -28,7 +32,7 @@ DISSOLVED_SIZE = SEGMENT_SIZE // 8
 """A full segment with no more timers than this is dissolved."""
 
 SLACK = 8
-"""How many more timers may leave a segment than are left before its memory is released."""
+"""How many more timers may leave a segment than are left before its memory is released; so with queues and a group."""
 
 SEQUENCE_BITS = 48
 SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
@@ -104,9 +108,13 @@ class Segment(Generic[TimerT]):
 
 
 class TimerQueue(Generic[TimerT]):
-    """Timers by their keys, the least first; those with equal keys by their numbers."""
+    """Timers by their keys, the least first; those with equal keys by their numbers.
 
-    __slots__ = ("_dissolved", "_full", "_next_number", "_open", "_top")
+    Attributes:
+        place: Where a group lists the queue; infinity if it does not. The group's.
+    """
+
+    __slots__ = ("_dissolved", "_full", "_next_number", "_open", "_top", "place")
 
     def __init__(self) -> None:
         # New entries go to the open segment. The full ones are in a heap of their own, each once, under its first
@@ -119,6 +127,7 @@ class TimerQueue(Generic[TimerT]):
         self._top: Segment[TimerT] | None = None
         # How many of the full segments have been dissolved and are empty.
         self._dissolved = 0
+        self.place: float = math.inf
 
     def __len__(self) -> int:
         """Return the number of timers that wait, by counting the segments."""
@@ -241,3 +250,94 @@ class TimerQueue(Generic[TimerT]):
             else:
                 return segment
         return opened
+
+
+class QueueGroup(Generic[TimerT]):
+    """Several queues as one: which timer is the first of all.
+
+    A queue is listed under its first entry, or an earlier one: its place is put right when it comes to the top. When an
+    earlier timer is added, it is listed again, and where it was listed before becomes stale.
+    """
+
+    __slots__ = ("_listed", "_next_number", "_stale", "_top")
+
+    def __init__(self) -> None:
+        # A number tells apart a queue that was listed twice.
+        self._listed: list[tuple[float, int, TimerQueue[TimerT]]] = []
+        self._next_number = count().__next__
+        self._stale = 0
+        # The queue whose first timer is the first of all: what `prune_top` found.
+        self._top: TimerQueue[TimerT] | None = None
+
+    @property
+    def entries(self) -> int:
+        """The number of entries in the heaps of the queues, with the stale ones."""
+        return sum(queue.entries for queue in {id(queue): queue for _, _, queue in self._listed}.values())
+
+    def push(self, queue: TimerQueue[TimerT], timer: TimerT, key: int, sequence: int) -> None:
+        """Add a timer that is in no queue to one of the queues; see `TimerQueue.push`."""
+        queue.push(timer, key, sequence)
+        if timer._key < queue.place:
+            self._list(queue, timer._key)
+
+    def move(self, queue: TimerQueue[TimerT], timer: TimerT, key: int, sequence: int) -> None:
+        """Give a timer another place in its queue; see `TimerQueue.move`."""
+        queue.move(timer, key, sequence)
+        if timer._key < queue.place:
+            self._list(queue, timer._key)
+
+    def discard(self, queue: TimerQueue[TimerT]) -> None:
+        """Release a queue that is empty; it is listed again with its next timer."""
+        if queue.place != math.inf:
+            queue.place = math.inf
+            self._note_stale()
+
+    def _list(self, queue: TimerQueue[TimerT], place: int) -> None:
+        was_listed = queue.place != math.inf
+        queue.place = place
+        heappush(self._listed, (place, self._next_number(), queue))
+        if was_listed:
+            self._note_stale()
+
+    def _note_stale(self) -> None:
+        self._stale += 1
+        if self._stale * 2 > len(self._listed) + SLACK:
+            self._stale = 0
+            self._listed[:] = [listed for listed in self._listed if listed[0] == listed[2].place]
+            heapify(self._listed)
+
+    def prune_top(self, steps: int) -> int:
+        """Bring the first timer to the top, as `TimerQueue.prune_top` does in each queue."""
+        listed = self._listed
+        while steps and listed:
+            place, number, queue = listed[0]
+            if place != queue.place:
+                heappop(listed)
+                self._stale -= 1
+            else:
+                steps = queue.prune_top(steps)
+                if not steps:
+                    return 0
+                first = queue.peek()
+                if first is None:
+                    heappop(listed)
+                    queue.place = math.inf
+                elif first._key != place:
+                    queue.place = first._key
+                    heapreplace(listed, (first._key, number, queue))
+                else:
+                    self._top = queue
+                    return steps
+            steps -= 1
+        self._top = None
+        return steps
+
+    def peek(self) -> TimerT | None:
+        """Return the timer at the top, or `None`; see `prune_top`."""
+        queue = self._top
+        return None if queue is None else queue.peek()
+
+    def pop(self) -> TimerT:
+        """Take the timer at the top out of its queue; see `prune_top`."""
+        assert self._top is not None
+        return self._top.pop()

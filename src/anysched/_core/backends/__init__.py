@@ -111,6 +111,7 @@ class Backend:
         monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without the look-up of the loop.
         exact: The same clock at a finer resolution, where the loop's own is coarse (uvloop's shows milliseconds).
         is_replaced: Whether the loop's clock is not the one that it comes with. Test tools replace it.
+        debug: Whether more is checked and reported: Python is in development mode, or the asyncio event loop in debug mode.
         time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
         cancelled_exc_class: The exception class of cancellations.
@@ -138,6 +139,7 @@ class Backend:
     monotonic: Callable[[], float]
     exact: Callable[[], float] | None
     is_replaced: bool
+    debug: bool
     time_source: object
     cancelled_exc_class: type[BaseException]
     starts_per_iteration: int
