@@ -81,8 +81,10 @@ def _draw(path: Path, table: Mapping[str, Figures], machine: Mapping[str, Any], 
     if narrow:
         axes.set_yticks([])
         for index, name in enumerate(names):
-            place = (0, index - 0.46)
-            axes.text(*place, _ROWS[name], transform=axes.get_yaxis_transform(), va="center", color=_TEXT, fontsize=9)
+            text = axes.text(
+                0, index - 0.46, _ROWS[name], transform=axes.get_yaxis_transform(), color=_TEXT, fontsize=9
+            )
+            text.set_in_layout(False)  # the bars are below it, not beside it
     else:
         axes.set_yticks(range(len(names)), [_ROWS[name] for name in names])
     axes.invert_yaxis()
