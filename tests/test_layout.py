@@ -38,7 +38,7 @@ VIRTUAL = [
 DURABLE = [
     {"errors", "operations", "steps", "values"},
     {"handlers", "postgres_schema", "recurrence", "run", "schema", "store", "task", "window"},
-    {"listing", "memory", "shared", "sqlite", "writer"},
+    {"listing", "memory", "postgres_connections", "shared", "sqlite", "writer"},
     {"membership", "postgres_operations"},
     {"engine", "postgres"},
     {"scheduler"},

@@ -43,6 +43,7 @@ from anysched.durable.operations import (
     Shelve,
 )
 from anysched.durable.postgres import PostgresStore
+from anysched.durable.postgres_connections import execute
 from anysched.durable.postgres_operations import Transaction
 from anysched.durable.shared import Existing, News, Notices, TakeNotices, Watch
 from anysched.durable.steps import Statement
@@ -157,6 +158,7 @@ def test_ten_processes_start_at_once(database: str) -> None:
     code = f"""
 from anysched.durable.operations import Put
 from anysched.durable.postgres import PostgresStore
+from anysched.durable.postgres_connections import execute
 store = PostgresStore({database!r})
 store.join("test")
 store.commit([Put('"a"', 1, 1, "send", "[]")])
@@ -510,7 +512,7 @@ def test_the_frequent_queries_use_their_indexes(stores: Any, database: str) -> N
             try:
                 while True:
                     statements.append(statement)
-                    statement = steps.send(postgres_module._execute(connection, statement))
+                    statement = steps.send(execute(connection, statement))
             except StopIteration:
                 pass
         for statement in statements:

@@ -170,7 +170,7 @@ async def test_the_owner_that_loses_its_session_cancels_what_it_runs(
     one, other = process("one"), process("other")
     async with opened(one.scheduler, other.scheduler):
         await one.scheduler.schedule("slow", one.slow, "slow")
-        waited = await one.scheduler.schedule_later(0.5, "later", one.quick, "later")
+        waited = await one.scheduler.schedule_later(2, "later", one.quick, "later")
         await until(lambda: journal == ["one slow 1"])
         async with anyio.create_task_group() as group:
             group.start_soon(waited.wait)
@@ -183,7 +183,7 @@ async def test_the_owner_that_loses_its_session_cancels_what_it_runs(
         assert [record.message.partition(":")[0] for record in caplog.records if record.levelname == "ERROR"] == [
             "Lost the ownership of the store"
         ]
-        assert "1 running tasks are cancelled" in caplog.text
+        assert "running tasks are cancelled" in caplog.text
         # And back again.
         await other.scheduler.close()
         await until(lambda: journal[-1] == "one slow 3")

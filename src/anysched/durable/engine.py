@@ -12,6 +12,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from random import randint
@@ -54,9 +55,9 @@ from .operations import (
 )
 from .recurrence import Recurrence, Run, find_next, skip_after
 from .run import DurableRun, running
-from .shared import Existing, News, Notices, SharedStore, TakeNotices, Watch
+from .shared import Existing, News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
 from .store import Store
-from .values import decode_args, decode_id, microseconds_from_datetime, moment
+from .values import decode_args, decode_id, encode_id, microseconds_from_datetime, moment
 from .window import NOTHING, Window
 from .writer import StoppedError, Writer
 
@@ -370,8 +371,25 @@ class Engine:
         """Return whether a verb has taken a running task out of the store."""
         return generation in self._gone
 
-    async def put(self, operation: Put) -> PutResult:
+    async def submit_in(self, connection: object, operation: Operation[R]) -> R:
+        """Perform the operation of a verb in the transaction of a user's connection.
+
+        What it changes is heard of like what another process changes, when it is committed.
+
+        Raises:
+            ValueError: if the store cannot take part in transactions.
+        """
+        self._check_running()
+        if not isinstance(self._store, TransactionalStore):
+            raise ValueError(  # noqa: TRY004
+                f"connection= needs a store in the same database, such as a PostgresStore, not {self._store!r}"
+            )
+        return await self._store.perform_in(connection, operation)
+
+    async def put(self, operation: Put, connection: object = None) -> PutResult:
         """Add a task."""
+        if connection is not None:
+            return await self.submit_in(connection, operation)
 
         def apply(result: PutResult) -> Awaitable[None] | None:
             if result.removed is not None:
@@ -383,9 +401,14 @@ class Engine:
 
         return await self.submit(operation, apply)
 
-    async def cancel(self, operation: Cancel) -> bool:
+    async def cancel(self, operation: Cancel, connection: object = None) -> bool:
         """Cancel a task; return whether there was one."""
         caller = self.caller()
+        if connection is not None:
+            run = running.get(None)
+            if caller is not None and run is not None and encode_id(run.task_id) == operation.task_id:
+                operation = replace(operation, leave=True)  # it finishes, as if it was not by way of the database
+            return await self.submit_in(connection, operation) is not None
 
         def apply(result: CancelResult | None) -> Awaitable[None] | None:
             if result is not None and result.removed:
@@ -412,8 +435,10 @@ class Engine:
 
         await self.submit(operation, drop)
 
-    async def place(self, operation: Operation[Placed | None]) -> bool:
+    async def place(self, operation: Operation[Placed | None], connection: object = None) -> bool:
         """Perform an operation that changes when a task is due, or whether it may start; return whether there was one."""
+        if connection is not None:
+            return await self.submit_in(connection, operation) is not None
 
         def apply(placed: Placed | None) -> Awaitable[None] | None:
             if placed is not None:

@@ -22,6 +22,7 @@ except ModuleNotFoundError as _error:
 
 from .errors import OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError
 from .operations import Operation
+from .postgres_connections import execute, perform_in, run
 from .postgres_operations import VERBS, Transaction, channel_of
 from .postgres_schema import migrate, script
 from .shared import News
@@ -199,8 +200,8 @@ class PostgresStore:
         def perform(session: Session) -> list[Any]:
             handlers.update(self._handlers)
             transaction = Transaction(self._number, handlers, owns=owns)
-            results = [_run(session, transaction.perform(operation)) for operation in operations]
-            _run(session, transaction.announce())
+            results = [run(session, transaction.perform(operation)) for operation in operations]
+            run(session, transaction.announce())
             return results
 
         reconnected = False
@@ -276,20 +277,33 @@ class PostgresStore:
         encoding = session.info.parameter_status("server_encoding")
         if encoding not in ("UTF8", "SQL_ASCII"):
             raise StoreError(f"the database of {self!r} must have the encoding UTF8, not {encoding}")
-        _run(session, migrate(repr(self)))
+        run(session, migrate(repr(self)))
         number = Statement(
             "select number, 'anysched_entry'::regclass::oid::bigint from anysched_scheduler where name = %(name)s",
             {"name": self._scheduler},
         )
-        rows = _execute(session, number)
+        rows = execute(session, number)
         if not rows:
             insert = (
                 "insert into anysched_scheduler (name, identity) values (%(name)s, %(identity)s) on conflict do nothing"
             )
-            _execute(session, Statement(insert, {"name": self._scheduler, "identity": secrets.token_hex(8)}))
-            rows = _execute(session, number)
+            execute(session, Statement(insert, {"name": self._scheduler, "identity": secrets.token_hex(8)}))
+            rows = execute(session, number)
         self._number = rows[0][0]
         self._tables = rows[0][1] - 2**31  # as a signed integer
+
+    async def perform_in(self, connection: object, operation: Operation[R]) -> R:
+        """Perform the operation of a verb in the transaction of a connection, without committing it."""
+        transaction = Transaction(self._number, dict(self._handlers), owns=False)
+        return await perform_in(connection, self._perform_in(transaction, operation))
+
+    def _perform_in(self, transaction: Transaction, operation: Operation[R]) -> Steps[R]:
+        here = Statement("select number from anysched_scheduler where name = %(name)s", {"name": self._scheduler})
+        if (yield here) != [(self._number,)]:
+            raise StoreError(f"the connection is to another database than {self!r}")
+        result: R = yield from transaction.perform(operation)
+        yield from transaction.announce()
+        return result
 
     # The ownership
 
@@ -299,7 +313,7 @@ class PostgresStore:
         try:
             self._candidate = candidate = self._connect()
             self._ownership_socket = _socket_of(candidate)
-            if _execute(candidate, Statement(f"select pg_try_advisory_lock({self._lock})"))[0][0]:
+            if execute(candidate, Statement(f"select pg_try_advisory_lock({self._lock})"))[0][0]:
                 self._become_owner(candidate)
                 return True
             candidate.execute(WAIT_FOR_LOCK, prepare=False)
@@ -386,7 +400,7 @@ class PostgresStore:
         statement = Statement(
             "select owner from anysched_scheduler where number = %(number)s", {"number": self._number}
         )
-        owner = _execute(self._session, statement)[0][0]
+        owner = execute(self._session, statement)[0][0]
         return None if owner is None else str(owner)
 
     def _check_pooler(self, session: Session) -> None:
@@ -396,10 +410,10 @@ class PostgresStore:
             StoreError: if they share sessions.
         """
         backend = Statement("select pg_backend_pid()")
-        before = _execute(session, backend)
+        before = execute(session, backend)
         with closing(self._connect()) as other:
             other.execute("begin", prepare=False)
-            shared = _execute(other, backend) == before or _execute(session, backend) != before
+            shared = execute(other, backend) == before or execute(session, backend) != before
         if shared:
             raise StoreError(
                 f"{self!r} is behind a connection pooler that shares sessions, such as PgBouncer in transaction mode: the "
@@ -454,18 +468,3 @@ def _socket_of(session: Session) -> socket:
 
 def _text(error: psycopg.Error) -> str:
     return " ".join(str(error).split())
-
-
-def _execute(session: Session, statement: Statement) -> list[tuple[Any, ...]]:
-    cursor = session.execute(statement.text.encode(), statement.values, prepare=False if statement.plan else None)
-    return cursor.fetchall() if cursor.description else []
-
-
-def _run(session: Session, steps: Steps[R]) -> R:
-    try:
-        statement = next(steps)
-        while True:
-            statement = steps.send(_execute(session, statement))
-    except StopIteration as stop:
-        result: R = stop.value
-        return result

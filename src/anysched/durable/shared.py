@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from socket import socket
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from .operations import Operation, Placed
 from .store import Store
 
-__all__ = ["Existing", "News", "Notices", "SharedStore", "TakeNotices", "Watch"]
+__all__ = ["Existing", "News", "Notices", "SharedStore", "TakeNotices", "TransactionalStore", "Watch"]
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +134,19 @@ class SharedStore(Store, Protocol):
 
     def news_socket(self) -> socket:
         """Return a socket that becomes readable when there are news. It is closed by `listen` and `close`."""
+        ...
+
+
+@runtime_checkable
+class TransactionalStore(Protocol):
+    """A store that can take part in a transaction of the user's."""
+
+    async def perform_in(self, connection: object, operation: Operation[R]) -> R:
+        """Perform the operation of a verb in the transaction of a connection, without committing it.
+
+        Raises:
+            TypeError: if it is not a connection that the store can use.
+            RuntimeError: if it has no transaction.
+            StoreError: if it is connected to another database.
+        """
         ...
