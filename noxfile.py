@@ -198,7 +198,13 @@ def interrupts(session: nox.Session) -> None:
 def kills(session: nox.Session) -> None:
     """Kill a program with a durable scheduler three hundred times at random moments, and look at what it did."""
     install(session, "test")
-    session.run("pytest", "tests/durable/test_durable_kills.py", *session.posargs, env={"KILLS": "300"})
+    session.run(
+        "pytest",
+        "tests/durable/test_durable_kills.py",
+        "tests/durable/test_durable_kills_postgres.py",
+        *session.posargs,
+        env={"KILLS": "300"},
+    )
 
 
 @nox.session

@@ -293,6 +293,10 @@ async def test_only_a_shared_store_can_be_opened_for_verbs_only() -> None:
     assert DurableScheduler("test", MemoryStore()).role == "owner"
 
 
+def test_a_scheduler_is_made_without_an_event_loop() -> None:
+    assert DurableScheduler("test", PostgresStore()).role == "standby"
+
+
 async def test_a_store_that_cannot_be_listened_to_is_closed(process: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: PostgresStore) -> None:
         raise StoreError("no more connections")

@@ -132,8 +132,6 @@ class Engine:
         self._store = store
         self._contends = participate == "run"
         self._membership: Membership | None = None
-        if isinstance(store, SharedStore):
-            self._membership = Membership(store, self, self._log, self._writer.limiter, self._writer.until_idle)
         # Whether the tasks are run here, and how often this has ended: what began before is not stored afterwards.
         self._owner = False
         self._term = 0
@@ -173,7 +171,9 @@ class Engine:
     @property
     def role(self) -> Role:
         """What this process does; see `DurableScheduler.role`."""
-        return "owner" if self._owner or self._membership is None else "standby" if self._contends else "verbs"
+        if self._owner or not isinstance(self._store, SharedStore):
+            return "owner"
+        return "standby" if self._contends else "verbs"
 
     @property
     def core(self) -> Scheduler:
@@ -200,8 +200,11 @@ class Engine:
         self._thread = get_ident()
         self._context = copy_context()
         self._window = self._new_window()
-        store, membership = self._store, self._membership
+        store, writer = self._store, self._writer
+        membership: Membership | None = None
         if isinstance(store, SharedStore):
+            membership = Membership(store, self, self._log, writer.limiter, writer.until_idle)
+            self._membership = membership
             await self._writer.open(partial(store.join, self.name))
         else:
             await self._writer.open(store.open)
