@@ -136,6 +136,11 @@ class Engine:
         """Where the scheduler is in its life."""
         return self._state
 
+    @property
+    def core(self) -> Scheduler:
+        """The in-process scheduler."""
+        return self._core
+
     def now(self) -> int:
         """Return the wall clock, in microseconds of UTC since 1970."""
         return microseconds_from_datetime(self._core.now())
@@ -297,6 +302,10 @@ class Engine:
         """Return the generation of the task in whose run this is called."""
         run = running.get(None)
         return run.generation if run is not None and run.owner is self and run.generation in self._live else None
+
+    def was_cancelled(self, generation: int) -> bool:
+        """Return whether a verb has taken a running task out of the store."""
+        return generation in self._gone
 
     async def put(self, operation: Put) -> PutResult:
         """Add a task."""

@@ -5,10 +5,19 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from .values import TaskId
 
 __all__ = ["DurableRun", "current_run", "running"]
+
+
+class Owner(Protocol):
+    """What has started a run."""
+
+    def was_cancelled(self, generation: int) -> bool:
+        """Return whether a call has taken a running task out of the store."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,9 @@ class DurableRun:
         key: A text that is the same for every attempt at this run, and for no other run of any store. Pass it on to
             where a second attempt must be recognised: as an idempotency key, a nonce, a unique column.
         generation: The number of the task in the store.
+        cancelled: While the run is in progress: whether a call has cancelled or replaced the task, so that there is no other
+            attempt. A run that gets a cancellation without it is interrupted, as by closing, and is run again: work that it has
+            handed to others may then go on, for the next attempt to find by the key.
     """
 
     task_id: TaskId
@@ -29,7 +41,12 @@ class DurableRun:
     attempt: int
     key: str
     generation: int
-    owner: object = field(repr=False, compare=False)
+    owner: Owner = field(repr=False, compare=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a call has cancelled or replaced the task."""
+        return self.owner.was_cancelled(self.generation)
 
 
 running: ContextVar[DurableRun] = ContextVar("anysched_durable_run")

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, get_args
 import anyio
 from anyio.abc import TaskStatus
 
-from anysched import ConflictPolicy, DuplicateTaskError, MissedPolicy, SchedulerState, create_task
+from anysched import ConflictPolicy, DuplicateTaskError, MissedPolicy, Scheduler, SchedulerState, create_task
 from anysched.abc import Instrument
 
 from .engine import Engine, Unknown, put_off
@@ -68,7 +68,8 @@ class DurableScheduler:
         async def remind(channel: int, text: str) -> None: ...
 
         async with reminders:
-            await reminders.schedule_later(timedelta(days=30), ("reminder", 7), remind, 42, "pay the rent")
+            month = timedelta(days=30)
+            await reminders.schedule_later(month, ("reminder", 7), remind, 42, "pay the rent")
 
     IDs are strings, integers, and tuples of these. Functions are stored by the names under which they are registered as
     handlers, and their arguments as JSON.
@@ -124,6 +125,15 @@ class DurableScheduler:
     def state(self) -> SchedulerState:
         """The state of the scheduler, one of ``"new"``, ``"running"``, ``"closing"`` and ``"closed"``."""
         return self._engine.state
+
+    @property
+    def in_process(self) -> Scheduler:
+        """The scheduler in memory that has the running tasks and those that are due next.
+
+        It is there to be looked at, by instruments and pages. What is changed in it is not stored: use the methods of the
+        durable scheduler.
+        """
+        return self._engine.core
 
     def now(self) -> datetime:
         """Return the wall clock (aware UTC), which in tests with virtual time is the virtual one."""
