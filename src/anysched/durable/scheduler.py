@@ -68,7 +68,8 @@ class DurableScheduler:
         async def remind(channel: int, text: str) -> None: ...
 
         async with reminders:
-            await reminders.schedule_later(timedelta(days=30), ("reminder", 7), remind, 42, "pay the rent")
+            month = timedelta(days=30)
+            await reminders.schedule_later(month, ("reminder", 7), remind, 42, "pay the rent")
 
     IDs are strings, integers, and tuples of these. Functions are stored by the names under which they are registered as
     handlers, and their arguments as JSON.
