@@ -23,9 +23,6 @@ R = TypeVar("R")
 GROUP = 256
 """The most operations in one transaction."""
 
-OVERLAP = 64
-"""From how many operations in the queue on they are committed while the results of those before are applied."""
-
 APPLIED_PER_ITERATION = 64
 """How many results are applied before the event loop is yielded to."""
 
@@ -86,15 +83,12 @@ class Writer:
         # One of its own: the threads that the program has for other things must not delay commits.
         self._limiter = anyio.CapacityLimiter(1)
         self._queue: deque[_Request] = deque()
-        self._group: list[_Request] = []  # those being committed
-        self._applying: list[_Request] = []
-        self._applied: anyio.Event  # whether those before them are
+        self._group: list[_Request] = []  # those being committed and applied
         self._more = anyio.Event()
         self._stopping = False
         self._give_up_at = math.inf
         self._is_open = False
         self._failing = False
-        self._delay = FIRST_RETRY  # until a commit is tried again
         self.closed: anyio.Event = anyio.Event()
 
     async def open(self) -> None:
@@ -159,7 +153,7 @@ class Writer:
                 await self._commit_all()
             finally:
                 self._is_open = False
-                for request in (*self._applying, *self._group, *self._queue):
+                for request in (*self._group, *self._queue):
                     if not request.event.is_set():
                         request.fail(StoreError("the store has been closed"))
                 self._queue.clear()
@@ -184,55 +178,31 @@ class Writer:
             request.fail(StoreError("the store is closed"))
 
     async def _commit_all(self) -> None:
-        async with anyio.create_task_group() as task_group:
-            self._applied = anyio.Event()
-            self._applied.set()
-            while await self._has_more():
-                group = await self._commit_next()
-                if group is None:
-                    continue
-                await self._applied.wait()
-                self._applying, self._group = group, []
-                self._applied = anyio.Event()
-                # When much is due at once, the disk and the event loop work at the same time.
-                if len(self._queue) >= OVERLAP:
-                    task_group.start_soon(self._apply, group)
-                else:
-                    await self._apply(group)
-
-    async def _has_more(self) -> bool:
-        """Wait for operations; return whether there are any, or they are still expected."""
-        if not self._queue:
-            await self._applied.wait()  # to which further operations may be due
-        return bool(self._queue) or not self._stopping
-
-    async def _commit_next(self) -> list[_Request] | None:
-        """Commit the next group, with its results; return it, or `None` if there is none, or it must be tried again."""
-        self._group = group = self._take()
-        if not group:
-            self._more = anyio.Event()
-            await self._more.wait()
-            return None
-        operations = [request.operation for request in group]
-        addition = self._every_commit()
-        if addition is not None:
-            operations.append(addition)
-        try:
-            results = await to_thread.run_sync(self._store.commit, operations, limiter=self._limiter)
-        except StoreError as error:
-            self._commit_failed(group, error)
-            self._more = anyio.Event()
-            with anyio.CancelScope(deadline=min(anyio.current_time() + self._delay, self._give_up_at)):
-                await self._more.wait()  # a verb is tried at once: its caller waits for an answer
-            self._delay = min(2 * self._delay, LAST_RETRY)
-            return None
-        self._delay = FIRST_RETRY
-        if self._failing:
-            self._failing = False
-            self._log.info("The store can be written again.")
-        for request, result in zip(group, results, strict=False):
-            request.result = result
-        return group
+        delay = FIRST_RETRY
+        while self._queue or not self._stopping:
+            self._group = group = self._take()
+            if not group:
+                self._more = anyio.Event()
+                await self._more.wait()
+                continue
+            operations = [request.operation for request in group]
+            addition = self._every_commit()
+            if addition is not None:
+                operations.append(addition)
+            try:
+                results = await to_thread.run_sync(self._store.commit, operations, limiter=self._limiter)
+            except StoreError as error:
+                self._commit_failed(group, error)
+                self._more = anyio.Event()
+                with anyio.CancelScope(deadline=min(anyio.current_time() + delay, self._give_up_at)):
+                    await self._more.wait()  # a verb is tried at once: its caller waits for an answer
+                delay = min(2 * delay, LAST_RETRY)
+                continue
+            delay = FIRST_RETRY
+            if self._failing:
+                self._failing = False
+                self._log.info("The store can be written again.")
+            await self._apply(group, results)
 
     def _take(self) -> list[_Request]:
         """Take the next group out of the queue, without those whose callers no longer wait."""
@@ -261,16 +231,16 @@ class Writer:
             for request in waiting:
                 request.fail(error)
 
-    async def _apply(self, group: list[_Request]) -> None:
-        """Apply the results of a group, those before which have been applied."""
+    async def _apply(self, group: list[_Request], results: list[Any]) -> None:
         starts: list[_Request] = []
-        for number, request in enumerate(group, 1):
+        for number, (request, result) in enumerate(zip(group, results, strict=False), 1):
+            request.result = result
             if request.apply is not None:
-                slow = request.apply(request.result)
+                slow = request.apply(result)
                 if slow is not None:
                     await slow
             if request.withdrawn and request.abandoned is not None:
-                request.abandoned(request.result)
+                request.abandoned(result)
             if request.alone:
                 starts.append(request)
             else:
@@ -282,5 +252,3 @@ class Writer:
         for request in starts:
             request.event.set()
             await checkpoint()
-        self._applying = []
-        self._applied.set()
