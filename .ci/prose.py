@@ -1,7 +1,7 @@
 """Checks the English of the pages, docstrings, comments and messages; ``nox -s lint`` runs it, ``nox -s prose`` shows more.
 
-proselint does the work, with a small style of our own. ``STYLE`` holds. ``TO_CLEAN`` is shown with ``--all``: a pattern that
-nothing has any more moves up.
+proselint does the work, with a small style of our own. ``STYLE`` holds. ``TO_CLEAN`` is shown with ``--all``: a
+pattern that nothing has any more moves up.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ import anysched.testing
 
 pytest_plugins = ["pytester"]
 
-# pytest-asyncio and pytest-trio are installed, and must be as good as ever beside this plugin. The former warns unless its
-# option is set.
+# pytest-asyncio and pytest-trio are installed, and must be as good as ever beside this plugin. The former warns unless
+# its option is set.
 Inner = Callable[..., pytest.RunResult]
 
 OPTIONS = ("-W", "error", "-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:cacheprovider", "-v")
