@@ -1,7 +1,7 @@
-"""The durable tier beside others that keep their tasks in SQLite: ``python -m benchmarks.durable``.
+"""A benchmark of the durable tier and of peers that store their tasks in SQLite: ``python -m benchmarks.durable``.
 
-Each peer is measured in a process of its own, as it comes: APScheduler 3 with its SQLAlchemy store, DBOS with a queue and
-delayed workflows. What a peer has no word for is a dash.
+Each peer is measured in a separate process, with default settings: APScheduler 3 with its SQLAlchemy store, and DBOS
+with a queue and delayed workflows. Figures that a peer does not support are shown as a dash.
 """
 
 from __future__ import annotations

@@ -20,13 +20,13 @@ class Entry:
 
     Attributes:
         name: Names it in the results and on the command line.
-        title: Heads its column.
-        backend: What it runs on.
+        title: The heading of its column.
+        backend: The event loop that it runs on.
         needs: The package that has to be installed.
         module: The module of its adapter.
         adapter: The class of its adapter.
-        most: The most IDs that it is given, where more would take minutes; its cost for each only grows with them.
-        variant: Whether it is `anysched` with something added, which takes part in the rows that name it and no others.
+        most: The maximum number of IDs, if more would take minutes; its cost per ID only grows with their number.
+        variant: Whether it is `anysched` with something added, which is only measured in the rows that name it.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Entry:
         return find_spec(self.needs) is not None and find_spec(self.backend) is not None
 
     def make(self) -> Peer:
-        """Return the peer, not yet entered."""
+        """Return the peer, which has not been entered."""
         return cast("Peer", getattr(import_module(f"{__name__}.{self.module}"), self.adapter)())
 
 
@@ -73,7 +73,7 @@ _ENTRIES = (
     Entry("anysched-functions", "anysched (functions)", "asyncio", "anysched", "_anysched", "Functions"),
     *_variants("asyncio"),
     Entry("loop", "loop by hand", "asyncio", "asyncio", "_loop", "Loop"),
-    Entry("seed", "pydis-core", "asyncio", "pydis_core", "_seed", "Seed"),
+    Entry("pydis_core", "pydis-core", "asyncio", "pydis_core", "_pydis_core", "PydisCore"),
     Entry("aiojobs", "aiojobs", "asyncio", "aiojobs", "_aiojobs", "Aiojobs"),
     Entry("apscheduler", "APScheduler 3", "asyncio", "apscheduler", "_apscheduler", "Apscheduler", most=5_000),
     Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup", most=25_000),

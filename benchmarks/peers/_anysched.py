@@ -77,7 +77,7 @@ class Functions(_Anysched):
 
 
 class _Everything(Instrument):
-    """Asks for all that happens, and does nothing."""
+    """Overrides every method and does nothing."""
 
     def task_scheduled(self, task: ScheduledTask[Any], /) -> None:
         pass

@@ -605,7 +605,7 @@ def test_discord_what_maps_to_what() -> None:
 # loop.call_later
 
 
-@fact("call-later", "What is called")
+@fact("call-later", "The callee")
 async def test_call_later_coroutine() -> None:
     async def work() -> None: ...
 

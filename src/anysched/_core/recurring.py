@@ -141,7 +141,7 @@ class RecurringTask(ScheduledTask[None]):
         return self._last_status
 
     def _prepare(self) -> bool:
-        """Return whether the task can start. If not, it was too late or was still searching, and has requeued itself."""
+        """Return whether the task can start. If not, it was too late or still searching, and requeued itself."""
         # By identity: a task that was rescheduled in the meantime has another due time, and starts.
         registry = self._registry
         searching = self._when is self._search_due

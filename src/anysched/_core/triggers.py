@@ -384,7 +384,7 @@ class IterableTrigger(Trigger):
         if now_ns < self._covered_until - FALLBACK_NS:
             until = datetime_from_ns(self._covered_until).isoformat()
             return (
-                f"The clock was set back: what is due until {until} has been listed before, and is not run by task %s."
+                f"The clock was set back: due times of task %s up to {until} were already used and are not run again."
             )
         return None
 
@@ -409,7 +409,7 @@ class IterableTrigger(Trigger):
         if time < self._latest and not self._is_unordered:
             self._is_unordered = True
             self.warning = (
-                "The times of task %s are not in order; those that are not later than the ones before are left out."
+                "The times of task %s are not in order; times that are not later than the previous ones are skipped."
             )
         self._stalls += 1
         if self._stalls >= MAX_STALLS:

@@ -1,6 +1,6 @@
-"""A live page that shows what schedulers do. Install the extra ``web``.
+"""A live page that shows what schedulers do. Requires the extra ``web``.
 
-It is an application for any ASGI server, to be mounted into another one::
+It is an ASGI application that can be mounted in another one::
 
     app.mount("/jobs", dashboard(scheduler))
 """
@@ -36,7 +36,7 @@ from .server import serve
 __all__ = ["dashboard", "serve"]
 
 MAX_STREAMS = 500
-"""How many clients may follow the events at once."""
+"""How many clients may receive events at once."""
 
 MAX_RUNS = 100
 """How many runs of a task are shown."""
@@ -49,7 +49,7 @@ def dashboard(
     actions: bool = False,
     authorize: Authorize | None = None,
 ) -> Starlette:
-    """Return an application that shows what schedulers and their children do, live.
+    """Return an application with a live page that shows what schedulers and their children do.
 
     It shows IDs, times, failures with their tracebacks, and where tasks were scheduled, to everyone who can reach it:
     mount it behind your own login, or pass ``authorize``. The arguments of tasks are not shown.
@@ -57,17 +57,16 @@ def dashboard(
     It must run on the event loop of the schedulers.
 
     Args:
-        scheduler: The scheduler or the schedulers. They need not be running yet.
-        history: Where the runs come from. It is added to the schedulers. If not given, the dashboard has one of its
-            own.
+        scheduler: The scheduler or schedulers. They need not be running yet.
+        history: The source of the runs. It is added to the schedulers. If not given, the dashboard creates one.
         actions: Whether tasks can be cancelled, started, postponed, paused and resumed.
-        authorize: Called with each request; returns, or is a coroutine function that returns, whether to answer it. It
-            may raise an ``HTTPException`` of Starlette.
+        authorize: A function or coroutine function that is called with each request and returns whether to answer it.
+            It may raise an ``HTTPException`` of Starlette.
 
     Raises:
         RuntimeError: if called from another thread than the event loop's.
-        TypeError: if something else than schedulers is passed.
-        ValueError: if there is no scheduler.
+        TypeError: if an argument is not a scheduler.
+        ValueError: if no scheduler is given.
     """
     schedulers = [scheduler] if isinstance(scheduler, Scheduler) else list(scheduler)
     for other in schedulers:
@@ -94,7 +93,7 @@ def dashboard(
 
 
 class _Data(JSONResponse):
-    """JSON in ASCII: an ID may have characters that UTF-8 has not."""
+    """JSON in ASCII, since an ID may have characters that cannot be encoded in UTF-8."""
 
     def render(self, content: Any) -> bytes:
         """Return the JSON."""
@@ -106,7 +105,7 @@ class _Dashboard:
 
     Args:
         indexes: The tasks of each scheduler.
-        changes: Counts what happens to them.
+        changes: The counter of changes.
         history: The runs.
         actions: Whether there are actions.
     """
@@ -118,7 +117,7 @@ class _Dashboard:
         self._actions = actions
         self._keys = Keys()
         self._streams = anyio.CapacityLimiter(MAX_STREAMS)
-        # One request at a time looks through all tasks.
+        # Only one request at a time may go through all tasks.
         self._looking = anyio.Lock()
 
     def _now(self) -> datetime:
@@ -161,7 +160,7 @@ class _Dashboard:
             {
                 "id": text_of(task_id, 2_000),
                 "scheduler": scheduler,
-                # Of a task that was dropped before its first run, nothing is left.
+                # There is no record of a task that was dropped before its first run.
                 "status": status_of(task) if task is not None else runs[-1].status if runs else "ended",
                 "due": milliseconds(task.due) if task is not None else None,
                 "location": None if location is None else str(location),
@@ -171,7 +170,7 @@ class _Dashboard:
         )
 
     async def action(self, request: Request) -> Response:
-        """Do something to a task."""
+        """Perform an action on a task."""
         check_same_origin(request)
         index, task = self._current(*await self._name(request.path_params["key"]))
         if task is None or index is None:
@@ -193,7 +192,7 @@ class _Dashboard:
         return None, None
 
     async def _name(self, key: str) -> Name:
-        """Return what a key names; one from before a restart is looked for."""
+        """Return the scheduler and the ID of a key; search all tasks if the key is from before a restart."""
         name = self._keys.name(key)
         found: list[Name] = [name] if name is not None else []
 
@@ -209,6 +208,6 @@ class _Dashboard:
                 if not found:
                     await index.visit(look)
         if not found:
-            raise HTTPException(404, "the task is not known any more")
+            raise HTTPException(404, "the task no longer exists")
         self._keys.key(*found[0])
         return found[0]

@@ -1,4 +1,4 @@
-"""What can be done to a task from the page."""
+"""Actions on tasks from the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_POSTPONE = 366 * 86_400.0
 
 
 def actions_for(task: ScheduledTask[Any]) -> list[str]:
-    """Return what can be done to a task now."""
+    """Return the actions that are currently possible for a task."""
     match status_of(task):
         case "pending":
             return ["run", "postpone", "pause", "cancel"]
@@ -29,19 +29,19 @@ def actions_for(task: ScheduledTask[Any]) -> list[str]:
 
 
 def act(task: ScheduledTask[Any], index: TaskIndex, action: object, seconds: object) -> None:
-    """Do something to a task.
+    """Perform an action on a task.
 
     Args:
         task: The task.
-        index: The index in which it is.
+        index: The index that contains it.
         action: One of `ACTIONS`.
         seconds: By how many seconds to postpone it.
 
     Raises:
-        HTTPException: if that cannot be done (any more), or makes no sense.
+        HTTPException: if the action is invalid or not (or no longer) possible.
     """
     if action not in ACTIONS:
-        raise HTTPException(400, f"there is no such action; there are {', '.join(ACTIONS)}")
+        raise HTTPException(400, f"unknown action; the actions are {', '.join(ACTIONS)}")
     if action not in actions_for(task):
         raise HTTPException(409, f"the task is {status_of(task)} now")
     match action:
