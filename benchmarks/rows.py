@@ -89,8 +89,7 @@ def _as_in(row_name: str, factor: float, text: str, peer: str) -> Target:
 def _rows(backend: Backend) -> tuple[Row, ...]:
     """Return the rows for a backend.
 
-    On trio there is neither pydis_core nor an event loop with timers to use by hand. anyio's task group is compared
-    instead of the former and the bare nursery instead of the latter.
+    On trio, anyio's task group takes the place of pydis_core, and the bare nursery that of the event loop by hand.
     """
     asyncio = backend == "asyncio"
     prefix = "" if asyncio else "trio-"

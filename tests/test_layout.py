@@ -55,7 +55,7 @@ OUTSIDE = {
     "testing": {"_virtual", "pytest_plugin"},
     "pytest_plugin": {"_virtual", "_core.lazy"},
     "cron": set(),
-    "_cli": {"__init__", "cron", "web"},
+    "_cli": {"__init__", "cron", "durable", "web"},
     "__main__": {"_cli"},
 }
 

@@ -42,6 +42,6 @@ class Peer(AbstractAsyncContextManager["Peer"], Protocol):
         """Make the pending task with each ID due after ``delay`` seconds from now.
 
         Raises:
-            CannotDoError: if the only way is to cancel it and schedule it again.
+            CannotDoError: if the peer can only cancel it and schedule it again.
         """
         ...

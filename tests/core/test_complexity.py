@@ -1,14 +1,19 @@
 """What a pending task costs, counted and not timed: the same with a thousand others and with a hundred thousand."""
 
 import gc
-from collections.abc import Callable
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from heapq import heappop
 from typing import Any
 
 import anyio
 import pytest
 
 from anysched import Scheduler
-from support import dispatcher_of, nothing
+from anysched._core import timer_queue as timer_queue_module
+from support import Gate, dispatcher_of, forever, nothing, settle, until
 
 SIZES = 1_000, 100_000
 HOUR = 3600.0
@@ -65,3 +70,162 @@ def test_the_cost_of_an_id_does_not_depend_on_their_number(backend: str, work: C
     for figures in (small, large):
         assert all(figure <= limit + 0.1 for figure, limit in zip(figures, most, strict=True)), figures
     assert all(many <= few + 0.1 for few, many in zip(small, large, strict=True)), (small, large)
+
+
+# What is asked for: the same with few others and with many
+
+
+def calls_in(function: Callable[[], Any]) -> int:
+    """Count the calls that are made in a function, of Python and of C, and the steps of generators."""
+    count = 0
+
+    def profile(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+async def pending_in_one(size: int, scheduler: Scheduler) -> None:
+    """The scheduler alone holds tasks."""
+    for number in range(size):
+        scheduler.schedule_later(HOUR - number, number, nothing)
+
+
+async def pending_in_two(size: int, scheduler: Scheduler) -> None:
+    """The scheduler and a child hold tasks, the child's due before."""
+    child = scheduler.child("child")
+    for number in range(size):
+        child.schedule_later(HOUR / 2 - number / 100, number, nothing)
+        scheduler.schedule_later(HOUR - number / 100, number, nothing)
+
+
+async def pending_in_many(size: int, scheduler: Scheduler) -> None:
+    """Many children hold a task each, and the scheduler one."""
+    for number in range(size):
+        scheduler.child("child").schedule_later(HOUR / 2, number, nothing)
+    scheduler.schedule_later(HOUR, 0, nothing)
+
+
+async def pending_at_times(size: int, scheduler: Scheduler) -> None:
+    """Half of the tasks wait for the wall clock."""
+    now = datetime.now(UTC)
+    for number in range(size):
+        scheduler.schedule_at(now + timedelta(days=1, seconds=number), number, nothing)
+        scheduler.schedule_later(2 * 86_400, -1 - number, nothing)
+
+
+async def postponed(size: int, scheduler: Scheduler) -> None:
+    """All tasks have been postponed, and the queue has been tidied since."""
+    await pending_in_two(size, scheduler)
+    for task in scheduler.tasks.values():
+        task.reschedule_later(2 * HOUR)
+    scheduler.statistics()
+
+
+async def paused(size: int, scheduler: Scheduler) -> None:
+    """All tasks but one are paused."""
+    await pending_in_two(size, scheduler)
+    for number in range(size - 1):
+        scheduler.pause(number)
+
+
+async def waiting_for_slots(size: int, scheduler: Scheduler) -> None:
+    """All tasks of a child wait for its slots."""
+    child = scheduler.child("child", max_running=1)
+    for number in range(size):
+        child.schedule(number, forever)
+    await until(lambda: not dispatcher_of(scheduler).queue_entries and child.statistics().running)
+    scheduler.schedule_later(HOUR, "id", nothing)
+
+
+STATES = [pending_in_one, pending_in_two, pending_in_many, pending_at_times, postponed, paused, waiting_for_slots]
+
+
+def due_first(scheduler: Scheduler) -> datetime | None:
+    """The due time of the first task, found the slow way."""
+    dues = [task.due for task in scheduler.tasks.values() if not task.paused and task.status.name == "PENDING"]
+    return min((due for due in dues if due is not None), default=None)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("fill", STATES, ids=lambda fill: fill.__name__)
+async def test_what_is_asked_for_does_not_depend_on_how_much_is_pending(
+    fill: Callable[[int, Scheduler], Awaitable[None]],
+) -> None:
+    """Statistics are asked for, of each busy scheduler, and whether `join` may wait."""
+    counts = []
+    for size in (20, 2_000):
+        async with Scheduler("test") as scheduler:
+            await fill(size, scheduler)
+            for each in (scheduler, *scheduler.busy_descendants()[:2]):
+                found, expected = each.statistics().next_due, due_first(each)
+                assert found is not None
+                assert expected is not None
+                assert abs(found - expected) < timedelta(seconds=0.1)  # a delay is shown by the present clocks
+                counts.append(calls_in(each.statistics))
+                counts.append(calls_in(partial(each._check_not_inside, "join()", [each._registry])))
+            scheduler.cancel_all()
+            for each in scheduler.busy_descendants():
+                each.cancel_all()
+    few, many = counts[: len(counts) // 2], counts[len(counts) // 2 :]
+    assert all(more <= less + 3 for less, more in zip(few, many, strict=True)), (few, many)
+
+
+@pytest.mark.anyio
+async def test_statistics_after_many_were_cancelled_tidy_the_queue_once(scheduler: Scheduler) -> None:
+    """The work is a part of what cancelling took, and is not done again."""
+    size = 5_000
+    child = scheduler.child("child")
+    child.schedule_later(HOUR, "other", nothing)
+    for number in range(size):
+        scheduler.schedule_later(HOUR + number * 7919 % size, number, nothing)
+    cancelling = calls_in(lambda: [scheduler.cancel(n) for n in range(size) if n * 7919 % size < size * 0.45])
+    assert calls_in(scheduler.statistics) < cancelling / 2
+    assert calls_in(scheduler.statistics) < 100
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pattern", ["first", "every other", "all but the last", "random"])
+async def test_a_slot_is_handed_over_in_few_steps(
+    scheduler: Scheduler, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of those that waited have been cancelled."""
+    size = 4 * timer_queue_module.SEGMENT_SIZE
+    child = scheduler.child("child", max_running=1)
+    gate = Gate()
+    child.schedule("first", gate)
+    await gate.started.wait()
+    for number in range(size):
+        child.schedule(number, forever)
+    await until(lambda: len(child._registry._slot_queue) == size)
+    for number in range(size):
+        if {
+            "first": number % timer_queue_module.SEGMENT_SIZE < timer_queue_module.SEGMENT_SIZE * 0.48,
+            "every other": number % 2 == 0,
+            "all but the last": number < size - 1,
+            "random": number * 7919 % 101 < 50,
+        }[pattern]:
+            child.cancel(number)
+    left = list(child.tasks)[1:]
+    pops = 0
+
+    def counted(heap: list[int]) -> int:
+        nonlocal pops
+        pops += 1
+        return heappop(heap)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(timer_queue_module, "heappop", counted)
+        gate.open.set()
+        await until(lambda: child.tasks[left[0]].status.name == "RUNNING")
+    assert pops < timer_queue_module.SEGMENT_SIZE
+    await settle()
+    assert child.statistics().running == 1
+    child.cancel_all()

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from anysched._core import timer_queue as timer_queue_module
-from anysched._core.timer_queue import Timer, TimerQueue
+from anysched._core.timer_queue import QueueGroup, Timer, TimerQueue
 
 UNBOUNDED = 1 << 60
 
@@ -227,3 +227,116 @@ def test_a_segment_that_takes_over_the_first_timer_of_a_dissolved_one(queue: Tim
     for number in range(4 * size, 7 * size):
         queue.push(Named(number), number, number)
     assert drain(queue) == [1, *range(size + 1, 7 * size)]
+
+
+class GroupMachine(RuleBasedStateMachine):
+    """A group of queues against a dictionary."""
+
+    timers = Bundle("timers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.group: QueueGroup[Named] = QueueGroup()
+        self.queues: list[TimerQueue[Named]] = [TimerQueue() for _ in range(3)]
+        self.model: dict[Named, tuple[int, int, int]] = {}
+        self.number = 0
+        self.size, timer_queue_module.SEGMENT_SIZE = timer_queue_module.SEGMENT_SIZE, 4
+
+    def teardown(self) -> None:
+        timer_queue_module.SEGMENT_SIZE = self.size
+
+    def put(self, timer: Named, which: int, key: int) -> None:
+        self.number += 1
+        self.group.push(self.queues[which], timer, key, self.number)
+        self.model[timer] = key, self.number, which
+
+    @rule(target=timers, which=st.integers(0, 2), key=st.integers(0, 9))
+    def push(self, which: int, key: int) -> Named:
+        timer = Named(self.number)
+        self.put(timer, which, key)
+        return timer
+
+    @rule(timer=timers, which=st.integers(0, 2), key=st.integers(0, 9))
+    def push_again(self, timer: Named, which: int, key: int) -> None:
+        if timer not in self.model:
+            self.put(timer, which, key)
+
+    @rule(timer=timers)
+    def discard(self, timer: Named) -> None:
+        timer._leave_queue()
+        self.model.pop(timer, None)
+
+    @rule(timer=timers, key=st.integers(0, 9))
+    def move(self, timer: Named, key: int) -> None:
+        if timer in self.model:
+            self.number += 1
+            which = self.model[timer][2]
+            self.group.move(self.queues[which], timer, key, self.number)
+            self.model[timer] = key, self.number, which
+
+    @rule(steps=st.integers(1, 3))
+    def surface_a_little(self, steps: int) -> None:
+        self.group.prune_top(steps)
+
+    @rule(which=st.integers(0, 2))
+    def look_at_one(self, which: int) -> None:
+        queue = self.queues[which]
+        queue.prune_top(UNBOUNDED)
+        own = [timer for timer in self.model if self.model[timer][2] == which]
+        assert queue.peek() is min(own, key=lambda timer: self.model[timer], default=None)
+
+    @rule(which=st.integers(0, 2))
+    def release_an_empty_one(self, which: int) -> None:
+        if not self.queues[which]:
+            self.group.discard(self.queues[which])
+
+    @rule()
+    def pop(self) -> None:
+        self.group.prune_top(UNBOUNDED)
+        first = min(self.model, key=lambda timer: self.model[timer], default=None)
+        assert self.group.peek() is first
+        if first is not None:
+            assert self.group.pop() is first
+            del self.model[first]
+
+    @invariant()
+    def little_is_stale(self) -> None:
+        assert self.group.entries <= 2 * len(self.model) + 3
+        assert len(self.group._listed) <= 2 * len(self.queues) + 2 * timer_queue_module.SLACK
+
+
+GroupMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestGroupMachine = pytest.mark.slow(GroupMachine.TestCase)
+
+
+def test_a_group_lists_each_queue_a_few_times_at_most() -> None:
+    """Whatever is done: ever earlier timers are added, or the only timer comes and goes."""
+    group: QueueGroup[Named] = QueueGroup()
+    earlier: TimerQueue[Named] = TimerQueue()
+    coming: TimerQueue[Named] = TimerQueue()
+    for number in range(1, 3000):
+        group.push(earlier, Named(number), 3000 - number, number)
+        timer = Named(number)
+        group.push(coming, timer, 5000, number)
+        timer._leave_queue()
+        group.discard(coming)
+        assert len(group._listed) <= 4 + 2 * timer_queue_module.SLACK
+    assert group.entries == 2999
+    assert group.prune_top(100) > 50
+    first = group.peek()
+    assert first is not None
+    assert first.name == 2999
+
+
+def test_a_group_takes_no_more_steps_than_it_is_given() -> None:
+    group: QueueGroup[Named] = QueueGroup()
+    queues: list[TimerQueue[Named]] = [TimerQueue() for _ in range(10)]
+    for number in range(1, 101):
+        timer = Named(number)
+        group.push(queues[number % 10], timer, number, number)
+        group.move(queues[number % 10], timer, 1000 - number, 1000 + number)
+    assert group.prune_top(5) == 0
+    assert group.prune_top(500) > 0
+    first = group.peek()
+    assert first is not None
+    assert first.name == 100

@@ -91,7 +91,7 @@ async def test_calls_fail_and_have_changed_nothing(
     assert [(record.levelname, record.message) for record in caplog.records] == [
         (
             "ERROR",
-            "The store cannot be written, and calls fail: the disk is full. Starts and ends of tasks wait, and are tried again.",
+            "The store cannot be written, and calls fail: the disk is full. Starts and ends of tasks wait and are tried again.",
         ),
         ("INFO", "The store can be written again."),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 __all__ = ["exit_exception", "is_fatal", "sole_exception", "split_failure"]
@@ -47,7 +47,8 @@ def exit_exception(
 ) -> BaseException | None:
     """Return the exception that an ``async with`` block must raise instead of the exception of its body.
 
-    A failure is never replaced by a cancellation; several failures are raised as a group, as by anyio's task groups.
+    A failure is never replaced by a cancellation; several failures are raised as a group, as by anyio's task groups. An
+    exception that was raised several times counts once.
 
     Args:
         body: The exception of the body, if any.
@@ -58,7 +59,8 @@ def exit_exception(
         An exception to raise, or `None` to leave the outcome of the body unchanged.
     """
     failed = [body] if body is not None and split_failure(body, cancelled)[0] is not None else []
-    failures = [sole_exception(other) for other in others if split_failure(other, cancelled)[0] is not None]
+    found = _distinct(others, failed)
+    failures = [sole_exception(other) for other in found if split_failure(other, cancelled)[0] is not None]
     if failures:
         if failed or len(failures) > 1:
             return BaseExceptionGroup("multiple exceptions left a scheduler", [*failed, *failures])
@@ -66,3 +68,35 @@ def exit_exception(
     if body is None and others:
         return others[-1]
     return None
+
+
+def _distinct(exceptions: Iterable[BaseException], known: Iterable[BaseException]) -> list[BaseException]:
+    """Return the exceptions that are not known, and not listed before, on their own or in a group."""
+    seen = {id(leaf) for exception in known for leaf in _leaves(exception)}
+
+    def is_seen(exception: BaseException) -> bool:
+        return id(exception) in seen
+
+    found: list[BaseException] = []
+    for exception in exceptions:
+        leaves = [*_leaves(exception)]
+        remaining: BaseException | None = exception
+        if all(map(is_seen, leaves)):
+            remaining = None
+        elif any(map(is_seen, leaves)):
+            group = cast("BaseExceptionGroup[BaseException]", exception)
+            remaining = group.split(is_seen)[1]
+        if remaining is not None:
+            found.append(remaining)
+        seen.update(map(id, leaves))
+    return found
+
+
+def _leaves(exception: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, or those in a group, at any depth."""
+    if isinstance(exception, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", exception)
+        for each in group.exceptions:
+            yield from _leaves(each)
+    else:
+        yield exception

@@ -1,4 +1,4 @@
-"""One start of a task: from the moment at which it is handed to the event loop, to its end."""
+"""One run of a task, from the moment when it is handed to the event loop to its end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["RunHost", "RunOwner", "TaskRun"]
 
 
 class RunOwner(Protocol):
-    """What a run asks of the registry that holds its task."""
+    """The interface of a registry to the runs of its tasks."""
 
     def accepts(self, task: ScheduledTask[Any], run: TaskRun, /) -> bool:
-        """Return whether a run is still that of a task which may start."""
+        """Return whether a run is still the current run of its task, which may start."""
         ...
 
     def cancel(self, task: ScheduledTask[Any], /) -> None:
@@ -42,7 +42,7 @@ class RunOwner(Protocol):
         ...
 
     def log_stray_cancellation(self, task: ScheduledTask[Any], cancellation: BaseException, /) -> None:
-        """Log that a task was cancelled by something else than the scheduler, or a scope around it."""
+        """Log that a task was cancelled neither by the scheduler nor by a scope around it."""
         ...
 
     def native_task_ended(self, task: ScheduledTask[Any], run: TaskRun, /, *, cancelled: bool) -> None:
@@ -51,16 +51,16 @@ class RunOwner(Protocol):
 
 
 class RunHost(Protocol):
-    """What a run asks of the dispatcher that starts it."""
+    """The interface of the dispatcher to the runs that it starts."""
 
     @property
     def backend(self) -> Backend:
-        """What the event loop offers."""
+        """The interface to the event loop."""
         ...
 
     @property
     def starter(self) -> Starter:
-        """What starts native tasks."""
+        """The starter of native tasks."""
         ...
 
     def is_stopping(self) -> bool:
@@ -70,7 +70,7 @@ class RunHost(Protocol):
 
 @final
 class TaskRun:
-    """One start of a task.
+    """One run of a task.
 
     Args:
         task: The task.
@@ -79,9 +79,9 @@ class TaskRun:
 
     Attributes:
         task: The task until the run has ended, `None` afterwards. A context that was copied during the run keeps this
-            object, and must keep nothing of the outcome.
-        native_task: The native task, from its first step on at the latest, until the run has ended.
-        due: The due time that it serves, set at the start.
+            object alive, and must not keep the outcome alive.
+        native_task: The native task, at the latest from its first step, until the run has ended.
+        due: The due time of the run, set at the start.
         missed: How many other due times it covers.
     """
 
@@ -113,16 +113,16 @@ class TaskRun:
         self._clear()
 
     async def main(self) -> None:
-        """Run the task to its end. Nothing that it raises leaves from here, except a request to end the process."""
+        """Run the task to its end. Of its exceptions, only requests to end the process propagate."""
         task, scope, owner, host = self.task, self._scope, self._owner, self._host
         assert task is not None
         assert scope is not None
         backend = host.backend
         if not owner.accepts(task, self):
             self._clear()
-            return  # dropped or postponed after it was handed over, or about to be dropped: it has not started
+            return  # it was dropped or postponed after it was handed to the event loop, or is about to be dropped
         if host.starter.is_cancelled():
-            owner.cancel(task)  # cancelled from outside of the scheduler before its first step: neither
+            owner.cancel(task)  # cancelled from outside of the scheduler before its first step: it has not started
             self._clear()
             return
         if self.native_task is None:
@@ -140,11 +140,10 @@ class TaskRun:
                 except BaseException as exception:
                     outcome, cancelled = split_failure(exception, backend.cancelled_exc_class)
                     if is_fatal(exception):
-                        outcome = exception  # it leaves the event loop, which reports it: it is not logged
+                        outcome = exception  # not logged, since it leaves the event loop, which reports it
                         raise
-                    # A cancellation that nothing asked for (a cancelled future, `asyncio.current_task().cancel()`)
-                    # would cancel the whole group if it left from here. One that was asked for has done its work. Both
-                    # end here.
+                    # An unrequested cancellation (a cancelled future, `asyncio.current_task().cancel()`) would cancel
+                    # the whole group if it propagated. A requested one has done its work. Both end here.
                     status = Status.CANCELLED if cancelled else Status.FAILED
                     failure = outcome
                     if failure is None and not isinstance(exception, GeneratorExit) and self._is_stray():
@@ -164,14 +163,14 @@ class TaskRun:
             if stray is not None:
                 owner.log_stray_cancellation(task, stray)
             self._clear()
-            # An exception refers to this frame: the frame must not refer to the exception.
+            # An exception refers to this frame, so the frame must not refer to the exception.
             del task, scope, owner, host, self, outcome, failure, stray
 
     def _is_stray(self) -> bool:
-        """Return whether a cancellation that has arrived was not asked for, by the scheduler or around it."""
+        """Return whether a cancellation was requested neither by the scheduler nor by a scope around it."""
         task = self.task
         return task is not None and task.status is Status.RUNNING and not self._host.is_stopping()
 
     def _clear(self) -> None:
-        """Release everything: contexts that were copied during the run keep this object."""
+        """Release all references, because contexts that were copied during the run keep this object alive."""
         self.task = self._scope = self.native_task = None

@@ -203,7 +203,11 @@ class Scheduler:
         return f"<Scheduler {self._name!r} {self._registry.state}, {len(self._tasks)} tasks>"
 
     def statistics(self) -> SchedulerStatistics:
-        """Return statistics about the current state, like the ``statistics()`` methods of anyio."""
+        """Return statistics about the current state, like the ``statistics()`` methods of anyio.
+
+        This takes a fraction of a millisecond, however many tasks are pending. The first call after many of them were
+        cancelled or postponed tidies the queue, which takes a part of the time that these calls took.
+        """
         self._check_thread()
         registry = self._registry
         return SchedulerStatistics(
@@ -609,13 +613,13 @@ class Scheduler:
         if suppressed:
             registry.suppress(task, suppressed)
         if collector is not None:
-            dispatcher.add(task, when)
+            dispatcher.add(task, when, registry)
             registry.drop(task)
             collector.append(task)
             self._debug("Dropped task %s, because the scheduler is being closed.", task_id)
             return task
         registry.hold(task)
-        dispatcher.add(task, when)
+        dispatcher.add(task, when, registry)
         if holder is not None:
             # Only now, since closing a coroutine may run finalizers, and these may try to take the ID.
             registry.displace(holder, cancel_running=on_conflict == "replace")
@@ -917,7 +921,9 @@ class Scheduler:
     def _host_ended(self) -> None:
         if not self._entered:  # the event loop cancelled the task before its first step
             self._stop_accepting()
-            self._mark_closed()
+            raised = self._mark_closed()
+            if raised:
+                raise raised[0]  # from a callback, asyncio does not let a group out
 
     def _check_enterable(self) -> None:
         if self._entered or self._hosted is not None or self._registry.state in ("closing", "closed"):
@@ -957,13 +963,14 @@ class Scheduler:
             dispatcher.cancel()
         try:
             dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
-            await self._shielded(self._drop_pending, raised, dropped)
+            await self._shielded(self._drop_pending, raised, dropped, raised)
             if is_root:
                 raised += await dispatcher.leave()
+                raised += registry.family.raised
             else:
                 await self._shielded(self._cancel_and_wait, raised)
         finally:
-            self._mark_closed()
+            raised += self._mark_closed()
         if left_elsewhere:
             raised = [_left_elsewhere(self._name, raised)]
         leaving = exit_exception(exc_value, raised, dispatcher.backend.cancelled_exc_class)
@@ -1026,8 +1033,10 @@ class Scheduler:
             registry.collected = []
         running = self._running_tasks()
         dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = list(registry.family.dropped)
+        raised: list[BaseException] = []
         try:
-            await self._drop_pending(dropped)
+            await self._drop_pending(dropped, raised)
+            _raise_all(raised)
             with anyio.CancelScope(deadline=deadline):
                 await self._wait_all_idle()
             late = [task for task in running if task.status is Status.RUNNING]
@@ -1036,7 +1045,7 @@ class Scheduler:
         finally:
             cancel_runs(running)  # if this call was cancelled, it cannot wait, but it leaves no task running
             collected, registry.collected = registry.collected, None
-            self._mark_closed()
+            _raise_all(self._mark_closed())
         if self._hosted is not None:
             await self._hosted.wait()
         cancelled = [
@@ -1063,20 +1072,26 @@ class Scheduler:
                     await step(*args)
                 except cancelled as exception:
                     raised.append(exception)
-                except KeyboardInterrupt as exception:
+                except (KeyboardInterrupt, SystemExit) as exception:
                     raised.append(exception)
                     break
                 else:
                     break
 
-    async def _drop_pending(self, dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]]) -> None:
-        """Drop the pending tasks and append them to ``dropped``, yielding to the event loop in between."""
+    async def _drop_pending(
+        self, dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]], raised: list[BaseException]
+    ) -> None:
+        """Drop the pending tasks and append them to ``dropped``, yielding to the event loop in between.
+
+        If an instrument raises a request to end the process, the others are still dropped. The request is appended to
+        ``raised``, for the caller to raise.
+        """
         count = 0
         for registry in self._registry.busy_members():
             for task in list(registry.tasks.values()):
                 # It may have been cancelled in the meantime.
                 if task.status is Status.PENDING and registry.tasks.get(task.task_id) is task:
-                    registry.release_id(task)
+                    _drop(task, registry, raised)
                     dropped.append((registry, task))
                     count += 1
                     if count % DROPS_PER_ITERATION == 0:
@@ -1085,7 +1100,8 @@ class Scheduler:
     async def _drop_when_stopped(self) -> None:
         """Called when the dispatcher has stopped for any reason: drop the pending tasks, which will never start."""
         self._stop_accepting()
-        await self._shielded(self._drop_pending, [], self._registry.family.dropped)
+        family = self._registry.family
+        await self._shielded(self._drop_pending, family.raised, family.dropped, family.raised)
 
     async def _cancel_and_wait(self) -> None:
         cancel_runs(self._running_tasks())
@@ -1093,13 +1109,15 @@ class Scheduler:
 
     def _abandon(self) -> None:
         for registry in self._registry.busy_members():
-            registry.abandon()
+            self._registry.family.raised += registry.abandon()
 
-    def _mark_closed(self) -> None:
+    def _mark_closed(self) -> list[BaseException]:
+        """Enter the last state. Return what was raised by instruments."""
+        raised: list[BaseException] = []
         for registry in self._registry.busy_members():
             # No task is pending any more, unless for example a `KeyboardInterrupt` came in between.
             for task in [task for task in registry.tasks.values() if task.status is Status.PENDING]:
-                registry.release_id(task)
+                _drop(task, registry, raised)
         family = self._registry.family
         if self._registry.parent is None:
             family.dropped = []
@@ -1107,6 +1125,7 @@ class Scheduler:
         for registry, closed in family.hosts.items():
             if registry.is_within(self._registry):
                 closed.set()
+        return raised
 
     def _running_tasks(self) -> list[ScheduledTask[Any]]:
         """Return the running tasks of the scheduler and its descendants, without those that have been cancelled."""
@@ -1193,6 +1212,23 @@ def _check_id(task_id: Hashable) -> None:
         raise TypeError(
             f"task_id is unhashable, a {type(task_id).__name__}: {task_id!r}; use a string, a number or a tuple of these"
         ) from None
+
+
+def _drop(task: ScheduledTask[Any], registry: TaskRegistry, raised: list[BaseException]) -> None:
+    """Drop a pending task. What that raises is logged or, if it is a request to end the process, listed."""
+    try:
+        registry.release_id(task)
+    except Exception as failure:  # the hash of an ID has changed its mind
+        registry.log_failure(task, failure)
+    except BaseException as failure:
+        raised.append(failure)
+
+
+def _raise_all(raised: list[BaseException]) -> None:
+    """Raise what was raised by instruments: requests to end the process."""
+    failure = exit_exception(None, raised, GeneratorExit)
+    if failure is not None:
+        raise failure
 
 
 def _left_elsewhere(name: str, raised: list[BaseException]) -> RuntimeError:

@@ -120,7 +120,7 @@ class Window:
 
     async def trim(self) -> None:
         """Drop the tasks that are due last."""
-        # By the due times only, and all that are due at the same time stay: sorting is what takes time here.
+        # By due times only, and all tasks with the same due time are kept, because sorting takes most of the time.
         last = sorted([armed.due for armed in self._armed.values()])[self.size - 1]
         self.horizon = min(self.horizon, (last, EVERYTHING[1]))
         late = [generation for generation, armed in self._armed.items() if armed.due > last]

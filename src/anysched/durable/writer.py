@@ -166,7 +166,7 @@ class Writer:
         self._more.set()
 
     def stop(self) -> None:
-        """Have `run` commit what is in the queue, close the store, and return."""
+        """Make `run` commit the queued operations, close the store, and return."""
         self._stopping = True
         self.give_up_at(-math.inf)
 
@@ -217,7 +217,7 @@ class Writer:
         if not self._failing:
             self._failing = True
             self._log.error(
-                "The store cannot be written, and calls fail: %s. Starts and ends of tasks wait, and are tried again.",
+                "The store cannot be written, and calls fail: %s. Starts and ends of tasks wait and are tried again.",
                 error,
             )
         for request in group:

@@ -1,4 +1,4 @@
-"""What the core asks of asyncio and of trio, because anyio does not offer it on both alike."""
+"""The interfaces to asyncio and trio for what anyio does not offer in the same way on both."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Scope(Protocol):
 
 
 class Startable(Protocol):
-    """What a starter starts: one run of a task.
+    """A run of a task that a starter can start.
 
     Attributes:
-        native_task: Set by the starter, where it knows the native task.
+        native_task: Set by the starter if it knows the native task.
     """
 
     native_task: object
@@ -45,19 +45,19 @@ class Startable(Protocol):
 
 
 class Starter(AbstractAsyncContextManager["Starter"], Protocol):
-    """Starts tasks that belong to a task group. It is entered, and left, in a task of this group.
+    """Starts tasks that belong to a task group. It is entered and left in a task of this group.
 
     Leaving waits for the tasks; the group cancels them.
 
     Attributes:
-        fatal_exceptions: Requests to end the process that have left a task, where the task group does not raise them.
+        fatal_exceptions: Requests to end the process that left a task, if the task group does not raise them.
     """
 
     fatal_exceptions: list[BaseException]
 
     @property
     def new_scope(self) -> Callable[[], Scope]:
-        """Makes a cancel scope for a task."""
+        """A function that creates a cancel scope for a task."""
         ...
 
     def is_cancelled(self) -> bool:
@@ -77,7 +77,7 @@ class HostTask(Protocol):
     """A native task outside of any task group, which hosts a scheduler."""
 
     def is_current(self) -> bool:
-        """Return whether it is the task that is running."""
+        """Return whether it is the current task."""
         ...
 
     async def wait(self) -> None:
@@ -87,34 +87,34 @@ class HostTask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What the running event loop offers.
+    """The interface to the running event loop.
 
     Attributes:
-        name: Which one it is.
-        monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without the look-up of the loop.
-        exact: The same clock at a finer resolution, where the loop's own is coarse (uvloop's shows milliseconds).
-        is_replaced: Whether the loop's clock is not the one that it comes with. Test tools replace it.
+        name: The name of the event loop.
+        monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without looking up the loop.
+        exact: The same clock at a finer resolution, if the loop's own is coarse (uvloop's has milliseconds).
+        is_replaced: Whether the loop's clock is not its default. Test tools replace it.
         time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
         cancelled_exc_class: The exception class of cancellations.
         starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop. asyncio runs
-            what becomes runnable in order, so this only has to be small enough for the other tasks. trio shuffles what
-            becomes runnable in one iteration, so that each start needs an iteration of its own so that the order holds.
-            An event loop in virtual time with a seed does the same.
-        current_task: Returns the native task that is running, or `None` in a callback of the event loop.
-        ancestors: Yields the native task that is running, the one in whose task group it was started, and so on.
-        is_done: Returns whether a native task has ended. One that trio still knows has not.
+            tasks in the order in which they become runnable, so this only has to be small enough for other tasks. trio
+            shuffles the tasks that become runnable in one iteration, so to keep the order, each start needs a separate
+            iteration. The same applies to an event loop in virtual time with a seed.
+        current_task: Returns the running native task, or `None` in a callback of the event loop.
+        ancestors: Yields the running native task, the task in whose task group it was started, and so on.
+        is_done: Returns whether a native task has ended. A task that trio still knows has not.
         is_cancelling: Returns whether a native task has been cancelled by the event loop's own means.
         has_pending_cancellation: Returns whether a native task has been cancelled and has not received it yet. On
             asyncio it would receive it when it ends, and its task group would be cancelled with it.
-        leave_scopes: Leaves a cancel scope of the running task that could not be left, and those that were entered
+        leave_scopes: Leaves a cancel scope of the running task that could not be left, and the scopes that were entered
             inside it and not left.
-        protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and in what they call. It is
-            raised in the main task instead, at its next checkpoint. asyncio does this for the first SIGINT itself, and
-            cannot do it for a second one.
-        create_task: Starts a native task outside of any task group, with a name, and calls a function when it has ended;
-            `None` where each task belongs to a nursery.
-        wake: Makes the event loop look for work at once, if this is called from a signal handler while it sleeps.
+        protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and the functions that
+            they call. It is raised in the main task instead, at its next checkpoint. asyncio does this itself for the
+            first SIGINT, and cannot do it for a second one.
+        create_task: Starts a native task outside of any task group, with a name, and calls a function when it has
+            ended; `None` if each task belongs to a nursery.
+        wake: Makes the event loop check for work at once if this is called from a signal handler while it sleeps.
     """
 
     name: Literal["asyncio", "trio"]
