@@ -2,7 +2,7 @@
 
 Pushing to and popping from a binary heap is fast, but an entry cannot be removed from its middle. So the entry of a
 timer that leaves stays in the heap as a stale entry until it comes to the top or is removed by compaction. The entry of
-a postponed timer stays where it is, and is moved when it comes to the top.
+a postponed timer stays where it is and is moved when it comes to the top.
 
 Compacting one heap of a million entries would stall the event loop for half a second. The entries are therefore spread
 over *segments*, heaps of limited size: a compaction affects one segment and takes a fraction of a millisecond, however
