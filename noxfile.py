@@ -97,7 +97,7 @@ def zones(session: nox.Session) -> None:
 def integrations(session: nox.Session) -> None:
     """Run the pages on frameworks and on other schedulers with these."""
     install(session, "test", "integrations")
-    session.run(*PYTEST, "tests/integrations", "tests/migration", *session.posargs)
+    session.run(*PYTEST, "tests/integrations", "tests/migration", "tests/docs/test_spreading.py", *session.posargs)
 
 
 @nox.session(tags=["first"])

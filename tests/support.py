@@ -2,8 +2,10 @@
 
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -96,6 +98,22 @@ def records(caplog: pytest.LogCaptureFixture, level: int = logging.NOTSET) -> li
 def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """The errors that anyone logged: asyncio does for a task whose exception nobody retrieved."""
     return [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def split_message(record: logging.LogRecord) -> tuple[str, str]:
+    """A message, and where the task was scheduled, as a test file and the line; that is there in debug mode."""
+    found = re.fullmatch(r"(.*?)(?: It was scheduled at (.*):(\d+)\.)?", record.getMessage(), re.DOTALL)
+    assert found is not None
+    message, file, line = found.groups()
+    if file is None:
+        return message, ""
+    assert Path(__file__).parent in Path(file).parents
+    return message, f"{Path(file).name}:{line}"
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """A message, without where the task was scheduled."""
+    return split_message(record)[0]
 
 
 class Gate:

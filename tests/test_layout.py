@@ -14,8 +14,8 @@ SOURCE = Path(anysched.__file__).parent
 # The levels of the core: a module imports only from strictly lower levels. A package stands for its modules.
 CORE = [
     {"exceptions", "failures", "coroutines", "lazy", "logs", "moments", "timer_queue"},
-    {"backends", "task"},
-    {"clock", "run", "create_task"},
+    {"backends", "debug", "task"},
+    {"clock", "run", "create_task", "waits"},
     {"triggers", "dispatcher", "instruments"},
     {"registry", "recurring"},
     {"scheduler"},

@@ -250,7 +250,7 @@ async def test_arguments_for_a_coroutine_are_refused(scheduler: Scheduler, metho
 async def test_a_function_that_returns_no_coroutine_fails_as_a_task(
     scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    task = scheduler.schedule("id", cast("Any", lambda: 42))
+    task = scheduler.schedule("id", cast("Any", int.__add__), 40, 2)
     await task.wait()
     assert isinstance(task.exception, TypeError)
     assert "returned 42" in str(task.exception)

@@ -22,7 +22,7 @@ from anysched._core.backends.group import GroupStarter
 from anysched._core.backends.starter import Starter, starter_for
 from anysched._core.backends.trio import TrioStarter
 from anysched._core.run import TaskRun
-from support import Gate, dispatcher_of, errors, group_starter, is_closed, nothing, outcome, records, settle
+from support import Gate, dispatcher_of, errors, group_starter, is_closed, message_of, nothing, outcome, records, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -292,7 +292,7 @@ async def test_what_a_task_entered_and_never_left_is_its_own_failure(
         task = scheduler.schedule("id", work)
         assert await outcome(task) == "FAILED"
         assert "cancel scope" in str(task.exception)
-        assert [record.getMessage() for record in records(caplog)] == ["Error in task 'id'!"]
+        assert [message_of(record) for record in records(caplog)] == ["Error in task 'id'!"]
         assert errors(caplog) == records(caplog)
         await settle()
         assert sibling.status.name == "RUNNING"

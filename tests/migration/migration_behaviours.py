@@ -33,6 +33,8 @@ class Trial(Protocol):
     """The `create_task` of the same package."""
     backend: str
     """The running event loop: asyncio or trio."""
+    moved: bool
+    """Whether the code was moved, where that changes a line."""
 
     def logged(self, level: int = 0) -> str:
         """Return what the scheduler has logged at a level or above: ``WARNING: text; ...``."""
@@ -40,6 +42,7 @@ class Trial(Protocol):
 
 
 BEHAVIOURS: list[Callable[[Trial], Awaitable[str]]] = []
+FAULTS: list[Callable[[Trial], Awaitable[str]]] = []
 DEBUG, INFO, WARNING = 10, 20, 30
 
 variable = ContextVar("variable", default="nothing")
@@ -49,6 +52,12 @@ def behaviour(function: Callable[[Trial], Awaitable[str]]) -> Callable[[Trial], 
     """Append a behaviour to the table."""
     BEHAVIOURS.append(function)
     return function
+
+
+def fault(function: Callable[[Trial], Awaitable[str]]) -> Callable[[Trial], Awaitable[str]]:
+    """Take a behaviour into the table of faults that the move repairs."""
+    FAULTS.append(function)
+    return behaviour(function)
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -764,3 +773,99 @@ async def create_task_options(trial: Trial) -> str:
     options = {} if trial.backend == "trio" else {"event_loop": asyncio.get_running_loop()}
     await _create(trial, work(), name="n", **options)
     return f"a task with the name `{names[0]}`"
+
+
+# Faults of programs
+
+
+@fault
+async def refreshers(trial: Trial) -> str:
+    """A refresher schedules itself again, for an hour later (moved: with `on_conflict="follow"`). After six hours"""
+    runs = {"now": 0, "later": 0}
+    options: dict[str, Any] = {"on_conflict": "follow"} if trial.moved else {}
+
+    async def refresh(name: str) -> None:
+        runs[name] += 1
+        await anyio.sleep(1)
+        trial.scheduler.schedule_later(3600, name, refresh(name), **options)
+
+    trial.scheduler.schedule("now", refresh("now"))
+    trial.scheduler.schedule_later(60, "later", refresh("later"))
+    await anyio.sleep(5.5 * 3600)
+    assert runs["now"] == runs["later"]
+    return "it has run once" if runs["now"] == 1 else f"it has run {runs['now']} times"
+
+
+@fault
+async def overdue(trial: Trial) -> str:
+    """A ban that has expired while the program was down: its task lifts it, cancels its own ID, and writes the log"""
+    done: list[str] = []
+
+    async def lift() -> None:
+        await anyio.sleep(1)
+        done.append("lifted")
+        trial.scheduler.cancel("ban")
+        await anyio.sleep(1)
+        done.append("logged")
+
+    trial.scheduler.schedule_at(datetime.now(UTC) - timedelta(days=1), "ban", lift())
+    await anyio.sleep(60)
+    return ", ".join(done)
+
+
+@fault
+async def expiry(trial: Trial) -> str:
+    """A slow mode is set again, by `cancel` and `schedule_at`, while the end of the one before is being carried out"""
+    modes: dict[str, int] = {}
+    expiries: dict[str, datetime] = {}
+
+    async def end() -> None:
+        await anyio.sleep(2)
+        modes["#general"] = 0
+        del expiries["#general"]
+
+    async def slow(seconds: int, time: datetime) -> None:
+        if "#general" in trial.scheduler:
+            trial.scheduler.cancel("#general")
+        expiries["#general"] = time
+        modes["#general"] = seconds
+        trial.scheduler.schedule_at(time, "#general", end())
+
+    await slow(10, datetime.now(UTC) + timedelta(minutes=1))
+    await anyio.sleep(61)
+    await slow(20, datetime.now(UTC) + timedelta(hours=1))
+    await anyio.sleep(60)
+    return f"{modes['#general']} s, {'with its expiry' if expiries else 'its expiry is lost'}"
+
+
+@fault
+async def deletion(trial: Trial) -> str:
+    """`if scheduler.cancel(number): del stored[number]`, for a number that is scheduled"""
+    stored = {1: "every Monday"}
+    trial.scheduler.schedule_later(60, 1, Work()())
+    await settle()
+    if trial.scheduler.cancel(1):
+        del stored[1]
+    return "stays stored, and comes back with the next start" if stored else "deleted"
+
+
+@fault
+async def countdowns(trial: Trial) -> str:
+    """A component with a countdown is unloaded by `cancel_all()`, and loaded again"""
+    counting = 0
+
+    async def count() -> None:
+        nonlocal counting
+        counting += 1
+        try:
+            await anyio.sleep(600)
+        finally:
+            counting -= 1
+
+    for _ in range(2):
+        trial.scheduler.cancel_all()
+        trial.scheduler.schedule_later(1, "countdown", count())
+        await anyio.sleep(10)
+    seen = counting
+    await anyio.sleep(1200)
+    return f"{seen} {'countdown runs' if seen == 1 else 'countdowns run'}"

@@ -24,7 +24,7 @@ import anyio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from migration_behaviours import BEHAVIOURS, Trial
+from migration_behaviours import BEHAVIOURS, FAULTS, Trial
 
 import anysched
 from anysched.testing import VirtualClock
@@ -33,14 +33,18 @@ from support import settle
 PAGE = Path(__file__).parents[2] / "docs" / "coming-from" / "pydis_core.md"
 SUBJECTS = ("pydis_core", "asyncio", "trio")
 LOGGERS = ("pydis_core", "anysched")
+TABLES = ("repaired", "differences", "same")
 
 
 class LogTrial(logging.Handler):
     """A trial that is also the handler of its log records."""
 
-    def __init__(self, backend: str, new: Callable[[str], Any], create_task: Callable[..., Any]) -> None:
+    def __init__(
+        self, backend: str, new: Callable[[str], Any], create_task: Callable[..., Any], *, moved: bool
+    ) -> None:
         super().__init__()
         self.backend = backend
+        self.moved = moved
         self.new = new
         self.create_task = create_task
         self.scheduler: Any = None
@@ -74,9 +78,9 @@ def try_one(subject: str, behaviour: Callable[[Trial], Awaitable[str]]) -> str:
             warnings.simplefilter("ignore")  # of discord.py, on import
             from pydis_core.utils import scheduling
 
-        trial = LogTrial("asyncio", scheduling.Scheduler, scheduling.create_task)
+        trial = LogTrial("asyncio", scheduling.Scheduler, scheduling.create_task, moved=False)
     else:
-        trial = LogTrial(subject, anysched.Scheduler, anysched.create_task)
+        trial = LogTrial(subject, anysched.Scheduler, anysched.create_task, moved=True)
 
     async def run() -> str:
         async with AsyncExitStack() as stack:
@@ -132,16 +136,19 @@ def both(on_asyncio: str, on_trio: str) -> str:
 
 
 def tables(seed: list[str], on_asyncio: list[str], on_trio: list[str]) -> dict[str, str]:
-    """Return the two tables as Markdown: the differences, and what stays the same."""
+    """Return the tables as Markdown: the faults that are repaired, what else differs, and what is the same."""
     differences = ["| | `pydis_core` | `anysched` |", "|---|---|---|"]
+    repaired = [*differences]
     same = ["| | both |", "|---|---|"]
-    for title, old, asyncio_, trio_ in zip(titles(), seed, on_asyncio, on_trio, strict=True):
+    for behaviour, title, old, asyncio_, trio_ in zip(BEHAVIOURS, titles(), seed, on_asyncio, on_trio, strict=True):
         new = both(asyncio_, trio_)
-        if old == new:
+        if behaviour in FAULTS:
+            repaired.append(f"| {title} | {old} | {new} |")
+        elif old == new:
             same.append(f"| {title} | {old} |")
         else:
             differences.append(f"| {title} | {old} | {new} |")
-    return {"differences": "\n".join(differences), "same": "\n".join(same)}
+    return dict(zip(TABLES, ("\n".join(rows) for rows in (repaired, differences, same)), strict=True))
 
 
 def marked(name: str) -> re.Pattern[str]:
@@ -152,7 +159,7 @@ def marked(name: str) -> re.Pattern[str]:
 def shown() -> dict[str, str]:
     """Return the tables that the page shows."""
     page = PAGE.read_text(encoding="utf-8")
-    return {name: marked(name).findall(page)[0] for name in ("differences", "same")}
+    return {name: marked(name).findall(page)[0] for name in TABLES}
 
 
 def with_table(page: str, name: str, table: str) -> str:

@@ -68,6 +68,22 @@ async def scheduling(scheduler: Scheduler, policy: ConflictPolicy) -> None:
     page.task_id = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
+class Instant:
+    """A moment of another library."""
+
+    def timestamp(self) -> int:
+        return 0
+
+
+def moments(scheduler: Scheduler, moment: Instant) -> None:
+    assert_type(scheduler.schedule_at(moment, "k", fetch, "u", 3), ScheduledTask[Page])
+    assert_type(scheduler.reschedule_at(moment, "k"), bool)
+    assert_type(scheduler.tasks["k"].reschedule_at(moment), bool)
+    assert_type(scheduler.schedule_every(5, "k", nothing, first=moment), ScheduledTask[None])
+    assert_type(scheduler.schedule_at_times([moment, datetime.now(UTC)], "k", nothing), ScheduledTask[None])
+    assert_type(scheduler.schedule_at_times(lambda now: [moment], "k", nothing), ScheduledTask[None])
+
+
 async def recurring(
     scheduler: Scheduler, times: Iterator[datetime], missed: MissedPolicy, policy: ConflictPolicy
 ) -> None:

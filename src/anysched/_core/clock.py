@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from anysched.abc import Clock
 
 from .backends import Backend
-from .moments import EPOCH, duration_from, moment_from
+from .moments import EPOCH, Moment, duration_from, moment_from
 
 __all__ = [
     "CLOCK_STEP_NS",
@@ -205,7 +205,7 @@ def due_after(clock: Clock, delay: float | timedelta) -> float:
     return clock.monotonic()
 
 
-def due_at(clock: Clock, time: datetime) -> float:
+def due_at(clock: Clock, time: datetime | Moment) -> float:
     """Return the due time of a wall-clock time: a wall due time, or the current monotonic time if it is in the past.
 
     Raises:

@@ -12,11 +12,12 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from .backends.current import current_backend
+from .backends.current import current_backend, is_debugging
 from .coroutines import LazyCoroutine, check_target, close_unstarted, is_coroutine
+from .debug import call_site
 from .failures import is_fatal, split_failure
 from .lazy import LazyModule
-from .logs import printable
+from .logs import SCHEDULED_AT, printable
 
 if TYPE_CHECKING:
     import asyncio
@@ -120,15 +121,16 @@ def _create_asyncio_task(
             ) from None
     task: asyncio.Task[T] = loop.create_task(coro, **kwargs)
     _background.add(task)
-    task.add_done_callback(partial(_report, suppressed))
+    scheduled_at = call_site() if is_debugging() else None
+    task.add_done_callback(partial(_report, suppressed, scheduled_at))
     return task
 
 
-def _report(suppressed: tuple[type[BaseException], ...], task: asyncio.Task[Any]) -> None:
+def _report(suppressed: tuple[type[BaseException], ...], scheduled_at: str | None, task: asyncio.Task[Any]) -> None:
     _background.discard(task)
     failure = None if task.cancelled() else task.exception()
     if failure is not None:
-        _log_failure(failure, suppressed, task.get_name())
+        _log_failure(failure, suppressed, task.get_name(), scheduled_at)
 
 
 def _create_group_task(
@@ -147,7 +149,7 @@ def _create_group_task(
                 raise
             failure, _ = split_failure(exception, backend.cancelled_exc_class)
             if failure is not None:
-                _log_failure(failure, suppressed, handle.name)
+                _log_failure(failure, suppressed, handle.name, scheduled_at)
             # The exception must not propagate, or the group would be cancelled, but the handle must have it, and
             # anyio offers no other way to set it. (This also concerns cancellations that were not requested: on
             # asyncio, these would cancel the group.)
@@ -158,11 +160,18 @@ def _create_group_task(
             handle._exception = handle._exception or backend.cancelled_exc_class()
         return value
 
+    scheduled_at = call_site() if is_debugging() else None
     name = kwargs.pop("name", None) or getattr(coro, "__qualname__", repr(coro))
     handle: anyio.TaskHandle[T] = task_group.create_task(LazyCoroutine(run, coro), name=name, **kwargs)
     return handle
 
 
-def _log_failure(failure: BaseException, suppressed: tuple[type[BaseException], ...], name: str) -> None:
-    if not isinstance(failure, suppressed):
+def _log_failure(
+    failure: BaseException, suppressed: tuple[type[BaseException], ...], name: str, scheduled_at: str | None
+) -> None:
+    if isinstance(failure, suppressed):
+        return
+    if scheduled_at is None:
         _log.error("Error in task %s!", printable(name), exc_info=failure)
+    else:
+        _log.error("Error in task %s!" + SCHEDULED_AT, printable(name), scheduled_at, exc_info=failure)

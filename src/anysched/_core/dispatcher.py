@@ -68,6 +68,7 @@ class Dispatcher:
         backend: The interface to the event loop.
         thread: The thread of the event loop.
         clock: The clock that the due times are compared with.
+        debug: Whether more is checked and reported; see `Backend.debug`.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Dispatcher:
         self._abandon = abandon
         self.thread = threading.get_ident()
         self.backend = backend
+        self.debug = backend.debug
         self._host_task = self.backend.current_task()
         self.clock: Clock = clock_of(self.backend)
         self._is_coarse = self.clock.monotonic is not exact_clock(self.clock)

@@ -7,7 +7,10 @@ import traceback
 from collections.abc import Hashable
 from typing import final
 
-__all__ = ["SchedulerLog", "format_id", "format_name", "printable"]
+__all__ = ["SCHEDULED_AT", "SchedulerLog", "format_id", "format_name", "printable"]
+
+SCHEDULED_AT = " It was scheduled at %s."
+"""The end of a message about a task if it is known where the task was scheduled."""
 
 
 def printable(text: str) -> str:
@@ -59,7 +62,13 @@ class SchedulerLog:
         return (self._nearest() if self._depth else self._logger).isEnabledFor(level)
 
     def log(
-        self, level: int, message: str, task_id: Hashable, *args: object, failure: BaseException | None = None
+        self,
+        level: int,
+        message: str,
+        task_id: Hashable,
+        *args: object,
+        failure: BaseException | None = None,
+        scheduled_at: str | None = None,
     ) -> None:
         """Log a message about a task.
 
@@ -69,8 +78,13 @@ class SchedulerLog:
             task_id: The ID. The record has it as the attribute ``task_id``, and the scheduler's name as ``scheduler``.
             args: The other arguments.
             failure: The exception to log with its traceback.
+            scheduled_at: Where the task was scheduled, if known.
         """
-        self._emit(level, message, (*args, format_id(task_id)), failure, {"task_id": task_id})
+        args = (*args, format_id(task_id))
+        if scheduled_at is not None:
+            message += SCHEDULED_AT
+            args = (*args, scheduled_at)
+        self._emit(level, message, args, failure, {"task_id": task_id})
 
     def log_failure(self, message: str, subject: object, failure: BaseException) -> None:
         """Log the failure of something other than a task, at ERROR.

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["EPOCH", "duration_from", "moment_from"]
+__all__ = ["EPOCH", "Moment", "duration_from", "moment_from"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Moment(Protocol):
+    """The common interface of moments of other libraries: Arrow, pandas, Pendulum, whenever."""
+
+    def timestamp(self) -> float:
+        """Return the seconds since 1970."""
+        ...
 
 
 def moment_from(value: Any) -> datetime | None:

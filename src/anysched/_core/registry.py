@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from datetime import datetime, timedelta
 from threading import get_ident
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -19,9 +19,11 @@ from .clock import MAX_DELAY, SystemClock, datetime_from_ns, due_after, due_at
 from .dispatcher import Dispatcher
 from .instruments import Instruments, combined
 from .logs import SchedulerLog
+from .moments import Moment
 from .run import TaskRun
-from .task import RunningPolicy, ScheduledTask, Status
+from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, owner_of
 from .timer_queue import TimerQueue
+from .waits import WaitGraph
 
 __all__ = ["SchedulerState", "TaskRegistry", "cancel_runs"]
 
@@ -50,6 +52,8 @@ class Family:
         dropped: The pending tasks that were dropped because the dispatcher stopped, each with its registry, for
             `Scheduler.close`.
         raised: The requests to end the process that instruments raised in the meantime, for the exit of the root.
+        has_limits: Whether a member limits its running tasks; only then can deadlocks by waiting for slots be found.
+        waits: Which task waits for which.
     """
 
     def __init__(self) -> None:
@@ -59,6 +63,8 @@ class Family:
         self.instruments_version = 0
         self.dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
         self.raised: list[BaseException] = []
+        self.has_limits = False
+        self.waits = WaitGraph()
         self._members = 0
 
     def next_number(self) -> int:
@@ -105,12 +111,13 @@ class TaskRegistry:
         self.parent = parent
         self.log: SchedulerLog = SchedulerLog(name, None if parent is None else parent.log)
         self.family: Family = Family() if parent is None else parent.family
+        self.family.has_limits |= max_running is not None
         inherited = () if parent is None else parent.suppressed_exceptions
         self.suppressed_exceptions: tuple[type[BaseException], ...] = (*inherited, *suppressed_exceptions)
         # The suppressed exceptions of individual tasks. Few have any.
         self._suppressed: WeakKeyDictionary[ScheduledTask[Any], tuple[type[BaseException], ...]] = WeakKeyDictionary()
-        # For tasks with a slot that wait for another task: that task.
-        self._awaited: dict[ScheduledTask[Any], ScheduledTask[Any]] = {}
+        # Where tasks were scheduled, in debug mode only.
+        self._call_sites: WeakKeyDictionary[ScheduledTask[Any], str] | None = None
         self.scheduler: Any = None
         self._own_instruments: list[Instrument] = []
         self._instruments: Instruments | None = None
@@ -242,45 +249,62 @@ class TaskRegistry:
         """Raise `RuntimeError` for a wait that would be a deadlock, or from another thread.
 
         Returns:
-            The calling task, if it has a slot and now waits for a task that needs one.
+            The task in whose run the caller is, if there are limits, to be passed to `end_wait`.
         """
         self.check_thread()
         if self.is_caller(task):
             raise RuntimeError(f"deadlock: task {task.name!r} awaits itself")
-        if task.status is not Status.PENDING:
-            return self._note_wait(task)
-        predecessor = self.predecessors.get(task.task_id)
+        predecessor = self.predecessors.get(task.task_id) if task.status is Status.PENDING else None
         if predecessor is not None and self.is_caller(predecessor):
             raise RuntimeError(
                 f"deadlock: task {task.name!r} awaits its successor, which cannot start until the first has ended"
             )
-        waiting = self._note_wait(task)
-        if waiting is not None and len(self._slots) == self.max_running and all(map(self._needs_slot, self._slots)):
-            self.end_wait(waiting)
-            raise RuntimeError(
-                f"deadlock: task {waiting.name!r} awaits {task.name!r}, which needs one of the {self.max_running} slots, "
-                "and these are taken by tasks that wait for a slot themselves; schedule the tasks that others wait for in "
-                f"a scheduler with its own limit: scheduler.child(...)"
-            )
-        return waiting
+        return self._note_wait(task)
 
-    def end_wait(self, waiting: ScheduledTask[Any]) -> None:
-        """Called when a task with a slot no longer waits."""
-        self._awaited.pop(waiting, None)
+    def end_wait(self, task: ScheduledTask[Any], waiting: ScheduledTask[Any]) -> None:
+        """Called when the run of a task no longer waits for another task."""
+        self.family.waits.remove(waiting, task)
 
     def _note_wait(self, task: ScheduledTask[Any]) -> ScheduledTask[Any] | None:
-        waiting = None if self.max_running is None else next(filter(self.is_caller, self._slots), None)
-        if waiting is None or waiting in self._awaited:
+        """Record a wait; raise `RuntimeError` if the slots for it are taken, however indirectly, by waiting tasks."""
+        if not self.family.has_limits:
             return None
-        self._awaited[waiting] = task
-        return waiting
+        waiting = current_scheduled_task()
+        if waiting is None or owner_of(waiting).family is not self.family or not self.is_caller(waiting):
+            # The caller may be in a task of another scheduler that was started inside one of these.
+            waiting = next(filter(self.is_caller, self._slots), None)
+            if waiting is None:
+                return None
+        waits = self.family.waits
+        waits.add(waiting, task)
+        stuck = waits.deadlock(waiting)
+        pending = next((each for each in stuck if owner_of(each).awaits_slot(each)), None)
+        if pending is None:
+            return waiting
+        waits.remove(waiting, task)
+        which = "which" if pending is task else f"and task {pending.name!r}"
+        raise RuntimeError(
+            f"deadlock: task {waiting.name!r} awaits {task.name!r}, {which} needs one of the slots of {pending.scheduler_name!r} "
+            "(max_running), and these are taken by tasks that wait for a slot themselves; schedule the tasks that others "
+            "wait for in a scheduler with its own limit: scheduler.child(...)"
+        )
 
-    def _needs_slot(self, task: ScheduledTask[Any]) -> bool:
-        """Return whether a task with a slot waits, directly or indirectly, for a task that needs one."""
-        awaited = self._awaited.get(task)
-        while awaited is not None and awaited in self._slots:
-            awaited = self._awaited.get(awaited)
-        return awaited is not None and awaited.status is Status.PENDING
+    def needs(self, task: ScheduledTask[Any]) -> list[Collection[ScheduledTask[Any]]]:
+        """Return what a pending task waits for: one task of each collection must end before it can start."""
+        predecessor = self.predecessors.get(task.task_id)
+        found: list[Collection[ScheduledTask[Any]]] = [] if predecessor is None else [[predecessor]]
+        if self.awaits_slot(task):
+            found.append(self._slots)
+        return found
+
+    def awaits_slot(self, task: ScheduledTask[Any]) -> bool:
+        """Return whether a task is pending and needs a slot while all are taken."""
+        return (
+            task.status is Status.PENDING
+            and self.max_running is not None
+            and len(self._slots) >= self.max_running
+            and task not in self._slots
+        )
 
     def check_thread(self) -> None:
         """Raise `RuntimeError` if called from another thread than the event loop's."""
@@ -292,7 +316,7 @@ class TaskRegistry:
         """Change the due time of a pending task; return whether it was pending."""
         return self.reschedule_if_pending(due_after, delay, task)
 
-    def reschedule_at(self, task: ScheduledTask[Any], time: datetime) -> bool:
+    def reschedule_at(self, task: ScheduledTask[Any], time: datetime | Moment) -> bool:
         """Change the due time of a pending task; return whether it was pending."""
         return self.reschedule_if_pending(due_at, time, task)
 
@@ -451,6 +475,12 @@ class TaskRegistry:
     def suppress(self, task: ScheduledTask[Any], exceptions: tuple[type[BaseException], ...]) -> None:
         """Do not log these exceptions of a task."""
         self._suppressed[task] = exceptions
+
+    def set_call_site(self, task: ScheduledTask[Any], call_site: str) -> None:
+        """Set where a task was scheduled, to be logged if it fails."""
+        if self._call_sites is None:
+            self._call_sites = WeakKeyDictionary()
+        self._call_sites[task] = call_site
 
     def hold(self, task: ScheduledTask[Any]) -> None:
         """Add a new task to the end of the table of IDs. The previous holder must be displaced afterwards."""
@@ -672,12 +702,16 @@ class TaskRegistry:
         """Log the failure of a task, unless the exception is suppressed."""
         if isinstance(failure, (*self.suppressed_exceptions, *self._suppressed.get(task, ()))):
             return
-        self.log.log(logging.ERROR, "Error in task %s!", task.task_id, failure=failure)
+        self._log_end(logging.ERROR, "Error in task %s!", task, failure)
 
     def log_stray_cancellation(self, task: ScheduledTask[Any], cancellation: BaseException | None) -> None:
         """Log that a task was cancelled neither by the scheduler nor by a scope around it."""
         message = "Task %s was cancelled, but not through its scheduler; it may have awaited something cancelled."
-        self.log.log(logging.WARNING, message, task.task_id, failure=cancellation)
+        self._log_end(logging.WARNING, message, task, cancellation)
+
+    def _log_end(self, level: int, message: str, task: ScheduledTask[Any], failure: BaseException | None) -> None:
+        call_site = None if self._call_sites is None else self._call_sites.get(task)
+        self.log.log(level, message, task.task_id, failure=failure, scheduled_at=call_site)
 
     def log_instrument_failure(self, instrument: Instrument, failure: BaseException) -> None:
         """Log the failure of an instrument."""

@@ -24,10 +24,12 @@ from .backends import HostTask
 from .backends.current import current_backend
 from .clock import datetime_from_ns, due_after, due_at, exact_clock, seconds_from_delay
 from .coroutines import LazyCoroutine, Target, check_target, close_unstarted, is_coroutine
+from .debug import call_site, check_call
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
 from .logs import format_id, printable
+from .moments import Moment
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
 from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times
@@ -353,7 +355,7 @@ class Scheduler:
     @overload
     def schedule_at(
         self,
-        time: datetime,
+        time: datetime | Moment,
         task_id: Hashable,
         coroutine: Coroutine[Any, Any, T],
         *,
@@ -365,7 +367,7 @@ class Scheduler:
     @overload
     def schedule_at(
         self,
-        time: datetime,
+        time: datetime | Moment,
         task_id: Hashable,
         coroutine: Callable[[*Ts], Coroutine[Any, Any, T]],
         *args: *Ts,
@@ -376,7 +378,7 @@ class Scheduler:
 
     def schedule_at(  # type: ignore[misc]  # as above
         self,
-        time: datetime,
+        time: datetime | Moment,
         task_id: Hashable,
         coroutine: Target,
         *args: Any,
@@ -412,7 +414,7 @@ class Scheduler:
         task_id: Hashable,
         func: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
-        first: float | timedelta | datetime | None = None,
+        first: float | timedelta | datetime | Moment | None = None,
         measured_from: MeasuredFrom = "start",
         missed: MissedPolicy = "latest",
         jitter: float | timedelta = 0.0,
@@ -470,7 +472,7 @@ class Scheduler:
 
     def schedule_at_times(
         self,
-        times: Iterable[datetime] | Callable[[datetime], Iterable[datetime]],
+        times: Iterable[datetime | Moment] | Callable[[datetime], Iterable[datetime | Moment]],
         task_id: Hashable,
         func: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
@@ -522,7 +524,7 @@ class Scheduler:
         function = times if callable(times) and not isinstance(times, Iterable) else None
         trigger: Trigger
         if function is None:
-            trigger = IterableTrigger(cast("Iterable[datetime]", times), missed, jitter)
+            trigger = IterableTrigger(cast("Iterable[datetime | Moment]", times), missed, jitter)
         else:
             trigger = FunctionTrigger(function, missed, jitter)
         return self._schedule_recurring(trigger, task_id, func, args, on_conflict, context, suppressed_exceptions)
@@ -544,7 +546,7 @@ class Scheduler:
         """
         return self._registry.reschedule_if_pending(due_after, delay, self._find(task_id))
 
-    def reschedule_at(self, time: datetime, task_id: Hashable) -> bool:
+    def reschedule_at(self, time: datetime | Moment, task_id: Hashable) -> bool:
         """Make a pending task due at a time of the wall clock. It keeps its coroutine and its handle.
 
         Args:
@@ -583,6 +585,10 @@ class Scheduler:
             if registry.state != "running" or dispatcher is None or dispatcher.thread != get_ident():
                 dispatcher = self._running_dispatcher()
                 collector = registry.collector
+            scheduled_at = None
+            if dispatcher.debug:
+                check_call(target, args)
+                scheduled_at = call_site()
             when = due(dispatcher.clock, moment)
             if on_conflict not in _CONFLICT_POLICIES:
                 raise ValueError(f"on_conflict must be one of {sorted(_CONFLICT_POLICIES)}, not {on_conflict!r}")
@@ -612,6 +618,8 @@ class Scheduler:
         task = make(registry, task_id, target, args, context)
         if suppressed:
             registry.suppress(task, suppressed)
+        if scheduled_at is not None:
+            registry.set_call_site(task, scheduled_at)
         if collector is not None:
             dispatcher.add(task, when, registry)
             registry.drop(task)

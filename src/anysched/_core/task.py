@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
+from collections.abc import Callable, Collection, Coroutine, Generator, Hashable, Iterable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from .coroutines import Target, close_unstarted, is_coroutine, make_coroutine
 from .logs import format_id, format_name
+from .moments import Moment
 from .timer_queue import Timer
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "current_run",
     "current_scheduled_task",
     "due_times",
+    "owner_of",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -47,7 +49,7 @@ class Owner(Protocol):
         """Change the due time of a pending task; return whether it was pending."""
         ...
 
-    def reschedule_at(self, task: ScheduledTask[Any], time: datetime, /) -> bool:
+    def reschedule_at(self, task: ScheduledTask[Any], time: datetime | Moment, /) -> bool:
         """Change the due time of a pending task; return whether it was pending."""
         ...
 
@@ -81,8 +83,16 @@ class Owner(Protocol):
         """
         ...
 
-    def end_wait(self, waiting: ScheduledTask[Any], /) -> None:
-        """Called after the caller has waited."""
+    def end_wait(self, task: ScheduledTask[Any], waiting: ScheduledTask[Any], /) -> None:
+        """Called after the caller has waited for a task."""
+        ...
+
+    def needs(self, task: ScheduledTask[Any], /) -> list[Collection[ScheduledTask[Any]]]:
+        """Return what a pending task waits for: one task of each collection must end before it can start."""
+        ...
+
+    def awaits_slot(self, task: ScheduledTask[Any], /) -> bool:
+        """Return whether a task is pending and needs a slot while all are taken."""
         ...
 
 
@@ -337,7 +347,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         """
         return self._owner.reschedule_later(self, delay)
 
-    def reschedule_at(self, time: datetime) -> bool:
+    def reschedule_at(self, time: datetime | Moment) -> bool:
         """Make the task due at a time of the wall clock, as `Scheduler.reschedule_at` does.
 
         Args:
@@ -364,8 +374,9 @@ class ScheduledTask(Timer, Generic[T_co]):
 
         Raises:
             RuntimeError: if this would be a deadlock: the caller is the task itself, a child task of it in anyio's task
-                groups, or the previous holder of the ID, for whose end the task waits. (Longer cycles are not
-                detected.)
+                groups, or the previous holder of the ID, for whose end the task waits; or, under a limit, the task or
+                one for which it waits needs a slot, and all slots are taken by tasks that wait for one themselves.
+                (Other long cycles are not detected.)
         """
         if self._is_done():
             await checkpoint()
@@ -377,7 +388,7 @@ class ScheduledTask(Timer, Generic[T_co]):
             await self._finished_event.wait()
         finally:
             if waiting is not None:
-                self._owner.end_wait(waiting)
+                self._owner.end_wait(self, waiting)
 
     async def result(self) -> T_co:
         """Wait until the task has ended; return its return value, or raise its exception unchanged.
@@ -545,6 +556,11 @@ class ScheduledTask(Timer, Generic[T_co]):
 def due_times(tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:
     """Return when tasks are due: a float on the monotonic clock, an int on the wall clock, `None` if one has started."""
     return [task._when for task in tasks]
+
+
+def owner_of(task: ScheduledTask[Any]) -> Owner:
+    """Return the registry that holds a task, possibly that of another scheduler."""
+    return task._owner
 
 
 # The run and not the task, since a context may outlive the task and must not keep its outcome alive.

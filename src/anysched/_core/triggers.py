@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Literal, cast, get_args
 
 from .clock import CLOCK_STEP_NS, TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, seconds_from_delay
+from .moments import Moment, moment_from
 
 __all__ = [
     "TIMES_PER_ITERATION",
@@ -178,7 +179,7 @@ class IntervalTrigger(Trigger):
     def __init__(
         self,
         period: float | timedelta,
-        first: float | timedelta | datetime | None,
+        first: float | timedelta | datetime | Moment | None,
         missed: MissedPolicy,
         jitter: float | timedelta,
         measured_from: MeasuredFrom = "start",
@@ -207,12 +208,12 @@ class IntervalTrigger(Trigger):
         if self._max_jitter >= self._period:
             raise ValueError(f"jitter must be less than the period, {self._distance!r}, not {self._jitter!r}")
         first = self._period if self._first is None else self._first
-        if isinstance(first, datetime):
+        if isinstance(first, datetime) or moment_from(first) is not None:
             self._first_ns = ns_from_datetime(first)
             self._draw_jitter()
             due_ns = self._first_ns + self._offset_ns
             return due_ns if due_ns > now_ns or self._skip else now
-        self._origin = now + max(float(seconds_from_delay(first, "first")), 0.0)
+        self._origin = now + max(float(seconds_from_delay(cast("float | timedelta", first), "first")), 0.0)
         self._draw_jitter()
         return self._origin + self._offset
 
@@ -286,10 +287,10 @@ class IterableTrigger(Trigger):
         empty: Whether there are no due times at all.
     """
 
-    def __init__(self, times: Iterable[datetime], missed: MissedPolicy, jitter: float | timedelta) -> None:
+    def __init__(self, times: Iterable[datetime | Moment], missed: MissedPolicy, jitter: float | timedelta) -> None:
         super().__init__(missed, jitter)
         self._times = times
-        self._iterator: Iterator[datetime] = iter(())
+        self._iterator: Iterator[datetime | Moment] = iter(())
         self.empty = False
         # In nanoseconds of UTC: the time of the current or next run; the time up to which all times are covered; the
         # latest time that was yielded, which the next one must exceed; a time that was yielded but is not used yet.
@@ -372,7 +373,7 @@ class IterableTrigger(Trigger):
     def _close_iterator(self) -> None:
         for times in (self._iterator, self._times):
             if isinstance(times, Generator):
-                generator = cast("Generator[datetime, object, object]", times)
+                generator = cast("Generator[datetime | Moment, object, object]", times)
                 if getattr(generator, "gi_running", False):
                     return
                 generator.close()
@@ -436,7 +437,10 @@ class FunctionTrigger(IterableTrigger):
     """
 
     def __init__(
-        self, function: Callable[[datetime], Iterable[datetime]], missed: MissedPolicy, jitter: float | timedelta
+        self,
+        function: Callable[[datetime], Iterable[datetime | Moment]],
+        missed: MissedPolicy,
+        jitter: float | timedelta,
     ) -> None:
         super().__init__((), missed, jitter)
         self._function = function

@@ -298,6 +298,10 @@ class Engine:
         run = running.get(None)
         return run.generation if run is not None and run.owner is self and run.generation in self._live else None
 
+    def was_cancelled(self, generation: int) -> bool:
+        """Return whether a verb has taken a running task out of the store."""
+        return generation in self._gone
+
     async def put(self, operation: Put) -> PutResult:
         """Add a task."""
 

@@ -94,6 +94,7 @@ class Backend:
         monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without looking up the loop.
         exact: The same clock at a finer resolution, if the loop's own is coarse (uvloop's has milliseconds).
         is_replaced: Whether the loop's clock is not its default. Test tools replace it.
+        debug: Whether more is checked and reported: Python is in development mode, or the asyncio event loop in debug mode.
         time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
         cancelled_exc_class: The exception class of cancellations.
@@ -121,6 +122,7 @@ class Backend:
     monotonic: Callable[[], float]
     exact: Callable[[], float] | None
     is_replaced: bool
+    debug: bool
     time_source: object
     cancelled_exc_class: type[BaseException]
     starts_per_iteration: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from types import FunctionType
@@ -14,7 +15,9 @@ from . import Backend
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["current_backend"]
+__all__ = ["current_backend", "is_debugging"]
+
+DEV_MODE = bool(sys.flags.dev_mode)
 
 
 def current_backend() -> Backend:
@@ -39,6 +42,7 @@ def current_backend() -> Backend:
             monotonic=clock.current_time,
             exact=None,
             is_replaced=type(clock).__module__ != "trio._core._run",  # of the clock with which trio runs by default
+            debug=DEV_MODE,
             time_source=clock,
             cancelled_exc_class=cancelled,
             starts_per_iteration=1,
@@ -71,6 +75,7 @@ def current_backend() -> Backend:
         monotonic=monotonic,
         exact=exact,
         is_replaced=is_replaced,
+        debug=DEV_MODE or loop.get_debug(),
         time_source=loop,
         cancelled_exc_class=cancelled,
         starts_per_iteration=1 if getattr(loop, "shuffles_tasks", False) else 16,
@@ -85,6 +90,16 @@ def current_backend() -> Backend:
         wake=wake,
         create_task=on_asyncio.create_host_task,
     )
+
+
+def is_debugging() -> bool:
+    """Return whether Python is in development mode, or the asyncio event loop that is running in debug mode."""
+    import asyncio
+
+    try:
+        return DEV_MODE or asyncio.get_running_loop().get_debug()
+    except RuntimeError:
+        return False
 
 
 def _asyncio_cancelled() -> type[BaseException]:
