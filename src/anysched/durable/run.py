@@ -28,12 +28,12 @@ class DurableRun:
         task_id: The ID of the task.
         due: When the run was due (aware UTC).
         attempt: The number of the attempt, counted from 1. Each interruption of the run adds one.
-        key: A text that is the same for every attempt at this run, and different for all other runs of any store. Pass it
-            on as an idempotency key, a nonce or a unique column where a second attempt must be recognised.
+        key: A text that is the same for every attempt at this run, and different for all other runs of any store. Pass
+            it on as an idempotency key, a nonce or a unique column where a second attempt must be recognised.
         generation: The number of the task in the store.
-        cancelled: While the run is in progress: whether a call has cancelled or replaced the task, so that there will be no
-            further attempt. If the run is cancelled and this is false, it was interrupted, as by closing, and will run
-            again. Then external work that it has started may continue, and the next attempt can find it by the key.
+        cancelled: While the run is in progress: whether a call has cancelled or replaced the task, so that there are no
+            further attempts. If the run is cancelled and this is false, it was interrupted, as by closing, and it will
+            run again. Then external work that it has started may continue, and the next attempt can find it by the key.
     """
 
     task_id: TaskId
