@@ -1,4 +1,4 @@
-"""The benchmarks do what they say, and measure the same work with every peer. How long it takes is not tested."""
+"""The benchmarks work and measure the same work with every peer. The figures are not tested."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def cli(tmp_path: Path, backend: str, capfd: pytest.CaptureFixture[str]) -> Call
 
 @pytest.fixture(autouse=True)
 def signal_handlers() -> Iterator[None]:
-    """Restore how signals are handled.
+    """Restore the signal handlers.
 
     After a schedule in this process, asyncio leaves SIGPIPE to the system: a later test that writes to a closed pipe
     would end the process.

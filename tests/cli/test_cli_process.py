@@ -1,4 +1,4 @@
-"""The command line as a process of its own: an input that stays open, signals, a reader that leaves."""
+"""The command line as a separate process: an input that stays open, signals, a reader that closes the report."""
 
 from __future__ import annotations
 

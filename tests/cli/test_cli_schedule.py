@@ -156,7 +156,7 @@ def test_nothing_to_cancel_is_told_and_no_failure(cli: Cli, caplog: pytest.LogCa
 
 
 def feed_when(ready: Callable[[], bool], first: bytes, then: bytes) -> Iterator[tuple[float, bytes]]:
-    """Two lines: the second one when the command of the first has come so far, however busy the machine is."""
+    """Two lines: the second one when the command of the first is ready, however busy the machine is."""
     yield 0.0, first
     tries = 0
     while not ready():

@@ -1,4 +1,4 @@
-"""``anysched crontab`` in this process: its arguments, what is checked, what is printed, what is refused."""
+"""``anysched crontab`` in this process: its arguments, checks, output and refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 
 @pytest.fixture
 def crontab(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Crontab:
-    """Do with a crontab what the options say."""
+    """Run `anysched crontab` with options."""
 
     def run(text: str, *options: str) -> tuple[int, str, str]:
         path = tmp_path / "crontab"

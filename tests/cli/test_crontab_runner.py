@@ -1,4 +1,4 @@
-"""The lines of a crontab as they are run, in virtual time, with commands that are only played."""
+"""The lines of a crontab, run in virtual time with simulated commands."""
 
 from __future__ import annotations
 

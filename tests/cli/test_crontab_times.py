@@ -1,4 +1,4 @@
-"""When the lines of a crontab are due, in which zone, and the print of it."""
+"""When the lines of a crontab are due, in which zone, and the preview."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_variable_names_the_zone_of_the_machine(value: str, zone: object, mo
 
 
 def database(directory: Path) -> Path:
-    """A file with the data of a zone, in the manner of the system's database."""
+    """A file with the data of a zone, as in the system's database."""
     file = directory / "zoneinfo" / "Europe" / "Paris"
     file.parent.mkdir(parents=True)
     file.write_bytes(zone_file("Europe/Paris").read_bytes())

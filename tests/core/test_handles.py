@@ -1,4 +1,4 @@
-"""The handle of a task, beside anyio's."""
+"""The handle of a task, compared with anyio's."""
 
 import copy
 import gc
@@ -191,7 +191,7 @@ async def test_nothing_is_kept_of_a_task_that_has_ended(scheduler: Scheduler, mo
 
 
 async def test_a_chain_of_tasks_does_not_keep_its_links(scheduler: Scheduler) -> None:
-    """Each is scheduled in the context of the one before."""
+    """Each task is scheduled in the context of the previous one."""
     handles: list[weakref.ref[Any]] = []
 
     async def link(left: int) -> None:

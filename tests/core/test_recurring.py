@@ -252,7 +252,7 @@ async def test_a_long_run(
 
 @pytest.mark.parametrize("missed", ["latest", "all"])
 async def test_what_is_caught_up_is_due_now(virtual_clock: VirtualClock, way: str, missed: Any) -> None:
-    """What fell due before the run ended, goes first."""
+    """Tasks that became due before the run ended start first."""
     async with Scheduler("test", max_running=1) as scheduler:
         runs = Runs(25, 0)
         task = recur(way, scheduler, "id", runs, missed=missed)
@@ -417,7 +417,7 @@ async def test_no_jitter_draws_no_number(scheduler: Scheduler, virtual_clock: Vi
 async def test_with_jitter_what_was_missed_is_caught_up_once(
     scheduler: Scheduler, virtual_clock: VirtualClock, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missed time is one that would have been due with the offset of the run before."""
+    """A time is missed if it would have been due with the offset of the previous run."""
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     runs = Runs(23)
     recur(way, scheduler, "id", runs, jitter=5)

@@ -54,7 +54,7 @@ def micros(time: datetime) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a task does: sleep, act, sleep, end. When it is cancelled, it may take its time, and may think nothing of it."""
+    """A script for a task: sleep, act, sleep, end. When cancelled, it may take some time, or ignore it."""
 
     before: int = 0
     act: Literal["nothing", "cancel itself", "cancel all", "go on", "reschedule", "schedule"] = "nothing"
@@ -63,7 +63,7 @@ class Plan:
     stubborn: int = 0
     swallows: bool = False
     links: int = 0
-    """How many times it goes on: it schedules itself again."""
+    """How many times it schedules itself again."""
 
 
 How = Literal["now", "later", "at", "naive", "local"]
@@ -73,7 +73,7 @@ OTHER: dict[How, How] = {"later": "at", "at": "later"}
 
 @dataclass(frozen=True)
 class When:
-    """When to start: now, after a delay, or at a time of the wall clock."""
+    """When to start: now, after a delay, or at a wall-clock time."""
 
     how: How
     delay: int = 0
@@ -83,7 +83,7 @@ class When:
     fold: int = 0
 
     def time(self, now: datetime) -> datetime:
-        """The time that is meant now."""
+        """Return the time for which to schedule."""
         if self.how == "local":
             local = now.astimezone(ZoneInfo(self.zone)) + timedelta(days=self.delay // DAY)
             hour, minute = divmod(self.minute, 60)
@@ -94,7 +94,7 @@ class When:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the script, after a pause; without one, nothing can happen since the step before."""
+    """A step of the script, after a pause. Without a pause, nothing can happen after the previous step."""
 
     pause: int | None
     do: Literal["schedule", "reschedule", "cancel", "cancel all", "cancel handle", "set clock", "suspend", "hold up"]
@@ -105,19 +105,19 @@ class Step:
     plan: Plan = Plan()
     as_function: bool = False
     copies: int = 1
-    """How many tasks to schedule, with one ID after the other, on both clocks in turn."""
+    """How many tasks to schedule, with consecutive IDs, on both clocks in turn."""
     delta: int = 0
     notify: bool = True
 
 
 @dataclass(frozen=True)
 class Script:
-    """A life of a scheduler."""
+    """The life of a scheduler."""
 
     start: datetime
     limits: tuple[int | None, int | None]
     polls: int | None
-    """At what intervals the scheduler reads the wall clock; if not at all, it is told, or after 30 seconds if not at once."""
+    """The interval at which the scheduler reads the wall clock; `None` if it is notified, at once or after 30 seconds."""
     autojump: bool
     steps: list[Step]
     end: Literal["join", "close", "leave"]
@@ -206,7 +206,7 @@ SCRIPTS = st.builds(
 
 
 class Job:
-    """One call that schedules, and the task that came of it, if one did."""
+    """A scheduling call and the task that resulted from it, if any."""
 
     def __init__(self, play: Play, member: int, task_id: int, plan: Plan) -> None:
         self.play = play
@@ -266,7 +266,7 @@ async def sleep(duration: int) -> None:
 
 
 class Note(NamedTuple):
-    """What happened, and when, by both clocks."""
+    """An event and its time on both clocks."""
 
     mono: int
     wall: int
@@ -276,7 +276,7 @@ class Note(NamedTuple):
 
 
 class Play:
-    """Plays a script, and writes down what happens."""
+    """Runs a script and records what happens."""
 
     def __init__(self, script: Script, clock: VirtualClock) -> None:
         self.script = script
@@ -291,7 +291,7 @@ class Play:
         self.record.append(Note(mono, wall, what, job, details))
 
     def due(self, when: When) -> tuple[str, int, float]:
-        """The model's own reckoning of a due time: on which clock, when, and what a float makes of it."""
+        """The model's calculation of a due time: the clock, the time, and its rounding as a float."""
         mono, wall = round(self.clock.monotonic() * SECOND), self.clock.time_ns() // 1000
         if when.how in ("now", "later"):
             delay = max(when.delay, 0)
@@ -412,7 +412,7 @@ class Play:
 
 @dataclass(eq=False)
 class Task:
-    """What the model knows of a task."""
+    """The model of a task."""
 
     job: Job
     clock: str
@@ -423,13 +423,13 @@ class Task:
     may: bool = False
     """Whether it was due at some moment, so that the scheduler may have seen it."""
     turn: tuple[int, int, int] | None = None
-    """When the scheduler must have seen that it is due: when, at which note of the record, and due when."""
+    """When the scheduler must have seen that it is due: the time, the number of the note, and the due time."""
     ready: int = -1
-    """Since when it waits for nothing but the scheduler, or a slot: twice the number of the note, and one more after it."""
+    """Since when it waits only for the scheduler or a slot: twice the number of the note, plus one after it."""
     unordered: bool = False
     """Whether it is uncertain when the scheduler saw it."""
     held_up: bool = False
-    """Whether the event loop was held up while it ran, so that it takes longer than it would."""
+    """Whether the event loop was held up while it ran, so that it took longer than planned."""
     started: int = 0
     cancelled: int | None = None
 
@@ -442,7 +442,7 @@ class Task:
 
 @dataclass
 class Member:
-    """What the model knows of a scheduler."""
+    """The model of a scheduler."""
 
     limit: int | None
     holders: dict[int, Task] = field(default_factory=dict)
@@ -452,7 +452,7 @@ class Member:
 
 
 class Model:
-    """Reads a record, and finds fault with it."""
+    """Checks a record."""
 
     def __init__(self, play: Play) -> None:
         self.play = play
@@ -464,7 +464,7 @@ class Model:
         self.position = 0
         self.calls = 0
         self.stale: int | None = None
-        """Since when the wall clock is ahead of what the scheduler may know."""
+        """Since when the wall clock is ahead of the scheduler's last possible reading."""
         self.closed = False
         # Where sums of floats that should be equal are not, the order may be theirs.
         sums: defaultdict[int, set[float]] = defaultdict(set)
@@ -491,7 +491,7 @@ class Model:
     # Time
 
     def moment(self, task: Task) -> int:
-        """The exact moment at which a task is due, by elapsed time."""
+        """Return the exact moment at which a task is due, by elapsed time."""
         return task.due if task.clock == "mono" else task.due - self.offset
 
     def pending(self) -> list[Task]:
@@ -728,7 +728,7 @@ class Failures(logging.Handler):
 
 
 def play(script: Script, backend: Literal["asyncio", "trio"], simulated: Counter[str]) -> None:
-    """Play a script, and check the record."""
+    """Run a script and check the record."""
     options: dict[str, Any] = {"recheck_interval": script.polls / SECOND} if script.polls else {}
     clock = VirtualClock(script.start, autojump=script.autojump, busy_limit=3000, **options)
     name, backend_options = clock.backend(backend)

@@ -96,17 +96,17 @@ class Block:
 
     @property
     def name(self) -> str:
-        """Where it stands, for people."""
+        """Return its position as text."""
         return f"{self.path.relative_to(ROOT)}:{self.line}"
 
     @property
     def backends(self) -> list[str]:
-        """On which event loops it runs."""
+        """The event loops on which it runs."""
         return [backend for backend in ("asyncio", "trio") if backend in self.words] or ["asyncio", "trio"]
 
 
 def find_blocks(path: Path) -> Iterator[Block]:
-    """Yield the Python blocks of a page, as the parser of the site sees them."""
+    """Yield the Python blocks of a page, as the parser of the site finds them."""
     fences = [token for token in MarkdownIt().parse(path.read_text("utf-8")) if token.type == "fence"]
     for fence, following in zip_longest(fences, fences[1:]):
         language, *words = fence.info.split() or [""]
@@ -132,7 +132,7 @@ def load_app(page: str) -> ModuleType:
 
 
 def run_program(block: Block, backend: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a program or a fragment to its end, and return what it wrote to the terminal."""
+    """Run a program or a fragment to its end, and return its output."""
     code = SURROUNDINGS.format(fragment=indent(block.code, " " * 12)) if "fragment" in block.words else block.code
     clock = VirtualClock()
     output = io.StringIO()
@@ -153,7 +153,7 @@ def run_program(block: Block, backend: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def is_like(output: str, expected: str) -> bool:
-    """Tell whether an output is what the page says, with ``...`` for anything."""
+    """Return whether an output matches the page, in which ``...`` matches anything."""
     return doctest.OutputChecker().check_output(expected, output, doctest.ELLIPSIS)
 
 

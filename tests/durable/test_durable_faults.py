@@ -1,4 +1,4 @@
-"""A store that fails: calls raise and have changed nothing; starts and ends wait, and are tried again."""
+"""A failing store: calls raise and change nothing; starts and ends wait and are retried."""
 
 from __future__ import annotations
 

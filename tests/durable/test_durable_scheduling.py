@@ -1,4 +1,4 @@
-"""The verbs: those of the core, on a store."""
+"""The methods of the core on a store."""
 
 from __future__ import annotations
 

@@ -689,7 +689,7 @@ async def test_call_later_burst() -> None:
     loop = asyncio.get_running_loop()
 
     async def turns_between(numbers: list[int]) -> int:
-        """How often another task gets its turn while something is called a thousand times."""
+        """How often another task runs while something is called a thousand times."""
         turns = 0
         await begun.wait()
         while len(numbers) < 1000:

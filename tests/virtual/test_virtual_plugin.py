@@ -23,7 +23,7 @@ OPTIONS = ("-W", "error", "-o", "asyncio_default_fixture_loop_scope=function", "
 
 @pytest.fixture
 def inner(pytester: pytest.Pytester) -> Inner:
-    """Run pytest in a process of its own on modules, given by name; return its result."""
+    """Run pytest in a separate process on modules, given by name; return its result."""
 
     def run(*options: str, **modules: str) -> pytest.RunResult:
         pytester.makepyfile(**modules)
@@ -238,7 +238,7 @@ def test_on_both_backends_with_hypothesis_beside_pytest_asyncio_and_pytest_trio(
 
 @pytest.mark.slow
 def test_in_the_auto_modes_of_anyio_and_pytest_asyncio(inner: Inner) -> None:
-    """pytest-asyncio in auto mode takes all async tests for its own, unless they ask for anyio's backend."""
+    """pytest-asyncio in auto mode runs all async tests, unless they request anyio's backend."""
     pytest.importorskip("pytest_asyncio")
     virtual = FIRST_TEST.replace("pytestmark = pytest.mark.anyio", "")
     inner("-o", "anyio_mode=auto", test_first=virtual).assert_outcomes(passed=2)
@@ -407,7 +407,7 @@ def test_a_test_in_virtual_time_that_another_plugin_runs_is_refused(
 
 
 def test_tests_in_real_time_of_other_plugins_fail_as_ever(inner: Inner) -> None:
-    """Where nothing is virtual, the modules of virtual time are not even imported."""
+    """If nothing is virtual, the modules of virtual time are not even imported."""
     pytest.importorskip("pytest_asyncio")
     real = WITH_PYTEST_ASYNCIO + "    import sys\n    assert 'anysched._virtual' in sys.modules, 'not imported'\n"
     result = inner(test_asyncio=real)

@@ -1,4 +1,4 @@
-"""With a seed, ready tasks run in an order that depends on it, and anysched keeps its promises."""
+"""With a seed, ready tasks run in an order that depends on it, and the guarantees of anysched still hold."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_other_runs_of_trio_are_not_affected() -> None:
 
 
 def test_callbacks_of_asyncio_keep_their_order() -> None:
-    """This is what asyncio promises, and what its own transports rely on."""
+    """asyncio guarantees this, and its own transports rely on it."""
 
     async def main() -> Order:
         order: Order = []
