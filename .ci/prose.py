@@ -1,7 +1,6 @@
-"""Checks the English of the pages, docstrings, comments and messages; ``nox -s lint`` runs it, ``nox -s prose`` shows more.
+"""Check the English of the pages, docstrings, comments and messages; ``nox -s lint`` runs it.
 
-proselint does the work, with a small style of our own. ``STYLE`` holds. ``TO_CLEAN`` is shown with ``--all``: a
-pattern that nothing has any more moves up.
+proselint applies the patterns of ``STYLE`` and some of its own checks. It works offline.
 """
 
 from __future__ import annotations
@@ -19,9 +18,11 @@ from proselint.tools import LintFile, LintResult
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CHANGELOG.md", ".github/*.md", "docs/**/*.md")
-SOURCES = ("src/**/*.py", "benchmarks/**/*.py", "noxfile.py")
+SOURCES = (
+    "src/**/*.py", "benchmarks/**/*.py", "tests/**/*.py", "docs/**/*.py", ".ci/project_urls.py", "noxfile.py",
+)  # fmt: skip
 
-# A pattern, and what to write instead.
+# A pattern, and what to write instead, with an example where that is not obvious.
 STYLE = {
     r"\btakes none\b": "say what is not taken",
     r"\bin the seed\b": "pydis_core",
@@ -54,6 +55,25 @@ STYLE = {
     r"\banew\b": "again",
     r"\bmeanwhile\b": "in the meantime, or nothing",
     r"\bwithout a word\b": "silently",
+    r"\bgo(?:es)? on\b|\bwent on\b|\bran on\b": "continue: 'the other tasks continue'",
+    r"\bput(?:s|ting)? off\b": "postpone, delay: 'each run is delayed by a random time'",
+    r"\bf[ae]lls? due\b": "become due: 'runs that became due in the meantime'",
+    r"\brais\w+ (?:it )?as itself\b": "unchanged: 'raises the exception unchanged'",
+    r"\bat the (?:most|least)\b": "at most, at least",
+    r"\b(?:is|are|was|were) handed over\b|\bhand(?:s|ing)? over\b": "pass: 'the coroutines that it is given'",
+    r"\bmade up for\b": "catch up: 'one run catches up for the missed ones'",
+    r"\bsome (?:ten|hundred|thousand|minutes)\b": "about, a few: 'about ten minutes'",
+    r"\btaken as\b": "interpreted as: 'a naive time is interpreted as UTC'",
+    r"\bthe present (?:clocks?|one|run|state|time)\b": "the current: 'the current time'",
+    r"\bso many\b": "a number of, this many: 'after a number of seconds'",
+    r"\bthose who\b": "the role: 'the tasks that wait for it'",
+    r"\bnot any more\b": "no longer",
+    r"\bif need be\b": "optionally, if necessary",
+    r"\bas it (?:comes|likes)\b": "say when: 'with default settings', 'line by line'",
+    r"\b(?:has|have) (?:it|them) (?:read|run|written)\b": "make: 'SIGHUP makes it read the file again'",
+    r"\bserves? (?:nothing|the times?|what)\b": "cover, run for: 'a run covers all due times'",
+    r"\bwhere there is (?:no|none|one)\b": "if: 'if there is one'",
+    r"\bknows? (?:neither|nothing|no)\b": "does not have, does not depend on",
     r", and (?:is|are|was|were|has|have|can|will|does|never)\b": "no comma before a verb with the same subject",
 }
 # Matches that are good English after all.

@@ -268,7 +268,7 @@ async def measure_memory(peer: Peer, folder: Path, count: int) -> dict[str, floa
 
 
 async def measure_opening(folder: Path, count: int) -> dict[str, float]:
-    """Return how long it takes to open a file with so many tasks until it answers, and what it takes in memory."""
+    """Return how long it takes to open a file with a number of tasks, and how much memory this takes."""
     _fill(folder, count, HOUR)
     peer = Anysched("normal")
     scheduler = peer.make(folder)
@@ -283,7 +283,7 @@ async def measure_opening(folder: Path, count: int) -> dict[str, float]:
 
 
 async def measure_hold_up(folder: Path, count: int) -> dict[str, float]:
-    """Return how long another task waits at the most while overdue tasks run, with the garbage collector and without."""
+    """Return the longest wait of another task while overdue tasks run, with and without the garbage collector."""
     figures: dict[str, float] = {}
     for figure, collects in (("hold-up", False), ("hold-up-collector", True)):
         path = folder / figure

@@ -200,7 +200,7 @@ def _rows(backend: Backend) -> tuple[Row, ...]:
         ),
         row(
             "hold-up",
-            "longest wait of another task while all fall due",
+            "longest wait of another task while all become due",
             "ms",
             "hold-up",
             "hold_up",

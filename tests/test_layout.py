@@ -11,7 +11,7 @@ import anysched
 
 SOURCE = Path(anysched.__file__).parent
 
-# The levels of the core: a module imports only from strictly lower levels. A package stands for its modules.
+# The levels of the core: a module imports only from strictly lower levels. A package represents its modules.
 CORE = [
     {"exceptions", "failures", "coroutines", "lazy", "logs", "moments", "timer_queue"},
     {"backends", "debug", "task"},

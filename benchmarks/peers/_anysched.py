@@ -37,7 +37,7 @@ class _Anysched:
 
 
 class Coroutines(_Anysched):
-    """A coroutine object is handed over."""
+    """Schedules coroutine objects."""
 
     async def soon(self, ids: Iterable[int], work: Work) -> None:
         scheduler = self._scheduler
@@ -57,7 +57,7 @@ class Coroutines(_Anysched):
 
 
 class Functions(_Anysched):
-    """A coroutine function is handed over: the coroutine is made when the task starts."""
+    """Schedules coroutine functions: the coroutine is created when the task starts."""
 
     async def soon(self, ids: Iterable[int], work: Work) -> None:
         scheduler = self._scheduler

@@ -240,7 +240,7 @@ def test_postpone_and_run_now(site: Site, page: Any) -> None:
     click(page, button("detail", "Run now"))
     click(page, button("confirm", "Run now"))
     see(page, text("failed"), "1")
-    # The task has no more actions, and the dialog says what came of it.
+    # The task has no more actions, and the dialog shows its outcome.
     see(page, "document.querySelectorAll('#detail .buttons').length", 0)
     see(page, "document.querySelector('#detail .status').textContent", "failed")
 

@@ -17,7 +17,7 @@ from cli_results import plain_lines
 
 MODULE = ("-m", "anysched")
 
-# A minute of the wall clock takes a second, so that what is due in a few minutes is run in a few seconds.
+# A minute of the wall clock takes a second, so that lines that are due in a few minutes run in a few seconds.
 FAST = """
 import sys, time
 from anysched._core import clock as clock_module

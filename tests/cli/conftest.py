@@ -75,7 +75,7 @@ def start() -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
 
 @pytest.fixture
 def gone() -> Callable[[int], bool]:
-    """Tell whether a process has ended; a zombie that is not ours to reap counts as one that has.
+    """Return whether a process has ended; this includes zombies that are not ours to reap.
 
     One that has closed its output needs a moment to end.
     """

@@ -354,7 +354,7 @@ def test_a_terminal_without_rich_shows_plain_lines(tmp_path: Path) -> None:
         assert "┃" not in out
 
 
-# What is not read, cannot be written, or is too much
+# Reports that are not read, cannot be written, or are too long
 
 
 def test_what_is_too_much_for_the_table_is_counted(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

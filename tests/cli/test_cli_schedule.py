@@ -1,4 +1,4 @@
-"""Schedules from files, run in this process: what is reported, and with which exit status it ends."""
+"""Schedules from files, run in this process: their reports and exit statuses."""
 
 from __future__ import annotations
 

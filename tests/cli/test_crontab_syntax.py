@@ -285,7 +285,7 @@ def test_a_line_that_is_too_long_is_wrong_and_the_others_are_there(monkeypatch: 
     assert crontab.problems == (Problem(2, "it is longer than 1,048,576 bytes"),)
 
 
-# What is suspicious
+# Suspicious lines
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_zone_that_cannot_be_found_is_utc_and_a_note(monkeypatch: pytest.Monke
     assert f"({tmp_path}/localtime names no readable" in note
 
 
-# The print of what is to come
+# The preview
 
 
 def test_the_runs_of_all_lines_in_order() -> None:
@@ -105,7 +105,7 @@ def test_the_runs_of_all_lines_in_order() -> None:
         "2025-01-01T06:00+00:00  line-1      half",
         "2025-01-01T07:00+01:00  line-3      paris",  # the same moment, the later line
         "2025-01-01T18:00+00:00  line-1      half",
-        "2025-01-02T06:00+00:00  line-1      half",  # the last moment is one, too
+        "2025-01-02T06:00+00:00  line-1      half",  # the last moment is included
         "2025-01-02T07:00+01:00  line-3      paris",
     ]
     assert [json.loads(json_run(run)) for run in runs[:3:2]] == [

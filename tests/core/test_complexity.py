@@ -64,7 +64,7 @@ async def measure(size: int, work: Callable[[], Any]) -> list[float]:
 def test_the_cost_of_an_id_does_not_depend_on_their_number(backend: str, work: Callable[[], Any], each: int) -> None:
     small, large = (anyio.run(measure, size, work, backend=backend) for size in SIZES)
     # Pending: the task, its context, and perhaps a coroutine; its entry is an integer. Postponed: the same. Half of them
-    # cancelled: half of it, with as many dead entries at the most. Scheduled again and replaced: the same. All cancelled:
+    # cancelled: half of it, with at most as many stale entries. Scheduled again and replaced: the same. All cancelled:
     # nothing.
     most = [each, 1, each, 1, each / 2, 1, each, 2, 0, 0]
     for figures in (small, large):
@@ -72,7 +72,7 @@ def test_the_cost_of_an_id_does_not_depend_on_their_number(backend: str, work: C
     assert all(many <= few + 0.1 for few, many in zip(small, large, strict=True)), (small, large)
 
 
-# What is asked for: the same with few others and with many
+# Queries: the same cost with few other tasks and with many
 
 
 def calls_in(function: Callable[[], Any]) -> int:
@@ -168,7 +168,7 @@ async def test_what_is_asked_for_does_not_depend_on_how_much_is_pending(
                 found, expected = each.statistics().next_due, due_first(each)
                 assert found is not None
                 assert expected is not None
-                assert abs(found - expected) < timedelta(seconds=0.1)  # a delay is shown by the present clocks
+                assert abs(found - expected) < timedelta(seconds=0.1)  # a delay is converted by the current clocks
                 counts.append(calls_in(each.statistics))
                 counts.append(calls_in(partial(each._check_not_inside, "join()", [each._registry])))
             scheduler.cancel_all()

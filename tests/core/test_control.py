@@ -129,7 +129,7 @@ def test_a_scheduler_started_in_a_fixture_of_unittest() -> None:
     assert result.wasSuccessful(), result.errors
 
 
-# Leaving what runs
+# Leaving running tasks
 
 
 @pytest.mark.parametrize("how", ["cancel", "cancel_all", "handle"])
@@ -606,7 +606,7 @@ async def test_the_handle_tells_of_the_last_run(scheduler: Scheduler, virtual_cl
     assert [task.due] == at(30)
 
 
-# What a run stands for
+# The due times that a run covers
 
 
 async def test_current_run_tells_what_it_stands_for(

@@ -248,7 +248,7 @@ def test_development_mode(flags: list[str], backend: str, options: dict[str, Any
         assert not result.stdout
 
 
-# What is refused in the call
+# Functions that are refused in the call
 
 
 def plain() -> None:

@@ -25,7 +25,7 @@ def test_the_interface_is_that_of_anyios_handle() -> None:
     def public(cls: type) -> set[str]:
         return {name for name in dir(cls) if not name.startswith("_")} | {"__await__"}
 
-    # `coro` and `start_value` belong to what is running from the beginning.
+    # `coro` and `start_value` belong to tasks that run from the beginning.
     assert public(anyio.TaskHandle) - {"coro", "start_value"} <= public(ScheduledTask)
     names = {status.name for status in anyio.TaskHandle.Status}
     assert names | {"RUNNING"} == {status.name for status in ScheduledTask.Status}

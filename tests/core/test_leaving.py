@@ -1,4 +1,4 @@
-"""Leaving a scheduler, however that comes about: what leaves the block, and what is left behind."""
+"""Leaving a scheduler, for any reason: the exception of the block, and nothing left behind."""
 
 import asyncio
 import gc
@@ -217,7 +217,7 @@ async def test_leaving_in_another_task_cleans_up_and_says_what_to_use(anyio_back
         entered.set()
         if anyio_backend_name == "trio":
             await leave.wait()  # trio lets no task end inside of a nursery that it has opened
-            # It does not like what is left behind, either.
+            # It complains about remains.
 
     failed: list[BaseException] = []
 

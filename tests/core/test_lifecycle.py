@@ -422,7 +422,7 @@ async def test_a_slot_is_given_back_by_a_task_that_is_dropped_before_its_first_s
             scheduler.cancel("a")
             scheduler.reschedule_later(HOUR, "b")
 
-        # Due first: on asyncio it runs when "a" and "b" have been handed to the event loop, and have their slots.
+        # Due first: on asyncio it runs when "a" and "b" have been handed to the event loop and have their slots.
         scheduler.child("child").schedule("killer", killer)
         dropped = scheduler.schedule("a", forever)
         moved = scheduler.schedule("b", forever)

@@ -1,4 +1,4 @@
-"""Memory follows what is pending, whatever went through."""
+"""Memory use depends on the pending tasks, not on those that have ended."""
 
 import gc
 import tracemalloc

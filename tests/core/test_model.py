@@ -175,7 +175,7 @@ class World:
     def end(self, job: Job, state: State) -> None:
         self.totals[state] += 1
         if job.recurs and self.holders.get(job.task_id) is job and not self.closed:
-            job.state = "pending"  # once more, in an hour
+            job.state = "pending"  # again, in an hour
             job.due = False
             job.gate = anyio.Event()
             return
@@ -458,7 +458,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     world.displace(job.task_id, interrupt=False)
             for job in world.jobs:
                 if job.state in ("running", "cancelling"):
-                    # Let go and cancelled at once: which of them it sees first is the event loop's affair.
+                    # Released and cancelled at once: the event loop decides which it sees first.
                     assert job.task is not None
                     state: State = "cancelled" if job.task.status.name == "CANCELLED" else "finished"
                     if job.state == "running" and state == "cancelled":

@@ -264,7 +264,7 @@ async def test_many_missed_times_do_not_hold_up_the_event_loop(
             await checkpoint()
         tg.cancel_scope.cancel()
     assert sum(asked_per_turn.values()) == 9_000
-    # One search goes on at a time; when a run has ended, only a few times are asked for. (On trio, which shuffles the
+    # Only one search continues at a time; when a run has ended, only a few times are read. (On trio, which shuffles the
     # tasks, the dispatcher may have two turns between two of the counter's.)
     assert max(asked_per_turn.values()) <= 200 + 3 * 5
     assert anyio.current_time() == 0

@@ -93,7 +93,7 @@ def test_a_year_of_a_daily_job_with_steps_and_suspends(backend: Literal["asyncio
         task: ScheduledTask[None]
 
         async def work() -> None:
-            # What the run stands for: of what is due, the earliest time that none has stood for, or all of it.
+            # The due times that the run covers: the earliest one that no run has covered, or all.
             due = times[len(served) : bisect_right(times, clock.now())]
             assert due, "a time was run twice, or too early"
             served.extend(due[:1] if missed == "all" else due)
@@ -385,7 +385,7 @@ class Model:
         return times
 
     def pass_until(self, moment: int | None) -> bool:
-        """Let time pass until a moment, or until the task is due; tell whether that comes before the end."""
+        """Let time pass until a moment, or until the task is due; return whether that comes before the end."""
         while True:
             if moment is None:
                 assert self.due is not None
@@ -438,7 +438,7 @@ class Model:
         self.due = (True, own + jitter)
         while run := self.run():
             _, start_wall, _ = run
-            brought_forward = own > start_wall - jitter  # it serves nothing that is still to come
+            brought_forward = own > start_wall - jitter  # it does not cover later times
             served = max(own, start_wall - jitter) if self.life.missed == "latest" else own
             left = [time for time in increasing if time > served or (brought_forward and time == own)]
             missed = [time for time in left if time <= self.wall - jitter] if self.life.missed == "latest" else []

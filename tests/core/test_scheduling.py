@@ -162,7 +162,7 @@ async def test_a_time_in_the_past_means_now(scheduler: Scheduler, time: datetime
     assert await scheduler.schedule_at(time, "id", value(7)) == 7
 
 
-# What is accepted, and what is not
+# Accepted and refused arguments
 
 
 async def test_functions_are_called_when_the_task_starts(scheduler: Scheduler) -> None:

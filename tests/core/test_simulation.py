@@ -1,6 +1,6 @@
 """A simulation: random lives of a scheduler and its child in virtual time, over months, each checked against a model.
 
-Hypothesis draws a script: what is scheduled, rescheduled and cancelled, what the tasks do, when the wall clock is set, and when the
+Hypothesis draws a script: which tasks are scheduled, rescheduled and cancelled, what they do, when the wall clock is set, and when the
 machine sleeps. It is played in one run of an event loop whose time is virtual, and everything that happens is written
 down. Then the model reads the record, and finds fault:
 
@@ -12,7 +12,7 @@ down. Then the model reads the record, and finds fault:
 - Nothing is lost: every task ends once, as its coroutine did; every coroutine is closed; the statistics add up.
 - One ID runs once at a time, and no more tasks run than may.
 
-All times are multiples of 5 microseconds, and are compared as integers, so that all of this is exact.
+All times are multiples of 5 microseconds and are compared as integers, so that all of this is exact.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Plan:
     """A script for a task: sleep, act, sleep, end. When cancelled, it may take some time, or ignore it."""
 
     before: int = 0
-    act: Literal["nothing", "cancel itself", "cancel all", "go on", "reschedule", "schedule"] = "nothing"
+    act: Literal["nothing", "cancel itself", "cancel all", "continue", "reschedule", "schedule"] = "nothing"
     after: int = 0
     fails: bool = False
     stubborn: int = 0
@@ -124,7 +124,7 @@ class Script:
     grace: int
 
 
-# A few of each size, so that there are ties, and so that one falls due while another runs.
+# A few of each size, so that there are ties, and so that one becomes due while another runs.
 DURATIONS = st.builds(
     int.__mul__,
     st.sampled_from([5, 250, 15_625, SECOND, 5 * SECOND, 60 * SECOND, HOUR, DAY, 7 * DAY]),
@@ -135,7 +135,7 @@ PLANS = st.builds(
     Plan,
     before=SHORT,
     act=st.sampled_from(
-        ["nothing", "go on", "go on", "go on", "reschedule", "schedule", "cancel itself", "cancel all"]
+        ["nothing", "continue", "continue", "continue", "reschedule", "schedule", "cancel itself", "cancel all"]
     ),
     after=SHORT,
     fails=st.sampled_from([False, False, True]),
@@ -247,7 +247,7 @@ class Job:
                 play.cancel(member, task_id, self)
             case "cancel all":
                 play.cancel_all(member, self)
-            case "go on" if self.plan.links:
+            case "continue" if self.plan.links:
                 plan = replace(self.plan, links=self.plan.links - 1)
                 play.schedule(member, task_id, beat, "follow" if self.number % 3 else "replace", plan, True, self)
             case "reschedule":
@@ -380,7 +380,7 @@ class Play:
 
     async def main(self) -> None:
         root, child = self.schedulers
-        # A task that is lost is never waited for in vain: this is long after the last one is due.
+        # This is long after the last task is due, so that a lost task does not make the test wait forever.
         with anyio.fail_after(50 * 365 * 86_400):
             await self.live(root, child)
         self.note("left")
@@ -525,7 +525,7 @@ class Model:
         self.now = until
 
     def be_held_up(self, until: int) -> None:
-        """Let time pass without a chance for anybody to do anything: what falls due meanwhile is seen after it."""
+        """Let time pass without running anything; tasks that become due in it are noticed afterwards."""
         self.now = until
         if self.stale is not None and self.stale + self.recheck <= until:
             self.stale = None
@@ -536,7 +536,7 @@ class Model:
     def on_held_up(self, _: None) -> None: ...
 
     def see_due(self, *, in_time: bool = False) -> None:
-        """Note what is due now, because time has passed or something happened, and what may start now."""
+        """Note the tasks that are due or may start now, after time has passed or something happened."""
         for task in self.pending():
             moment = self.moment(task)
             if moment <= self.now:
@@ -756,7 +756,7 @@ END_IN_THE_INSTANT = [
     *[ONCE] * 13,
     *[Step(None, "reschedule")] * 6,
     Step(0, "reschedule"),
-    replace(ONCE, plan=Plan(act="go on", after=90 * SECOND, links=3), copies=6),
+    replace(ONCE, plan=Plan(act="continue", after=90 * SECOND, links=3), copies=6),
 ]
 
 

@@ -50,7 +50,7 @@ def by_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_tasks_are_started_natively(by_choice: None, anyio_backend_name: str) -> None:
-    """It takes private parts of anyio: this fails when they change. All goes on then, in anyio's own way."""
+    """It uses private parts of anyio; this fails when they change. Tasks are then started with anyio's own function."""
     async with Scheduler("test") as scheduler:
         assert isinstance(starter_of(scheduler), TrioStarter if anyio_backend_name == "trio" else AsyncioStarter)
 

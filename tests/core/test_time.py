@@ -474,7 +474,7 @@ async def test_the_context_is_copied_at_the_call(scheduler: Scheduler) -> None:
     assert await task == "at the call"
 
 
-# Steps of the wall clock that nobody tells of: the scheduler reads the clock again every 30 seconds, as in real life
+# Unannounced steps of the wall clock: the scheduler reads the clock again every 30 seconds, as in real life
 
 
 class TestRecheck:

@@ -10,8 +10,8 @@ A fenced block whose first word is ``python`` runs. The words after it, which no
 - ``integrations``, with another word: it imports packages of the dependency group of this name, and runs where these are.
 
 Programs and fragments run in virtual time, which begins with 2025, and the wall clock that ``datetime.now()`` shows is
-the virtual one; with the word ``real`` they do not. A block ``text output`` that follows a program is all that it prints;
-``...`` in it stands for anything. Without one, it prints nothing.
+the virtual one; with the word ``real`` they do not. A block ``text output`` that follows a program is its complete output;
+``...`` in it matches anything. Without one, it prints nothing.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Block:
         line: The first line of its code there, from 1.
         words: What its info string says after ``python``.
         code: The code.
-        output: What it is to print.
+        output: The expected output.
     """
 
     path: Path
@@ -148,7 +148,7 @@ def run_program(block: Block, backend: str, monkeypatch: pytest.MonkeyPatch) -> 
     text = output.getvalue()
     if "scheduled at" in block.output:
         return text
-    # Programs run in asyncio's debug mode; the pages show what is printed without.
+    # Programs run in asyncio's debug mode; the pages show the output without it.
     return re.sub(rf" It was scheduled at {re.escape(block.name)}:\d+\.", "", text)
 
 
@@ -167,7 +167,7 @@ def _make_virtual(patch: pytest.MonkeyPatch, clock: VirtualClock, name: Any) -> 
     """Have every way to start an event loop start one in virtual time, and `anyio.run` the one that is asked for.
 
     The backend that a program names is one of those that it runs on, not the only one, unless it also says what the event
-    loop is to be like (``backend_options``): then it gets just that.
+    loop should use (``backend_options``); then it gets exactly these.
     """
     run, run_trio = anyio.run, trio.run
     _, of_asyncio = clock.backend("asyncio", debug=True)
@@ -186,7 +186,7 @@ def _make_virtual(patch: pytest.MonkeyPatch, clock: VirtualClock, name: Any) -> 
 
     patch.setattr(anyio, "run", anyio_run)
     patch.setattr(asyncio, "run", asyncio_run)
-    # anyio, too, runs trio by this name.
+    # anyio also runs trio by this name.
     patch.setattr(trio, "run", lambda function, *args, **options: run_trio(function, *args, **{**of_trio, **options}))
 
 

@@ -1,6 +1,6 @@
 """A program that is killed by SIGKILL at random moments, and what its journal must show.
 
-``python tests/durable/kills.py 300`` kills it so many times, in turn on asyncio and on trio, and prints the figures.
+``python tests/durable/kills.py 300`` kills it 300 times, in turn on asyncio and on trio, and prints the figures.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Figures:
 def examine(lines: list[str], kills: int) -> Figures:
     """Check a journal."""
     figures = Figures(kills)
-    versions: dict[str, set[int]] = defaultdict(set)  # by ID: those that may exist, and are not left to finish
+    versions: dict[str, set[int]] = defaultdict(set)  # by ID: those that may exist and are not left to finish
     kept: set[int] = set()
     acknowledged: dict[int, str] = {}
     may_be_displaced: set[int] = set()
@@ -211,7 +211,7 @@ def examine(lines: list[str], kills: int) -> Figures:
 
 
 def kill_many(folder: Path, kills: int, seed: int) -> Figures:
-    """Kill a program so many times, let it come to its end, and check its journal."""
+    """Kill a program a number of times, let it finish, and check its journal."""
     chance = random.Random(seed)
     journal = folder / "journal"
 

@@ -831,7 +831,7 @@ async def test_the_rest_of_the_process_can_follow(virtual_clock: VirtualClock) -
     assert datetime.now(UTC) > datetime(2025, 6, 1, tzinfo=UTC)
 
 
-# What is private to others
+# Private parts of other packages
 
 
 def test_the_private_parts_of_asyncio_anyio_and_trio_are_still_there() -> None:

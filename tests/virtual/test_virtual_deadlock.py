@@ -264,7 +264,7 @@ def test_on_trio_the_end_of_the_run_is_an_internal_error() -> None:
         run(VirtualClock(), "trio", main)
     assert isinstance(caught.value.__cause__, DeadlockError)
     del caught
-    gc.collect()  # what is left of the run complains
+    gc.collect()  # remains of the run would warn
 
 
 async def test_a_scheduler_that_is_joined_for_ever(virtual_clock: VirtualClock) -> None:

@@ -14,7 +14,7 @@ import anysched.testing
 
 pytest_plugins = ["pytester"]
 
-# pytest-asyncio and pytest-trio are installed, and must be as good as ever beside this plugin. The former warns unless
+# pytest-asyncio and pytest-trio are installed, and must work as usual together with this plugin. pytest-asyncio warns unless
 # its option is set.
 Inner = Callable[..., pytest.RunResult]
 
@@ -103,7 +103,7 @@ async def test_autojump_is_reset(virtual_clock):
     assert not virtual_clock.autojump
 """
 
-# Time begins anew with each test ...
+# Time starts again with each test ...
 ANEW = """
 import anyio, pytest
 from anysched.testing import virtual_anyio_backend as anyio_backend
@@ -116,7 +116,7 @@ async def test_anew(virtual_clock, number):
     await anyio.sleep(5)
 """
 
-# ... but goes on while a fixture of the module keeps the event loop running.
+# ... but continues while a fixture of the module keeps the event loop running.
 GOES_ON = """
 import anyio, pytest
 from anysched import Scheduler

@@ -94,7 +94,7 @@ def test_the_order_depends_on_the_seed_alone(backend: Any, program: Callable[[],
     assert len({tuple(order) for order in orders}) > 15
     assert orders == [run(VirtualClock(seed=seed), backend, program) for seed in range(20)]
     clock = VirtualClock(seed=3)
-    assert [run(clock, backend, program) for _ in range(2)] == [orders[3]] * 2  # each run begins anew
+    assert [run(clock, backend, program) for _ in range(2)] == [orders[3]] * 2  # each run starts again
 
 
 def test_without_a_seed_asyncio_runs_tasks_in_their_order() -> None:

@@ -42,7 +42,7 @@ class WaitGraph:
         Args:
             waiting: The task.
         """
-        # First everything on which its end depends, as far as that cannot go on by itself.
+        # First collect the tasks on which its end depends, unless they can continue by themselves.
         needs: dict[ScheduledTask[Any], list[Alternatives]] = {}
         found = [waiting]
         while found:

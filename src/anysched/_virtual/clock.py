@@ -50,7 +50,7 @@ class VirtualClock:
     Methods that change something must be called in the event loop's thread.
 
     Args:
-        start: The wall time at which each run begins; naive is taken as UTC.
+        start: The wall time at which each run begins; a naive time is interpreted as UTC.
         autojump: Whether time jumps to the next deadline by itself. Can be changed at any time, even during a run.
         recheck_interval: How often schedulers read the wall clock while a task waits for it, in virtual seconds. Never
             by default: steps of the clock are announced. Pass 30 to make them poll, as they do in real time.
@@ -253,7 +253,7 @@ class VirtualClock:
         """Let time pass like `advance`, until the wall clock shows a time.
 
         Args:
-            time: The time; naive is taken as UTC.
+            time: The time; a naive time is interpreted as UTC.
 
         Raises:
             NeverIdleError: if a task keeps yielding, so that time cannot move.

@@ -91,7 +91,7 @@ class SQLiteStore:
             lost when the power fails. With ``"normal"`` it does not wait: nothing is lost when the process is killed, but
             a power failure or a crash of the system may lose what was acknowledged last, and run again what had ended. The
             file is consistent in both cases.
-        read_only: Whether to read the file only, also while a scheduler has it open, for programs that look into it. Of the
+        read_only: Whether to only read the file, even while a scheduler has it open, for programs that inspect it. Of the
             operations, those that change something fail.
 
     Raises:

@@ -119,7 +119,7 @@ class Writer:
             operation: The operation.
             apply: Called with the result, between those of the operations before and after.
             internal: Whether it is tried again when the commit fails.
-            alone: Whether the caller goes on after all operations of the same commit are applied, and before others like it.
+            alone: Whether the caller continues after all operations of the same commit are applied, and before others like it.
             abandoned: Called with the result if the caller was cancelled, and the operation was committed.
 
         Raises:
