@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import anyio
@@ -39,7 +40,10 @@ def entry(request: pytest.FixtureRequest) -> Entry:
 
 @pytest.mark.filterwarnings("default")  # the peers' own
 @pytest.mark.parametrize("workload", [name for name in WORKLOADS if name not in ("many", "lateness")])
-def test_each_peer_does_each_workload_and_gives_the_figures_that_the_rows_show(entry: Entry, workload: str) -> None:
+def test_each_peer_does_each_workload_and_gives_the_figures_that_the_rows_show(
+    entry: Entry, workload: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     figures = anyio.run(worker.measure, WORKLOADS[workload], entry, 40, backend=entry.backend)
     shown = {row.figure for row in ROWS if row.workload == workload and entry.name in row.peers}
     assert shown <= figures.keys() | {"bytes"}
@@ -87,6 +91,7 @@ def test_the_chart_is_drawn(tmp_path: Path) -> None:
     machine = {"python": "3", "processor": "abacus", "cores": 1, "date": "2000-01-01"}
     plot(chart, {"later": {"anysched": 2.0, "loop": 3.0, "pydis_core": 1.0}, "cancel": {"anysched": 1.0}}, machine)
     assert "<svg" in chart.read_text("utf-8")
+    assert "<svg" in (tmp_path / "chart-narrow.svg").read_text("utf-8")
 
 
 def test_a_measurement_that_crashes_is_told_and_makes_the_exit_status_1(

@@ -24,6 +24,7 @@ CORE = [
 BACKENDS = [{"__init__"}, {"group"}, {"asyncio", "trio"}, {"current", "starter"}]
 WEB = [
     {"assets", "guard", "index", "keys", "server"},
+    {"durable"},
     {"query"},
     {"actions", "events", "overview"},
     {"__init__"},
@@ -48,7 +49,7 @@ OUTSIDE = {
     "abc": {"_core.task"},
     "history": {"__init__", "abc"},
     "opentelemetry": {"__init__", "abc"},
-    "web": {"__init__", "abc", "history"},
+    "web": {"__init__", "abc", "durable", "history"},
     "_core": {"abc"},
     "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
     "durable": {"__init__", "abc", "cron"},

@@ -25,8 +25,9 @@ class Entry:
         needs: The package that has to be installed.
         module: The module of its adapter.
         adapter: The class of its adapter.
-        most: The maximum number of IDs, if more would take minutes; its cost per ID only grows with their number.
-        variant: Whether it is `anysched` with something added, which is only measured in the rows that name it.
+        most: The most IDs that it is given, where more would take minutes; its cost for each only grows with them.
+        variant: Whether it is `anysched` with something added, which takes part in the rows that name it and no others.
+        instrumented: Whether that are instruments.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Entry:
     adapter: str
     most: int = 10_000_000
     variant: bool = False
+    instrumented: bool = False
 
     @property
     def installed(self) -> bool:
@@ -49,22 +51,26 @@ class Entry:
 
 
 def _variants(backend: Backend) -> tuple[Entry, ...]:
-    """Return `anysched` with instruments."""
+    """Return `anysched` with instruments, and with an SQLite file."""
     prefix = "anysched" if backend == "asyncio" else "trio-anysched"
+
+    def variant(
+        name: str,
+        title: str,
+        adapter: str,
+        needs: str = "anysched",
+        module: str = "_anysched",
+        instrumented: bool = True,
+    ) -> Entry:
+        return Entry(
+            f"{prefix}-{name}", title, backend, needs, module, adapter, variant=True, instrumented=instrumented
+        )
+
     return (
-        Entry(
-            f"{prefix}-instrument", "with an instrument", backend, "anysched", "_anysched", "Instrumented", variant=True
-        ),
-        Entry(f"{prefix}-history", "with History", backend, "anysched", "_anysched", "WithHistory", variant=True),
-        Entry(
-            f"{prefix}-telemetry",
-            "with OpenTelemetry",
-            backend,
-            "opentelemetry",
-            "_anysched",
-            "WithTelemetry",
-            variant=True,
-        ),
+        variant("instrument", "with an instrument", "Instrumented"),
+        variant("history", "with History", "WithHistory"),
+        variant("telemetry", "with OpenTelemetry", "WithTelemetry", "opentelemetry"),
+        variant("durable", "anysched.durable", "Durable", module="_durable", instrumented=False),
     )
 
 

@@ -5,9 +5,12 @@ A fenced block whose first word is ``python`` runs. The words after it, which no
 - none: a complete program, which is run on asyncio and on trio by way of ``anyio.run``;
 - ``asyncio``, ``trio``: a complete program for this event loop alone, started in whatever way;
 - ``fragment``: some lines out of a program, run on both in `SURROUNDINGS`;
-- ``test``: a test module, handed to pytest;
+- ``test``: a test module, handed to pytest with anyio's plugin, or with another word to ``pytest-asyncio``;
+- ``unittest``: a test module, handed to unittest;
+- ``NAME.py``: a module that the test modules of the page import;
 - ``app``: a module that a test of its own loads (`load_app`), and drives;
-- ``integrations``, with another word: it imports packages of the dependency group of this name, and runs where these are.
+- ``integrations``, with another word: it imports packages of the dependency group of this name, and runs where these are;
+- ``posix``, with another word: it does not run on Windows.
 
 Programs and fragments run in virtual time, which begins with 2025, and the wall clock that ``datetime.now()`` shows is
 the virtual one; with the word ``real`` they do not. A block ``text output`` that follows a program is its complete output;
@@ -23,6 +26,8 @@ import io
 import linecache
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -40,7 +45,11 @@ from anysched.testing import VirtualClock
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-WORDS = {"asyncio", "trio", "fragment", "test", "app", "real", "integrations"}
+WORDS = {
+    "asyncio", "trio", "fragment", "test", "pytest-asyncio", "unittest", "app", "real", "integrations", "posix",
+}  # fmt: skip
+OTHERS = {"test", "unittest", "app"}
+"""The words of blocks that are not programs."""
 
 # What the fragments speak of.
 SURROUNDINGS = """
@@ -100,6 +109,21 @@ class Block:
         return f"{self.path.relative_to(ROOT)}:{self.line}"
 
     @property
+    def file_name(self) -> str | None:
+        """The name of the module that it is, if other blocks import it."""
+        return next((word for word in self.words if word.endswith(".py")), None)
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a program or a fragment of one, and runs on this system."""
+        return not self.words & OTHERS and self.file_name is None and self.runs_here
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether it runs on this system."""
+        return "posix" not in self.words or sys.platform != "win32"
+
+    @property
     def backends(self) -> list[str]:
         """The event loops on which it runs."""
         return [backend for backend in ("asyncio", "trio") if backend in self.words] or ["asyncio", "trio"]
@@ -150,6 +174,33 @@ def run_program(block: Block, backend: str, monkeypatch: pytest.MonkeyPatch) -> 
         return text
     # Programs run in asyncio's debug mode; the pages show the output without it.
     return re.sub(rf" It was scheduled at {re.escape(block.name)}:\d+\.", "", text)
+
+
+def run_tests(block: Block, folder: Path) -> None:
+    """Run a test module, in a folder where there is nothing else, and check that all its tests have passed."""
+    for other in find_blocks(block.path):
+        if other.file_name is not None:
+            (folder / other.file_name).write_text(other.code, "utf-8")
+    (folder / "test_block.py").write_text(block.code, "utf-8")
+    command = [sys.executable, "-W", "error", "-m"]
+    if "unittest" in block.words:
+        command += ["unittest", "test_block"]
+        tests = len(re.findall(r"^    (?:async )?def test_", block.code, re.MULTILINE))
+        passed = f"Ran {tests} test"
+    else:
+        ours, theirs = ["-p", "no:asyncio"], ["-o", "asyncio_default_fixture_loop_scope=function"]
+        plugins = ["-p", "no:trio", *(theirs if "pytest-asyncio" in block.words else ours)]
+        command += ["pytest", "-q", "-W", "error", *plugins, str(folder)]
+        marked = len(re.findall(r"^@pytest.mark.asyncio$", block.code, re.MULTILINE))
+        # Those of anyio's plugin run on asyncio and on trio, and so do others with such a parameter.
+        both = re.findall(r"^async def test_|^@pytest.mark.parametrize\(", block.code, re.MULTILINE)
+        tests = 2 * len(both) - marked
+        passed = f"{tests} passed"
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
+    output = result.stdout + result.stderr
+    assert tests
+    assert result.returncode == 0, output
+    assert passed in output, output
 
 
 def is_like(output: str, expected: str) -> bool:

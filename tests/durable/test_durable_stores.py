@@ -280,6 +280,7 @@ def test_an_owner_that_cannot_be_found_is_another_process(tmp_path: Path) -> Non
         assert caught.value.owner is None
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     code = f"""
@@ -318,6 +319,16 @@ assert store.commit([IsEmpty()]) == [True]
 sys.exit(os.waitstatus_to_exitcode(status))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7
+
+
+@pytest.mark.parametrize("synchronous", ["full", "normal"])
+def test_on_macos_the_cache_of_the_disk_is_flushed(tmp_path: Path, synchronous: Any) -> None:
+    store = SQLiteStore(tmp_path / "store.db", synchronous=synchronous)
+    store.open()
+    assert store._connection is not None
+    # Other systems remember it, and do nothing.
+    assert store._connection.execute("pragma fullfsync").fetchone() == (1,)
+    store.close()
 
 
 def test_another_process_is_known_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -12,12 +13,14 @@ import anyio
 import httpx2
 import pytest
 import trio
-from documentation import BLOCKS, Block, is_like, load_app, run_program
+from documentation import BLOCKS, Block, is_like, load_app, run_program, run_tests
 
 from anysched import Scheduler
 from anysched.testing import VirtualClock
 
-PROGRAMS = [block for block in BLOCKS if "integrations" in block.words]
+OURS = [block for block in BLOCKS if "integrations" in block.words]
+PROGRAMS = [block for block in OURS if block.is_program]
+TESTS = [block for block in OURS if "test" in block.words]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,11 @@ PROGRAMS = [block for block in BLOCKS if "integrations" in block.words]
 def test_programs_print_what_the_page_says(block: Block, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     output = run_program(block, backend, monkeypatch)
     assert is_like(output, block.output), f"it printed\n{output}"
+
+
+@pytest.mark.parametrize("block", TESTS, ids=lambda block: block.name)
+def test_tests_pass(block: Block, tmp_path: Path) -> None:
+    run_tests(block, tmp_path)
 
 
 async def use_reminders(

@@ -354,6 +354,7 @@ def test_a_socket(backend: Any) -> None:
         after_a_while(backend, main)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no SIGUSR1")
 def test_a_signal(backend: Any) -> None:
     async def main() -> None:
         with anyio.open_signal_receiver(signal.SIGUSR1) as signals:

@@ -227,7 +227,7 @@ def test_a_subscription_can_be_ended_after_the_run() -> None:
 async def test_first_steps_of_tasks_due_at_one_instant_run_in_the_order_of_the_calls(
     virtual_clock: VirtualClock,
 ) -> None:
-    """trio shuffles tasks that become runnable in one tick, so only one task is started per tick."""
+    """trio itself shuffles tasks that become runnable in one tick."""
     started = []
 
     async def task(number: int) -> None:

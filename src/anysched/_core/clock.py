@@ -198,9 +198,12 @@ def due_after(clock: Clock, delay: float | timedelta) -> float:
     Raises:
         TypeError, ValueError: as `seconds_from_delay`.
     """
-    seconds = seconds_from_delay(delay)
+    if isinstance(delay, (int, float)) and -MAX_DELAY < delay < MAX_DELAY:
+        seconds: float = delay  # the usual case without a call: this is on the path of every scheduling call
+    else:
+        seconds = seconds_from_delay(delay)
     if seconds > 0:
-        exact: Callable[[], float] | None = getattr(clock, "exact", None)  # as in `exact_clock`, without a call for it
+        exact: Callable[[], float] | None = getattr(clock, "exact", None)  # as in `exact_clock`
         return (clock.monotonic() if exact is None else exact()) + seconds
     return clock.monotonic()
 
@@ -227,7 +230,7 @@ def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
         ValueError: if it is NaN or infinite.
     """
     if isinstance(delay, (int, float)) and -MAX_DELAY < delay < MAX_DELAY:
-        return delay  # the usual case first: this is on the path of every scheduling call
+        return delay
     if isinstance(delay, timedelta):
         return delay.total_seconds()
     duration = duration_from(delay)

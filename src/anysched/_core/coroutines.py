@@ -10,14 +10,26 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-__all__ = ["LazyCoroutine", "Target", "check_target", "close_unstarted", "is_coroutine", "make_coroutine"]
+__all__ = [
+    "COROUTINE_TYPE",
+    "LazyCoroutine",
+    "Target",
+    "check_target",
+    "close_unstarted",
+    "is_coroutine",
+    "make_coroutine",
+]
+
+COROUTINE_TYPE: Any = CoroutineType
+"""That of native coroutines; the type of a value does not have the parameters that type checkers want here."""
 
 Target: TypeAlias = Coroutine[Any, Any, Any] | Callable[..., Coroutine[Any, Any, Any]]
 
 
 def is_coroutine(value: object) -> TypeIs[Coroutine[Any, Any, Any]]:
-    """Return whether ``value`` is a coroutine (not a coroutine function)."""
-    return type(value) is CoroutineType or isinstance(value, Coroutine)  # checking the abstract class is slow
+    """Return whether ``value`` is a coroutine (not: a coroutine function)."""
+    kind = type(value)
+    return kind is CoroutineType or (kind is not FunctionType and isinstance(value, Coroutine))  # slow to ask
 
 
 def check_target(target: object, args: tuple[object, ...]) -> None:
@@ -37,7 +49,7 @@ def check_target(target: object, args: tuple[object, ...]) -> None:
     # The usual kinds first: this is on the path of every scheduling call.
     if type(target) is FunctionType and target.__code__.co_flags & CO_COROUTINE:
         return
-    if is_coroutine(target):
+    if type(target) is COROUTINE_TYPE or is_coroutine(target):
         if _was_started(target):
             raise ValueError(f"cannot schedule a coroutine that was already started: {target!r}")
         if args:
@@ -91,13 +103,13 @@ def close_unstarted(target: object) -> None:
     if type(target) is CoroutineType:
         if not target.cr_suspended and not target.cr_running:
             target.close()
-    elif type(target) is not FunctionType and is_coroutine(target) and not _is_foreign_and_started(target):
+    elif target is not None and is_coroutine(target) and not _is_foreign_and_started(target):
         target.close()
 
 
-def _was_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
+def _was_started(coroutine: Any) -> bool:
     """Return whether a coroutine has started, ended, or been closed."""
-    if not isinstance(coroutine, CoroutineType):
+    if type(coroutine) is not COROUTINE_TYPE:
         return _is_foreign_and_started(coroutine)
     if coroutine.cr_suspended or coroutine.cr_running:
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from itertools import count
 from typing import Any, Protocol, cast
 
@@ -23,6 +24,8 @@ from .task import ScheduledTask
 from .timer_queue import QueueGroup, TimerQueue
 
 __all__ = ["Dispatcher"]
+
+_MISSING = object()
 
 MAX_KEY = int(MAX_DELAY * 1e12)
 
@@ -105,6 +108,7 @@ class Dispatcher:
 
         self._group: TaskGroup
         self.starter: Starter
+        self._starts_per_iteration = 1
         # When the loop will wake, and the event that wakes it earlier. While it is awake, it must not be woken.
         self._wake_at = -math.inf
         self._wakeup = anyio.Event()
@@ -117,6 +121,11 @@ class Dispatcher:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self.starter = starter_for(self._group, self.backend)
+        if self.backend.keeps_order:
+            self._starts_per_iteration = self.backend.starts_per_iteration
+        elif self.starter.exchanges_runs:
+            # Another task may be stepped first in one iteration and last in the next: what it waits for is two slices.
+            self._starts_per_iteration = self.backend.starts_per_iteration // 2
         self._group.create_task(LazyCoroutine(self._loop), name="anysched dispatcher")
 
     def cancel(self) -> None:
@@ -197,7 +206,10 @@ class Dispatcher:
         if not task._set_due(when):
             return
         if isinstance(when, float):
-            self._timers.push(owner.timers, task, _key(when), self._next_sequence())
+            # The key is that of `_key`, without a call for it.
+            self._timers.push(
+                owner.timers, task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence()
+            )
         else:
             self._wall_timers.push(owner.wall_timers, task, when, self._next_sequence())
         if self._wake_at != -math.inf:
@@ -307,7 +319,8 @@ class Dispatcher:
         now, now_ns = self.clock.monotonic(), self.clock.time_ns()
         if self.clock_followers and self._call_followers(now, now_ns):
             return True
-        steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self.backend.starts_per_iteration
+        steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self._starts_per_iteration
+        last: Context | None = None
         while starts:
             steps = self._requeued.prune_top(steps)
             steps = self._timers.prune_top(steps)
@@ -321,7 +334,15 @@ class Dispatcher:
                 return True  # it has searched for its next time, which may be slow
             owner = cast("TaskOwner", task._owner)
             if owner.try_admit(task):
-                self._start(task, owner)
+                context = task._context
+                assert context is not None
+                if not self.backend.keeps_order:
+                    # Native tasks can exchange their runs if they would do these in equal contexts.
+                    if last is not None and not _same_variables(last, context):
+                        self.requeue(task)
+                        return True
+                    last = context
+                self._start(task, owner, context)
                 starts -= 1
             steps -= 1
         return True
@@ -361,13 +382,11 @@ class Dispatcher:
         task._set_dispatch_index(self._next_dispatch_index())
         return task
 
-    def _start(self, task: ScheduledTask[Any], owner: TaskOwner) -> None:
+    def _start(self, task: ScheduledTask[Any], owner: TaskOwner, context: Context) -> None:
         """Hand a task to the event loop."""
         run = TaskRun(task, owner, self)
         task._set_run(run)
         try:
-            context = task._context
-            assert context is not None
             self.starter.start(run, task.name, context)
         except Exception as failure:  # the event loop refuses
             owner.start_refused(task, failure)
@@ -376,6 +395,13 @@ class Dispatcher:
 def _key(when: float) -> int:
     """Return the key of a monotonic due time in the queue, in picoseconds; the time may be infinite."""
     return int(when * 1e12) if when < MAX_DELAY else MAX_KEY
+
+
+def _same_variables(first: Context, second: Context) -> bool:
+    """Return whether two contexts have the same variables with the same values, which are compared by identity."""
+    return len(first) == len(second) and all(
+        second.get(variable, _MISSING) is value for variable, value in first.items()
+    )
 
 
 def _when(task: ScheduledTask[Any]) -> float:

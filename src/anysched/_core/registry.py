@@ -21,7 +21,18 @@ from .instruments import Instruments, combined
 from .logs import SchedulerLog
 from .moments import Moment
 from .run import TaskRun
-from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, owner_of
+from .task import (
+    CANCELLED,
+    FAILED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+    RunningPolicy,
+    ScheduledTask,
+    Status,
+    current_scheduled_task,
+    owner_of,
+)
 from .timer_queue import TimerQueue
 from .waits import WaitGraph
 
@@ -196,11 +207,12 @@ class TaskRegistry:
 
     @property
     def state(self) -> SchedulerState:
-        """The state of the scheduler. Tasks are accepted and started while it is ``"running"``."""
-        registry = self
-        while (state := registry._state) is None:
+        """Where the scheduler is in its life. Tasks are accepted and started while it is running."""
+        registry, state = self, self._state
+        while state is None:
             assert registry.parent is not None
             registry = registry.parent
+            state = registry._state
         return state
 
     @state.setter
@@ -254,7 +266,7 @@ class TaskRegistry:
         self.check_thread()
         if self.is_caller(task):
             raise RuntimeError(f"deadlock: task {task.name!r} awaits itself")
-        predecessor = self.predecessors.get(task.task_id) if task.status is Status.PENDING else None
+        predecessor = self.predecessors.get(task.task_id) if task.status is PENDING else None
         if predecessor is not None and self.is_caller(predecessor):
             raise RuntimeError(
                 f"deadlock: task {task.name!r} awaits its successor, which cannot start until the first has ended"
@@ -300,7 +312,7 @@ class TaskRegistry:
     def awaits_slot(self, task: ScheduledTask[Any]) -> bool:
         """Return whether a task is pending and needs a slot while all are taken."""
         return (
-            task.status is Status.PENDING
+            task.status is PENDING
             and self.max_running is not None
             and len(self._slots) >= self.max_running
             and task not in self._slots
@@ -327,7 +339,7 @@ class TaskRegistry:
         self.check_thread()
         dispatcher = self.dispatcher
         when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
-        if self.state != "running" or task is None or task.status is not Status.PENDING:
+        if self.state != "running" or task is None or task.status is not PENDING:
             return False
         self.reschedule(task, when)
         if self.log.is_enabled_for(logging.DEBUG):
@@ -341,7 +353,7 @@ class TaskRegistry:
         self.check_thread()
         if self.tasks.get(task.task_id) is not task or task.paused:
             return False
-        if task.status is Status.PENDING:
+        if task.status is PENDING:
             self.unqueue(task)
         elif not self.may_recur(task) or not task.recurs:
             return False
@@ -385,7 +397,7 @@ class TaskRegistry:
     def start_refused(self, task: ScheduledTask[Any], failure: Exception) -> None:
         """Called when the event loop has refused to start a task."""
         self.task_started(task)
-        self.finish(task, Status.FAILED, failure, failure, ran=True)
+        self.finish(task, FAILED, failure, failure, ran=True)
 
     # Called by runs
 
@@ -409,11 +421,11 @@ class TaskRegistry:
         """Called when a run has ended: a recurring task becomes pending again, other tasks end."""
         try:
             if self.family.instruments_version and self.instruments is not None:
-                raised = outcome if isinstance(outcome, BaseException) and status is Status.FAILED else failure
+                raised = outcome if isinstance(outcome, BaseException) and status is FAILED else failure
                 self.instruments.run_finished(task, status, raised)
         finally:  # an instrument may raise a `KeyboardInterrupt`
-            fatal = status is Status.FAILED and failure is None
-            found = None if fatal or not self.may_recur(task) else task._find_next(status)
+            fatal = status is FAILED and failure is None
+            found = None if fatal or not task.recurs or not self.may_recur(task) else task._find_next(status)
             if found is None or not self.may_recur(task):  # searching for the next time may have cancelled the task
                 self.finish(task, status, outcome, failure, ran=True)
             else:
@@ -424,8 +436,8 @@ class TaskRegistry:
         """Called when the native task of a run has ended, possibly before its first step."""
         if not self.is_run_of(task, run):
             return
-        if task.status is not Status.PENDING:
-            self.finish(task, Status.CANCELLED, ran=True)  # a `KeyboardInterrupt` came before the run could end
+        if task.status is not PENDING:
+            self.finish(task, CANCELLED, ran=True)  # a `KeyboardInterrupt` came before the run could end
         elif cancelled:
             assert self.dispatcher is not None
             stray = not self.dispatcher.is_stopping()
@@ -482,11 +494,14 @@ class TaskRegistry:
             self._call_sites = WeakKeyDictionary()
         self._call_sites[task] = call_site
 
-    def hold(self, task: ScheduledTask[Any]) -> None:
+    def hold(self, task_id: Hashable, task: ScheduledTask[Any]) -> None:
         """Add a new task to the end of the table of IDs. The previous holder must be displaced afterwards."""
-        self.tasks.pop(task.task_id, None)
-        self.tasks[task.task_id] = task
-        self.family.busy[self] = None
+        tasks = self.tasks
+        if task_id in tasks:
+            del tasks[task_id]
+        tasks[task_id] = task
+        if len(tasks) == 1:
+            self.family.busy[self] = None
 
     def displace(self, holder: ScheduledTask[Any], *, cancel_running: bool) -> None:
         """Displace a task that has lost its ID.
@@ -495,7 +510,7 @@ class TaskRegistry:
             holder: The task. A pending one is dropped.
             cancel_running: Whether to cancel a running task, unless it is the caller. Otherwise it is left to finish.
         """
-        if holder.status is Status.PENDING:
+        if holder.status is PENDING:
             self.drop(holder)
         else:
             self.predecessors[holder.task_id] = holder
@@ -522,7 +537,7 @@ class TaskRegistry:
         """End a task that has not started and never will."""
         if not self.unqueue_due(task):
             task._leave_queue()
-        self.finish(task, Status.CANCELLED)
+        self.finish(task, CANCELLED)
 
     def unqueue_due(self, task: ScheduledTask[Any]) -> bool:
         """Remove a task from its queue if it is due, and free its slot; return whether it was due."""
@@ -544,8 +559,8 @@ class TaskRegistry:
         return next(filter(self.is_caller, self._running), None)
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:
-        """Return the running tasks that have not been cancelled, in the order of their starts."""
-        return [task for task in self._running if task.status is Status.RUNNING]
+        """Return the tasks that run and have not been cancelled, in the order in which they have started."""
+        return [task for task in self._running if task.status is RUNNING]
 
     @property
     def running(self) -> int:
@@ -582,7 +597,7 @@ class TaskRegistry:
         for task in [*self.predecessors.values(), *self.tasks.values()]:
             try:
                 self.predecessors.pop(task.task_id, None)
-                self.finish(task, Status.CANCELLED, ran=task.status is not Status.PENDING)
+                self.finish(task, CANCELLED, ran=task.status is not PENDING)
             except Exception as failure:
                 self.log_failure(task, failure)
             except BaseException as failure:
@@ -617,16 +632,16 @@ class TaskRegistry:
         # forever.
         if ran:
             self._end_run(task, status)
-        elif status is Status.CANCELLED:
+        elif status is CANCELLED:
             self.cancelled += 1
-        task_id = task.task_id
-        if self.tasks.get(task_id) is task:
-            del self.tasks[task_id]
+        task_id, tasks = task.task_id, self.tasks
+        if tasks.get(task_id) is task:
+            del tasks[task_id]
         target = task._complete(status, outcome)
         self._ended += 1
-        if self._ended > ENDS_PER_TASK * len(self.tasks) + ENDS_AT_LEAST:
+        if self._ended > ENDS_PER_TASK * len(tasks) + ENDS_AT_LEAST:
             self._release_memory()
-        if not self.tasks and not self.predecessors:
+        if not tasks and not self.predecessors:
             self.family.busy.pop(self, None)
             if self.family.dispatcher is not None:
                 self.family.dispatcher.release(self)
@@ -657,9 +672,9 @@ class TaskRegistry:
     def _end_run(self, task: ScheduledTask[Any], status: Status) -> None:
         """Count a run that has ended, and admit the tasks that waited for its end."""
         self._running.pop(task, None)
-        if status is Status.FINISHED:
+        if status is FINISHED:
             self.finished += 1
-        elif status is Status.FAILED:
+        elif status is FAILED:
             self.failed += 1
         else:
             self.cancelled += 1

@@ -134,6 +134,11 @@ class TimerQueue(Generic[TimerT]):
         return len(self._open.timers) + sum(len(segment.timers) for _, _, segment in self._full)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there are no entries, not even stale ones."""
+        return not self._open.heap and not self._full
+
+    @property
     def entries(self) -> int:
         """The number of entries in the heaps, including stale ones, which determines the memory use."""
         return len(self._open.heap) + sum(len(segment.heap) for _, _, segment in self._full)
@@ -146,9 +151,7 @@ class TimerQueue(Generic[TimerT]):
             key: The key by which it is ordered.
             sequence: Its place among timers with an equal key: positive, and used only once in this queue.
         """
-        self._insert(timer, key << SEQUENCE_BITS | sequence)
-
-    def _insert(self, timer: TimerT, entry: int) -> None:
+        entry = key << SEQUENCE_BITS | sequence
         segment = self._open
         timer._key = timer._heap_key = entry
         timer._segment = segment
@@ -164,7 +167,8 @@ class TimerQueue(Generic[TimerT]):
         """Move the few timers that are left in a full segment to the open one."""
         timers, segment.timers, segment.heap = segment.timers, {}, []
         for timer in timers.values():
-            self._insert(timer, timer._key)  # a postponed timer goes to its current place
+            # One that is postponed goes to its present place.
+            self.push(timer, timer._key >> SEQUENCE_BITS, timer._key & SEQUENCE_MASK)
         self._dissolved += 1
         if self._dissolved * 2 > len(self._full):
             self._dissolved = 0
@@ -193,10 +197,12 @@ class TimerQueue(Generic[TimerT]):
             How many steps are left; 0 means that there may be more to do.
         """
         while steps:
-            segment = self._top = self._first_segment()
-            if segment is None:
-                break
+            segment = self._first_segment() if self._full else self._open
             heap, timers = segment.heap, segment.timers
+            if not heap:
+                self._top = None
+                break
+            self._top = segment
             entry = heap[0]
             timer = timers.get(entry)
             if timer is None:
@@ -228,8 +234,8 @@ class TimerQueue(Generic[TimerT]):
             segment.compact()
         return timer
 
-    def _first_segment(self) -> Segment[TimerT] | None:
-        """Return the segment whose first entry comes first, or `None` if there are no entries."""
+    def _first_segment(self) -> Segment[TimerT]:
+        """Return the segment whose first entry comes first; the open one, which may be empty, if there are no others."""
         full, opened = self._full, self._open
         while full:
             entry, number, segment = full[0]
@@ -243,7 +249,7 @@ class TimerQueue(Generic[TimerT]):
                 return opened
             else:
                 return segment
-        return opened if opened.heap else None
+        return opened
 
 
 class QueueGroup(Generic[TimerT]):

@@ -156,6 +156,8 @@ class SQLiteStore:
     def _open_as_owner(self) -> None:
         self._acquire_lock()
         self._connection = connection = self._connect(self._path, BUSY_TIMEOUT)
+        # Without it, macOS leaves data in the cache of the disk. Other systems have only one way to sync.
+        connection.execute("pragma fullfsync = on")
         connection.execute("pragma journal_mode = wal")
         connection.execute(f"pragma synchronous = {self._synchronous}")
         connection.execute(f"pragma cache_size = -{CACHE_KIBIBYTES}")

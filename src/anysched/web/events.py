@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 from starlette.responses import PlainTextResponse, Response
@@ -38,7 +38,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, state: Callable[[], JSON], changes: Changes, limiter: anyio.CapacityLimiter) -> None:
+    def __init__(self, state: Callable[[], Awaitable[JSON]], changes: Changes, limiter: anyio.CapacityLimiter) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._state = state
@@ -82,7 +82,7 @@ class EventStream(Response):
         going = await write("retry: 2000\n\n")
         while going:
             version = self._changes.version
-            going = await write(f"data: {json.dumps(self._state())}\n\n")
+            going = await write(f"data: {json.dumps(await self._state())}\n\n")
             await anyio.sleep(INTERVAL)
             while going:
                 with anyio.move_on_after(HEARTBEAT) as scope:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from heapq import nsmallest
 from typing import Any
 
 from anysched import ScheduledTask
+from anysched.durable import DurableStatistics
 from anysched.history import History
 
 from .index import TaskIndex
@@ -28,10 +29,21 @@ LATENESS_MINUTES = 10
 _Task = ScheduledTask[Any]
 
 
-def numbers(indexes: Iterable[TaskIndex], history: History, now: datetime) -> JSON:
-    """Return the numbers at the top of the page, in constant time however many tasks there are."""
-    count = sum(index.count for index in indexes)
-    running = sum(len(index.running) for index in indexes)
+def numbers(
+    indexes: Iterable[TaskIndex], stored: Mapping[TaskIndex, DurableStatistics], history: History, now: datetime
+) -> JSON:
+    """Return the numbers at the top of the page. They take no time, however many tasks there are.
+
+    Args:
+        indexes: The tasks in memory.
+        stored: The numbers of those that are in stores, for some of the indexes.
+        history: The runs.
+        now: The present.
+    """
+    in_memory = [index for index in indexes if index not in stored]
+    count = sum(index.count for index in in_memory)
+    running = sum(len(index.running) for index in in_memory)
+    statistics = stored.values()
     midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
     minutes = history.minutes
     recent = [minute for minute in minutes if minute.start > now - timedelta(minutes=LATENESS_MINUTES)]
@@ -39,8 +51,11 @@ def numbers(indexes: Iterable[TaskIndex], history: History, now: datetime) -> JS
     names = sorted({name for index in indexes for name in [index.scheduler.name, *index.counts]})
     return {
         "now": milliseconds(now),
-        "pending": max(count - running, 0),
-        "running": running,
+        "pending": max(count - running, 0) + sum(each.pending + each.paused for each in statistics),
+        "running": running + sum(each.running for each in statistics),
+        # They are shown where there can be any.
+        "parked": sum(each.parked for each in statistics) if stored else None,
+        "unknown": sum(each.unknown for each in statistics) if stored else None,
         "failed": sum(minute.failed for minute in today),
         "finished": sum(minute.finished for minute in today),
         "lateness": max((minute.max_lateness for minute in recent), default=None),

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeAlias
 from anysched import ScheduledTask
 from anysched.history import History, RunRecord
 
+from .durable import WaitingTask
 from .index import TaskIndex
 from .keys import Keys, text_of
 
@@ -24,10 +25,10 @@ MAX_PAGES = 80
 """Further tasks can be found by searching."""
 
 ENDED = ("finished", "failed", "cancelled")
-STATUSES = ("", "pending", "paused", "running", *ENDED)
+STATUSES = ("", "pending", "paused", "running", "parked", "unknown", *ENDED)
 
 _Task = ScheduledTask[Any]
-_Found: TypeAlias = tuple[float, int, _Task]
+_Found: TypeAlias = tuple[float, int, _Task | WaitingTask]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,18 @@ class Query:
         )
 
 
-async def find(indexes: Iterable[TaskIndex], history: History, query: Query, keys: Keys) -> JSON:
-    """Return a page of the table, as JSON."""
+async def find(
+    indexes: Iterable[TaskIndex], waiting: Iterable[WaitingTask], history: History, query: Query, keys: Keys
+) -> JSON:
+    """Return a page of the table, as JSON.
+
+    Args:
+        indexes: The tasks in memory.
+        waiting: The tasks that are only in stores.
+        history: The runs.
+        query: The query.
+        keys: The keys of the tasks.
+    """
     if query.status in ENDED:
         return _find_ended(history, query, keys)
     first = query.page * PAGE_SIZE
@@ -94,6 +105,11 @@ async def find(indexes: Iterable[TaskIndex], history: History, query: Query, key
                 )
 
         await index.visit(look)
+    others = [task for task in waiting if _matches(task, query)]
+    if others:
+        total += len(others)
+        now = next(iter(indexes)).scheduler.now().timestamp()
+        best = select(limit, best + [(task.task.due.timestamp() - now, id(task), task) for task in others])
     shown = best[first:limit]
     return {
         "rows": [_describe(task, indexes, keys) for _, _, task in shown],
@@ -114,6 +130,15 @@ def _matching(tasks: list[_Task], query: Query) -> list[_Task]:
     return tasks
 
 
+def _matches(task: WaitingTask, query: Query) -> bool:
+    """Return whether a query asks for a task."""
+    return (
+        query.scheduler in ("", task.scheduler_name)
+        and query.status in ("", task.status)
+        and query.search in text_of(task.task.task_id).casefold()
+    )
+
+
 def status_of(task: _Task) -> str:
     """Return the status of a task that has not ended."""
     if task.status is ScheduledTask.Status.PENDING:
@@ -126,7 +151,17 @@ def _running_due(index: TaskIndex, task: _Task, now: float) -> float:
     return 0.0 if run is None else run.due.timestamp() - now
 
 
-def _describe(task: _Task, indexes: Iterable[TaskIndex], keys: Keys) -> JSON:
+def _describe(task: _Task | WaitingTask, indexes: Iterable[TaskIndex], keys: Keys) -> JSON:
+    if isinstance(task, WaitingTask):
+        return {
+            "key": keys.key(task.scheduler_name, task.task.task_id),
+            "id": text_of(task.task.task_id),
+            "scheduler": task.scheduler_name,
+            "status": task.status,
+            "due": milliseconds(task.task.due),
+            "runs": task.task.run_count,
+            "failure": task.task.problem,
+        }
     run = next((index.running[task] for index in indexes if task in index.running), None)
     return {
         "key": keys.key(task.scheduler_name, task.task_id),

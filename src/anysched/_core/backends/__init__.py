@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
-__all__ = ["Backend", "HostTask", "Scope", "Startable", "Starter"]
+__all__ = ["Backend", "HostTask", "Scope", "Startable", "StartableT", "Starter"]
 
 
 class Scope(Protocol):
@@ -31,9 +31,11 @@ class Startable(Protocol):
 
     Attributes:
         native_task: Set by the starter if it knows the native task.
+        scope: Set by the starter: the scope that is entered around the coroutine, to cancel it.
     """
 
-    native_task: object
+    native_task: Any
+    scope: Scope | None
 
     def main(self) -> Coroutine[Any, Any, None]:
         """Return the coroutine of the native task."""
@@ -44,32 +46,47 @@ class Startable(Protocol):
         ...
 
 
+StartableT = TypeVar("StartableT", bound=Startable)
+
+
 class Starter(AbstractAsyncContextManager["Starter"], Protocol):
     """Starts tasks that belong to a task group. It is entered and left in a task of this group.
 
     Leaving waits for the tasks; the group cancels them.
 
     Attributes:
-        fatal_exceptions: Requests to end the process that left a task, if the task group does not raise them.
+        fatal_exceptions: Requests to end the process that have left a task, where the task group does not raise them.
+        exchanges_runs: Whether native tasks that are started in one iteration of the event loop do their runs in the
+            order of the calls, in whatever order the event loop steps them; see `take`.
     """
 
     fatal_exceptions: list[BaseException]
 
     @property
-    def new_scope(self) -> Callable[[], Scope]:
-        """A function that creates a cancel scope for a task."""
-        ...
+    def exchanges_runs(self) -> bool: ...
 
     def is_cancelled(self) -> bool:
         """Return whether the task group has been cancelled, or a scope around it."""
         ...
 
     def start(self, run: Startable, name: str, context: Context) -> None:
-        """Hand a run to the event loop.
+        """Hand a run to the event loop, and give it a cancel scope.
 
         Raises:
             Exception: if the event loop refuses.
         """
+        ...
+
+    def take(self, run: StartableT, /) -> StartableT:
+        """Return the run that a native task does, asked in its first step: the one for which it was made, or another.
+
+        Args:
+            run: The one for which it was made.
+        """
+        ...
+
+    def finishing(self, native_task: Any) -> None:
+        """Called as the last thing that a native task does, unless it raises an exception."""
         ...
 
 
@@ -98,13 +115,13 @@ class Backend:
         time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
         cancelled_exc_class: The exception class of cancellations.
-        starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop. asyncio runs
-            tasks in the order in which they become runnable, so this only has to be small enough for other tasks. trio
-            shuffles the tasks that become runnable in one iteration, so to keep the order, each start needs a separate
-            iteration. The same applies to an event loop in virtual time with a seed.
-        current_task: Returns the running native task, or `None` in a callback of the event loop.
-        ancestors: Yields the running native task, the task in whose task group it was started, and so on.
-        is_done: Returns whether a native task has ended. A task that trio still knows has not.
+        starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop: few enough for
+            the other tasks.
+        keeps_order: Whether the event loop runs what becomes runnable in one iteration in order. asyncio does; trio, and
+            an event loop in virtual time with a seed, shuffle it.
+        current_task: Returns the native task that is running, or `None` in a callback of the event loop.
+        ancestors: Yields the native task that is running, the one in whose task group it was started, and so on.
+        is_done: Returns whether a native task has ended. One that trio still knows has not.
         is_cancelling: Returns whether a native task has been cancelled by the event loop's own means.
         has_pending_cancellation: Returns whether a native task has been cancelled and has not received it yet. On
             asyncio it would receive it when it ends, and its task group would be cancelled with it.
@@ -126,6 +143,7 @@ class Backend:
     time_source: object
     cancelled_exc_class: type[BaseException]
     starts_per_iteration: int
+    keeps_order: bool
     current_task: Callable[[], Any]
     ancestors: Callable[[], Iterator[Any]]
     is_done: Callable[[Any], bool]

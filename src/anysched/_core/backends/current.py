@@ -19,6 +19,8 @@ __all__ = ["current_backend", "is_debugging"]
 
 DEV_MODE = bool(sys.flags.dev_mode)
 
+STARTS_PER_ITERATION = 16
+
 
 def current_backend() -> Backend:
     """Return the interface to the running event loop.
@@ -45,7 +47,8 @@ def current_backend() -> Backend:
             debug=DEV_MODE,
             time_source=clock,
             cancelled_exc_class=cancelled,
-            starts_per_iteration=1,
+            starts_per_iteration=STARTS_PER_ITERATION,
+            keeps_order=False,
             current_task=on_trio.current_task,
             ancestors=on_trio.ancestors,
             is_done=lambda _: False,
@@ -78,7 +81,8 @@ def current_backend() -> Backend:
         debug=DEV_MODE or loop.get_debug(),
         time_source=loop,
         cancelled_exc_class=cancelled,
-        starts_per_iteration=1 if getattr(loop, "shuffles_tasks", False) else 16,
+        starts_per_iteration=STARTS_PER_ITERATION,
+        keeps_order=not getattr(loop, "shuffles_tasks", False),
         current_task=asyncio.current_task,
         ancestors=on_asyncio.ancestors,
         is_done=lambda task: task.done(),

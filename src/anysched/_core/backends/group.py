@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from anysched._core.coroutines import LazyCoroutine
 
-from . import Startable
+from . import Startable, StartableT
 
 __all__ = ["GroupStarter"]
 
@@ -28,7 +28,7 @@ class GroupStarter:
         group: The task group.
     """
 
-    new_scope = staticmethod(anyio.CancelScope)
+    exchanges_runs = False
 
     def __init__(self, group: TaskGroup) -> None:
         self.fatal_exceptions: list[BaseException] = []  # the group raises them
@@ -48,4 +48,12 @@ class GroupStarter:
 
     def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
+        run.scope = anyio.CancelScope()
         self._group.create_task(LazyCoroutine(run.main), name=name, context=context)
+
+    def take(self, run: StartableT) -> StartableT:
+        """Return the run itself: there is one for each native task."""
+        return run
+
+    def finishing(self, native_task: object) -> None:
+        """Do nothing: the group does it."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from functools import cache
 from types import FunctionType, TracebackType
-from typing import Self, final
+from typing import Any, Self, final
 
 import trio
 
-from . import Startable
+from . import Startable, StartableT
 
 __all__ = ["TrioStarter", "ancestors", "current_task", "protect"]
 
@@ -51,12 +52,14 @@ def protect(classes: tuple[type, ...]) -> None:
 class TrioStarter:
     """Starts tasks in its own nursery."""
 
-    new_scope = trio.CancelScope
+    exchanges_runs = True
 
     def __init__(self) -> None:
         self.fatal_exceptions: list[BaseException] = []
         self._manager: AbstractAsyncContextManager[trio.Nursery] = trio.open_nursery(strict_exception_groups=True)
         self._nursery: trio.Nursery | None = None
+        # Handed over, and not begun, with their names.
+        self._waiting: deque[tuple[Any, str]] = deque()
 
     async def __aenter__(self) -> Self:
         self._nursery = await self._manager.__aenter__()
@@ -79,8 +82,24 @@ class TrioStarter:
 
     def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
+        run.scope = trio.CancelScope()
         context.run(self._start, run, name)
 
     def _start(self, run: Startable, name: str) -> None:
         assert self._nursery is not None
         self._nursery.start_soon(run.main, name=name)
+        self._waiting.append((run, name))
+
+    def take(self, run: StartableT) -> StartableT:
+        """Return the run that is due first: trio shuffles the tasks that become runnable in one iteration.
+
+        Native tasks that were made in one iteration differ only in their names, so each of them can do any of the runs.
+        """
+        first, name = self._waiting.popleft()
+        if first is not run:
+            trio.lowlevel.current_task().name = name
+        taken: StartableT = first
+        return taken
+
+    def finishing(self, native_task: object) -> None:
+        """Do nothing: the nursery does it."""

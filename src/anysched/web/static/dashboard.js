@@ -12,6 +12,7 @@ const ACTIONS = {
   postpone: {name: "Postpone", question: "Postpone it?", text: "It becomes due later than planned."},
   pause: {name: "Pause", question: "Pause it?", text: "It keeps its ID and does not start until it is resumed."},
   resume: {name: "Resume", question: "Resume it?", text: "It starts when it is due."},
+  retry: {name: "Retry", question: "Retry it?", text: "It runs again, when it is due or now."},
   cancel: {name: "Cancel", question: "Cancel it?", text: "A pending task never runs; a running one is interrupted.", danger: true},
 };
 
@@ -79,7 +80,7 @@ function timeElement(moment) {
 }
 
 function statusElement(status) {
-  return make("span", {class: `status ${status}`}, status);
+  return make("span", {class: `status ${status}`}, status === "unknown" ? "without handler" : status);
 }
 
 // Talking to the server
@@ -193,6 +194,13 @@ function showNumbers(data) {
   state.actions = data.actions;
   for (const name of ["pending", "running", "failed", "finished"]) setText($(name), numberFormat.format(data[name]));
   $("failed").toggleAttribute("data-some", data.failed > 0);
+  for (const name of ["parked", "unknown"]) {
+    const known = data[name] !== null;
+    $(name).parentElement.hidden = !known;
+    $("status").querySelector(`option[value=${name}]`).hidden = !known;
+    if (known) setText($(name), numberFormat.format(data[name]));
+    $(name).toggleAttribute("data-some", data[name] > 0);
+  }
   setText($("lateness"), data.lateness === null ? "–" : duration(data.lateness));
   connection("live", data.state === "running" ? "Live" : `Live, the scheduler is ${data.state}`);
   const select = $("scheduler");
@@ -454,6 +462,7 @@ function describe(key, data) {
   fact("Scheduler", data.scheduler);
   if (data.due !== null) fact("Due", timeElement(data.due), ` (${relative(data.due)})`);
   if (data.location) fact("Scheduled at", data.location);
+  if (data.problem) fact("Problem", make("span", {class: "failure"}, data.problem));
   const parts = [facts];
   if (data.actions.length) {
     parts.push(make("div", {class: "buttons"}, ...data.actions.map(name => {
