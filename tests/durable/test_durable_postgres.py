@@ -26,6 +26,7 @@ from anysched.durable.operations import (
     CancelAll,
     Claim,
     End,
+    Existing,
     Find,
     IsEmpty,
     List,
@@ -45,7 +46,7 @@ from anysched.durable.operations import (
 from anysched.durable.postgres import PostgresStore
 from anysched.durable.postgres_connections import execute
 from anysched.durable.postgres_operations import Transaction
-from anysched.durable.shared import Existing, News, Notices, TakeNotices, Watch
+from anysched.durable.shared import News, Notices, TakeNotices, Watch
 from anysched.durable.steps import Statement
 from anysched.durable.store import Store
 

@@ -39,6 +39,7 @@ from .operations import (
     End,
     EndResult,
     Entry,
+    Existing,
     Find,
     IsEmpty,
     Load,
@@ -55,7 +56,7 @@ from .operations import (
 )
 from .recurrence import Recurrence, Run, find_next, skip_after
 from .run import DurableRun, running
-from .shared import Existing, News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
+from .shared import News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
 from .store import Store
 from .values import decode_args, decode_id, encode_id, microseconds_from_datetime, moment
 from .window import NOTHING, Window
@@ -544,8 +545,10 @@ class Engine:
 
     def _commit_failed(self, error: StoreError) -> bool:
         """Called when a commit has failed; return whether nothing of it must be tried again."""
-        uncertain = isinstance(error, UncertainCommitError)
-        if self._membership is None or not self._owner or not (uncertain or isinstance(error, OwnershipLostError)):
+        if not self._owner or not isinstance(error, OwnershipLostError | UncertainCommitError):
+            return False
+        if self._membership is None:
+            self._resync()  # a verb may have changed something
             return False
         self.lose(error)
         return True

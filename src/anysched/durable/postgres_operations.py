@@ -22,6 +22,7 @@ from .operations import (
     End,
     EndResult,
     Entry,
+    Existing,
     Export,
     Find,
     Import,
@@ -48,7 +49,7 @@ from .operations import (
     Status,
 )
 from .postgres_schema import COLUMNS
-from .shared import Existing, Notices, TakeNotices, Watch
+from .shared import Notices, TakeNotices, Watch
 from .steps import Rows, Statement, Steps
 
 __all__ = ["VERBS", "Transaction"]

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from .operations import Operation, Placed
 from .store import Store
 
-__all__ = ["Existing", "News", "Notices", "SharedStore", "TakeNotices", "TransactionalStore", "Watch"]
+__all__ = ["News", "Notices", "SharedStore", "TakeNotices", "TransactionalStore", "Watch"]
 
 R = TypeVar("R")
 
@@ -32,13 +32,6 @@ class Notices:
 @dataclass(frozen=True, slots=True)
 class TakeNotices(Operation[Notices]):
     """Return what others than the owner have changed, and forget it. Only the owner may."""
-
-
-@dataclass(frozen=True, slots=True)
-class Existing(Operation[frozenset[int]]):
-    """Return which of these entries exist."""
-
-    generations: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

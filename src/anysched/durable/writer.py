@@ -243,7 +243,7 @@ class Writer:
         return group
 
     def _commit_failed(self, group: list[_Request], error: StoreError) -> None:
-        give_up = self._failed(error)
+        give_up = self._failed(error)  # it may add operations, after those that are tried again
         if not self._failing and not give_up:
             self._failing = True
             self._log.error(
