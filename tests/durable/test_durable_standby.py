@@ -293,6 +293,15 @@ async def test_only_a_shared_store_can_be_opened_for_verbs_only() -> None:
     assert DurableScheduler("test", MemoryStore()).role == "owner"
 
 
+async def test_an_id_that_no_index_can_hold_is_refused(process: Any) -> None:
+    one = process("one")
+    async with one.scheduler as scheduler:
+        await scheduler.schedule_later(600, "x" * 1_998, one.quick, "long")
+        assert await scheduler.cancel("x" * 1_998)
+        with pytest.raises(ValueError, match='a durable ID has at most 2000 characters, as JSON, not 2001: "xxx'):
+            await scheduler.schedule("x" * 1_999, one.quick, "too long")
+
+
 def test_a_scheduler_is_made_without_an_event_loop() -> None:
     assert DurableScheduler("test", PostgresStore()).role == "standby"
 
