@@ -44,6 +44,13 @@ class JournaledPostgresStore:
                 self.journal.write("gone", operation.generation)
         return results
 
+    @property
+    def failover_after(self) -> float | None:
+        return self.store.failover_after
+
+    def depose(self) -> bool:
+        return self.store.depose()
+
     def open(self) -> None:
         self.store.open()
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
+from frozen_owner import FAILOVER_AFTER
 from postgres_server import PostgresServer
 
 from anysched.durable import DurableScheduler, MemoryStore, StoreError, UnknownHandlerError, current_run, membership
@@ -317,3 +323,47 @@ async def test_a_store_that_cannot_be_listened_to_is_closed(process: Any, monkey
             async with one.scheduler:
                 pass
     assert one.scheduler.state == "closed"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+@pytest.mark.parametrize("failover", ["safe", "prompt"])
+async def test_an_owner_that_is_frozen(failover: Any, database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It stays the owner, or is deposed; when it goes on, it cancels what it ran."""
+    began: list[int] = []
+    program = str(Path(__file__).with_name("frozen_owner.py"))
+    frozen = subprocess.Popen([sys.executable, program, database, failover], stdout=subprocess.PIPE, text=True)
+    assert frozen.stdout is not None
+    try:
+        assert await to_thread.run_sync(frozen.stdout.readline) == "begin\n"
+        store = PostgresStore(database, failover=failover, failover_after=FAILOVER_AFTER)
+        scheduler = DurableScheduler("frozen", store)
+
+        @scheduler.handler("work")
+        async def work() -> None:
+            began.append(current_run().attempt)
+
+        async with scheduler:
+            assert scheduler.role == "standby"
+            await anyio.sleep(2 * FAILOVER_AFTER)  # the signs of life suffice
+            assert scheduler.role == "standby"
+            frozen.send_signal(signal.SIGSTOP)
+            if failover == "safe":
+                await anyio.sleep(4 * FAILOVER_AFTER)
+                assert scheduler.role == "standby"
+                frozen.kill()
+            await until(lambda: began == [2])
+            assert ("has given no sign of life for 0.5 seconds" in caplog.text) == (failover == "prompt")
+            if failover == "prompt":
+                frozen.send_signal(signal.SIGCONT)
+                assert await to_thread.run_sync(frozen.stdout.readline) == "cancelled\n"
+    finally:
+        frozen.kill()
+        frozen.communicate()
+
+
+def test_how_to_fail_over_is_checked() -> None:
+    assert PostgresStore().failover_after is None
+    with pytest.raises(ValueError, match='failover must be "safe" or "prompt", not \'fast\''):
+        PostgresStore(failover="fast")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="failover_after must be positive, not 0"):
+        PostgresStore(failover="prompt", failover_after=0)

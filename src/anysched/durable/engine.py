@@ -56,7 +56,7 @@ from .operations import (
 )
 from .recurrence import Recurrence, Run, find_next, skip_after
 from .run import DurableRun, running
-from .shared import News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
+from .shared import Beat, News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
 from .store import Store
 from .values import decode_args, decode_id, encode_id, microseconds_from_datetime, moment
 from .window import NOTHING, Window
@@ -492,6 +492,12 @@ class Engine:
         self._group.start_soon(old.clear, name=f"{self.name} window")
         for generation in self._waiting:
             self._watch(generation)
+
+    def beat(self) -> bool:
+        """Give a sign of life, if this process is the owner; return whether it is."""
+        if self._owner:
+            self._writer.post(Beat())
+        return self._owner
 
     def hear(self, news: News, *, complete: bool) -> None:
         """Called with what others have announced."""

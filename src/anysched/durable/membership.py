@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol, TypeVar, final
 
 import anyio
@@ -35,6 +36,10 @@ class Member(Protocol):
 
     def lose(self, error: StoreError) -> None:
         """Called when the ownership is lost. It must call `Membership.end_ownership`."""
+        ...
+
+    def beat(self) -> bool:
+        """Give a sign of life, if this process is the owner; return whether it is."""
         ...
 
     def hear(self, news: News, *, complete: bool) -> None:
@@ -95,6 +100,8 @@ class Membership:
             with self._scope:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._listen)
+                    if contend and self._store.failover_after is not None:
+                        group.start_soon(self._guard, self._store.failover_after)
                     if contend:
                         await self._contend(gained=owner)
         finally:
@@ -159,6 +166,21 @@ class Membership:
         if self._failing:
             self._failing = False
             self._log.info("This process can run the tasks again.")
+
+    async def _guard(self, after: float) -> None:
+        """Give signs of life, or depose an owner that gives none."""
+        while True:
+            await anyio.sleep(after / 3)
+            if not self._member.beat():
+                with suppress(StoreError):  # `_listen` finds out as well
+                    if await to_thread.run_sync(self._store.depose, limiter=self._listening):
+                        self._log.warning(
+                            "The process that ran the tasks has given no sign of life for %g seconds: its session was ended.",
+                            after,
+                        )
+                    # What was announced in the meantime does not make the socket readable.
+                    news = await to_thread.run_sync(self._store.receive, limiter=self._listening)
+                    self._member.hear(news, complete=True)
 
     # The news
 

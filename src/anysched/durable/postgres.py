@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from socket import AF_INET, SOCK_STREAM, fromfd, gethostname, socket
-from typing import Any, TypeVar, final
+from typing import Any, Literal, TypeVar, final, get_args
 
 try:
     import psycopg
@@ -28,7 +28,7 @@ from .postgres_schema import migrate, script
 from .shared import News
 from .steps import Statement, Steps
 
-__all__ = ["PostgresStore"]
+__all__ = ["Failover", "PostgresStore"]
 
 R = TypeVar("R")
 
@@ -70,6 +70,9 @@ WAIT_FOR_LOCK = "set statement_timeout = 0; set lock_timeout = '30s'"
 ATTEMPTS = 3
 """How often a transaction is tried that PostgreSQL ends because of a deadlock with another one."""
 
+Failover = Literal["safe", "prompt"]
+"""What the others do about an owner that does not react; see `PostgresStore`."""
+
 Session = psycopg.Connection[TupleRow]
 
 
@@ -86,12 +89,28 @@ class PostgresStore:
     Args:
         conninfo: The database, as a URI or in the form of libpq. A connection pooler must be in session mode.
         name: The name under which the tasks are stored; that of the scheduler, if not given.
+        failover: With ``"safe"``, an owner that does not react, because it is stopped or its event loop is blocked, remains the
+            owner as long as its session lives. With ``"prompt"``, the others end its session in PostgreSQL, and one takes over.
+            What it runs may then run at the same time elsewhere, until it reacts again. All processes must use the same.
+        failover_after: After how many seconds without a sign of life an owner is deposed, if the failover is prompt. The owner
+            gives three in that time.
 
     Raises:
-        ValueError: if ``conninfo`` cannot be parsed.
+        ValueError: if ``conninfo`` cannot be parsed, ``failover`` is unknown, or ``failover_after`` is not positive.
     """
 
-    def __init__(self, conninfo: str = "", *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        conninfo: str = "",
+        *,
+        name: str | None = None,
+        failover: Failover = "safe",
+        failover_after: float = 10.0,
+    ) -> None:
+        if failover not in get_args(Failover):
+            raise ValueError(f'failover must be "safe" or "prompt", not {failover!r}')
+        if not failover_after > 0:
+            raise ValueError(f"failover_after must be positive, not {failover_after!r}")
         try:
             given = conninfo_to_dict(conninfo)
         except psycopg.Error as error:
@@ -99,6 +118,7 @@ class PostgresStore:
         self._conninfo = make_conninfo("", **{**CLIENT_PARAMETERS, **given})
         self._place = "/".join(str(given[key]) for key in ("host", "port", "dbname") if given.get(key)) or "the default"
         self._name = name
+        self._failover_after = failover_after if failover == "prompt" else None
         self._scheduler = name or "default"
         self._process = 0
         self._number = 0
@@ -112,9 +132,15 @@ class PostgresStore:
         self._ownership_socket: socket | None = None
         self._listener: Session | None = None
         self._news_socket: socket | None = None
+        self._announced: list[str] = []
 
     def __repr__(self) -> str:
         return f"PostgresStore({self._place!r}, name={self._scheduler!r})"
+
+    @property
+    def failover_after(self) -> float | None:
+        """After how many seconds without a sign of life the owner is deposed; `None` if never."""
+        return self._failover_after
 
     # The store
 
@@ -428,6 +454,8 @@ class PostgresStore:
         try:
             self._listener = self._connect()
             self._news_socket = _socket_of(self._listener)
+            # What comes while `depose` is waited for.
+            self._listener.add_notify_handler(lambda notify: self._announced.append(notify.payload))
             self._listener.execute(f"listen {channel_of(self._number)}".encode(), prepare=False)
         except psycopg.Error as error:
             raise StoreError(f"{self!r} cannot be listened to: {_text(error)}") from error
@@ -438,6 +466,27 @@ class PostgresStore:
         if self._listener is not None:
             self._listener.close()
         self._news_socket = self._listener = None
+
+    def depose(self) -> bool:
+        """End the session of an owner that has given no sign of life; return whether there was one."""
+        listener = self._listener
+        assert listener is not None
+        statement = Statement(
+            "select pg_terminate_backend(l.pid) from anysched_scheduler s, pg_locks l where s.number = %(number)s "
+            "and s.heartbeat < clock_timestamp() - make_interval(secs => %(after)s) and l.locktype = 'advisory' and l.granted "
+            "and l.database = (select oid from pg_database where datname = current_database()) "
+            "and l.classid::bigint = %(tables)s and l.objid::bigint = %(lock)s and l.objsubid = 2",
+            {
+                "number": self._number,
+                "after": float(self._failover_after or 0),
+                "tables": self._tables % 2**32,
+                "lock": -self._number % 2**32,
+            },
+        )
+        try:
+            return bool(execute(listener, statement))
+        except psycopg.Error as error:
+            raise StoreError(f"{self!r} cannot be listened to: {_text(error)}") from error
 
     def receive(self) -> News:
         """Return what has been announced since the last call."""
@@ -450,7 +499,9 @@ class PostgresStore:
         except psycopg.Error as error:
             raise StoreError(f"{self!r} cannot be listened to: {_text(error)}") from error
         while (notify := listener.pgconn.notifies()) is not None:
-            word, *generations = notify.extra.decode().split()
+            self._announced.append(notify.extra.decode())
+        while self._announced:
+            word, *generations = self._announced.pop(0).split()
             changed = changed or word == "changed"
             removed.update(map(int, generations))
         return News(changed, frozenset(removed))

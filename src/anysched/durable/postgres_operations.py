@@ -49,7 +49,7 @@ from .operations import (
     Status,
 )
 from .postgres_schema import COLUMNS
-from .shared import Notices, TakeNotices, Watch
+from .shared import Beat, Notices, TakeNotices, Watch
 from .steps import Rows, Statement, Steps
 
 __all__ = ["VERBS", "Transaction"]
@@ -606,6 +606,11 @@ class Transaction:
         )
         return frozenset(generation for (generation,) in rows)
 
+    def _beat(self, _operation: Beat) -> Steps[None]:
+        yield self._statement(
+            "update anysched_scheduler set heartbeat = clock_timestamp() where number = %(scheduler)s"
+        )
+
     def _watch(self, operation: Watch) -> Steps[bool]:
         rows = yield self._statement(
             f"update anysched_entry set watched = true where {_SELF} returning 1", generation=operation.generation
@@ -630,6 +635,7 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 
 _PERFORM: Mapping[type[Operation[Any]], Callable[[Transaction, Any], Steps[Any]]] = {
     Adopt: Transaction._adopt,
+    Beat: Transaction._beat,
     Cancel: Transaction._cancel,
     CancelAll: Transaction._cancel_all,
     Claim: Transaction._claim,
