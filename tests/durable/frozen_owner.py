@@ -33,4 +33,4 @@ async def main(database: str, policy: str) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("anysched").setLevel(logging.CRITICAL)
-    anyio.run(main, *sys.argv[1:])
+    anyio.run(main, sys.argv[1], sys.argv[2])

@@ -34,7 +34,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 class Process:
-    """What stands for a process: a scheduler with its own store, and the journal of its handlers."""
+    """A process, in this one: a scheduler with its own store, and the journal of its handlers."""
 
     def __init__(self, database: str, name: str, journal: list[str], **options: Any) -> None:
         self.name = name
@@ -328,7 +328,7 @@ async def test_a_store_that_cannot_be_listened_to_is_closed(process: Any, monkey
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
 @pytest.mark.parametrize("failover", ["safe", "prompt"])
 async def test_an_owner_that_is_frozen(failover: Any, database: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It stays the owner, or is deposed; when it goes on, it cancels what it ran."""
+    """It stays the owner, or is deposed; when it continues, it cancels its run."""
     began: list[int] = []
     program = str(Path(__file__).with_name("frozen_owner.py"))
     frozen = subprocess.Popen([sys.executable, program, database, failover], stdout=subprocess.PIPE, text=True)

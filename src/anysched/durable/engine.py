@@ -470,7 +470,7 @@ class Engine:
         return True
 
     def lose(self, error: StoreError) -> None:
-        """Called when the ownership is lost: cancel what runs."""
+        """Called when the ownership is lost: cancel the running tasks."""
         assert self._membership is not None
         self._membership.end_ownership()
         if not self._owner:

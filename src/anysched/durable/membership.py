@@ -28,7 +28,7 @@ REFUSED = 10.0
 
 
 class Member(Protocol):
-    """What is done about changes of the ownership, and about the news."""
+    """Reacts to changes of the ownership and to the news."""
 
     async def gain(self) -> bool:
         """Called when the ownership has been acquired; return whether it is wanted."""
@@ -53,7 +53,7 @@ class Membership:
 
     Args:
         store: The store, which has been joined.
-        member: What is called.
+        member: Its methods are called.
         log: Where failures are logged.
         committing: The limiter of the threads in which operations are committed.
         until_idle: Waits until nothing is being committed.
@@ -93,7 +93,7 @@ class Membership:
         """Wait for the ownership and for news, until `stop` is called.
 
         Args:
-            contend: Whether the ownership is wanted, and was asked for.
+            contend: Whether the ownership was asked for.
             owner: Whether this process has it, and `Member.gain` was called.
         """
         try:
@@ -148,7 +148,7 @@ class Membership:
     async def _watch(self) -> None:
         """Wait until the ownership is lost."""
         while True:
-            # What is committed makes the socket readable as well.
+            # Commits make the socket readable as well.
             await self._until_idle()
             await wait_readable(self._store.ownership_socket())
             await self._until_idle()

@@ -192,7 +192,7 @@ class PostgresStore:
         """Perform operations in one transaction.
 
         Raises:
-            OwnershipLostError: if this process has been the owner, and has lost its session.
+            OwnershipLostError: if this process is not the owner, or no longer.
             UncertainCommitError: if the connection was lost while the transaction was being committed.
             StoreError: if it is not possible for another reason.
         """
@@ -326,7 +326,7 @@ class PostgresStore:
     def _perform_in(self, transaction: Transaction, operation: Operation[R]) -> Steps[R]:
         here = Statement("select number from anysched_scheduler where name = %(name)s", {"name": self._scheduler})
         if (yield here) != [(self._number,)]:
-            raise StoreError(f"the connection is to another database than {self!r}")
+            raise StoreError(f"the connection has another database than {self!r}")
         result: R = yield from transaction.perform(operation)
         yield from transaction.announce()
         return result

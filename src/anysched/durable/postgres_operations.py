@@ -157,7 +157,7 @@ class Transaction:
         return _PERFORM[type(operation)](self, operation)
 
     def announce(self) -> Steps[None]:
-        """Announce what was changed, to those who listen, when it is committed."""
+        """Announce the changes to the listening sessions, when they are committed."""
         payloads = ["removed " + " ".join(map(str, chunk)) for chunk in _chunks(self.removed)]
         if self.changed:
             payloads.append("changed")
@@ -212,7 +212,7 @@ class Transaction:
         )
         removed: int | None = None
         while not (rows := (yield insert)):
-            # It is held. If it is not any more when it is looked at, another session was faster.
+            # It is held. If it is no longer held when it is looked at, another session was faster.
             if operation.on_conflict in ("keep", "error"):
                 rows = yield self._statement(_FIND_HOLDER, id=operation.task_id)
                 if rows:
