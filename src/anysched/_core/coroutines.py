@@ -70,7 +70,7 @@ def make_coroutine(target: Target, args: tuple[Any, ...]) -> Coroutine[Any, Any,
         RuntimeError: if the coroutine has started or ended in the meantime.
         TypeError: if the function returns something else.
     """
-    if is_coroutine(target):
+    if type(target) is not FunctionType and is_coroutine(target):
         _check_fresh(target)
         return target
     coroutine: object = target(*args)

@@ -511,7 +511,7 @@ class TaskRegistry:
             holder: The task. A pending one is dropped.
             cancel_running: Whether to cancel a running one, unless it is the caller; if not, it runs on to its end.
         """
-        if holder.status is PENDING:
+        if holder._status is PENDING:
             self.drop(holder)
         else:
             self.predecessors[holder.task_id] = holder
@@ -678,13 +678,15 @@ class TaskRegistry:
             self.failed += 1
         else:
             self.cancelled += 1
-        task_id = task.task_id
-        if self.predecessors.get(task_id) is task:
-            del self.predecessors[task_id]
-            successor = self._blocked.pop(task_id, None)
-            if successor is not None:
-                self._queue_for_slot(successor)
-        self.free_slot(task)
+        if self.predecessors:
+            task_id = task.task_id
+            if self.predecessors.get(task_id) is task:
+                del self.predecessors[task_id]
+                successor = self._blocked.pop(task_id, None)
+                if successor is not None:
+                    self._queue_for_slot(successor)
+        if self._slots:
+            self.free_slot(task)
 
     # Slots
 
