@@ -28,6 +28,7 @@ __all__ = ["Dispatcher"]
 _MISSING = object()
 
 MAX_KEY = int(MAX_DELAY * 1e12)
+"""Monotonic due times are ordered by integers, in picoseconds. A due time need not be finite: this is the greatest."""
 
 MAINTENANCE_STEPS_PER_ITERATION = 500
 """How much the queues may be tidied, in entries, before the dispatcher yields to the event loop."""
@@ -207,7 +208,7 @@ class Dispatcher:
         if not task._set_due(when):
             return
         if isinstance(when, float):
-            # As `QueueGroup.push` with the key of `_key`, without calls for these.
+            # As `QueueGroup.push`, without a call for it.
             queue = owner.timers
             queue.push(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
             if task._key < queue.place:
@@ -227,7 +228,10 @@ class Dispatcher:
             when = self._by_loop_time(when)
         task._set_due(when)
         if isinstance(when, float):
-            self._timers.move(owner.timers, task, _key(when), self._next_sequence())
+            queue = owner.timers  # as `QueueGroup.move`, without a call for it
+            queue.move(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
+            if task._key < queue.place:
+                self._timers.relist(queue, task._key)
         else:
             self._wall_timers.move(owner.wall_timers, task, when, self._next_sequence())
         if self._wake_at != -math.inf:
@@ -396,11 +400,6 @@ class Dispatcher:
             self.starter.start(run, task.name, context)
         except Exception as failure:  # an event loop that refuses
             owner.start_refused(task, failure)
-
-
-def _key(when: float) -> int:
-    """Return a monotonic due time in picoseconds, by which the queue orders it; a float need not be finite."""
-    return int(when * 1e12) if when < MAX_DELAY else MAX_KEY
 
 
 def _same_variables(first: Context, second: Context) -> bool:

@@ -337,8 +337,9 @@ class TaskRegistry:
         self, due: Callable[[Clock, WhenT], float], moment: WhenT, task: ScheduledTask[Any] | None
     ) -> bool:
         """Change the due time of a task, if there is one and it is pending; return whether that is so."""
-        self.check_thread()
-        dispatcher = self.dispatcher
+        dispatcher = self.family.dispatcher
+        if dispatcher is not None and dispatcher.thread != get_ident():
+            dispatcher.check_thread()
         when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
         if self.state != "running" or task is None or task.status is not PENDING:
             return False
@@ -469,9 +470,10 @@ class TaskRegistry:
 
     def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
         """Change the due time of a pending task."""
-        assert self.dispatcher is not None
+        dispatcher = self.family.dispatcher
+        assert dispatcher is not None
         self.unqueue_due(task)
-        self.dispatcher.reschedule(task, when, self)
+        dispatcher.reschedule(task, when, self)
 
     def follow_clock(self, task: ScheduledTask[Any]) -> None:
         """Call a task that recurs when the wall clock is set back."""
