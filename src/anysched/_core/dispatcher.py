@@ -257,8 +257,8 @@ class Dispatcher:
     def requeue(self, task: ScheduledTask[Any]) -> None:
         """Queue a task again that was due, had to wait and may start now. Its dispatch index is unchanged."""
         index = task._dispatch_index
+        self._has_requeued = True  # first: an interruption may come in between
         self._requeued.push(task, index, index)
-        self._has_requeued = True
         self._wake()
 
     def release(self, owner: TaskOwner) -> None:
