@@ -26,7 +26,7 @@ def actions_for(task: ScheduledTask[Any]) -> list[str]:
 
 
 def actions_for_stored(task: DurableTask) -> list[str]:
-    """Return what can be done to a task in a store now."""
+    """Return the actions that are currently possible for a task in a store."""
     return _actions_for(status_of_stored(task))
 
 
