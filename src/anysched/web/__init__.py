@@ -177,7 +177,7 @@ class _Dashboard:
         )
 
     async def _present(self, scheduler: str, task_id: Any, runs: Sequence[RunRecord]) -> JSON:
-        """Return how a task is now, as JSON."""
+        """Return the current state of a task, as JSON."""
         # There is no record of a task that was dropped before its first run.
         ended = runs[-1].status if runs else "ended"
         view = self._store(scheduler)
