@@ -13,7 +13,7 @@ SOURCE = Path(anysched.__file__).parent
 
 # The levels of the core: a module imports only from strictly lower levels. A package represents its modules.
 CORE = [
-    {"exceptions", "failures", "coroutines", "lazy", "logs", "moments", "timer_queue"},
+    {"coroutines", "exceptions", "failures", "held_up", "lazy", "logs", "moments", "timer_queue"},
     {"backends", "debug", "task"},
     {"clock", "run", "create_task", "waits"},
     {"triggers", "dispatcher", "instruments"},

@@ -855,3 +855,43 @@ async def test_what_holds_up_closing_is_named(
     assert len(messages) == 2
     assert "test.child_0" in messages[0]
     assert "2 more" in messages[0]
+
+
+@pytest.mark.parametrize("how", ["async with", "cancelled outside", "run", "child"])
+async def test_what_holds_up_leaving_is_named(
+    virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture, starter: str, how: str
+) -> None:
+    if starter == "group" and how != "child":
+        pytest.skip("a task group that starts the tasks also waits for them, and says nothing")
+
+    async def stubborn() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(25)
+
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tg:
+        root = Scheduler("test")
+        if how == "run":
+            await tg.start(root.run)
+            root.schedule("id", stubborn)
+            await settle()
+            tg.cancel_scope.cancel()
+        elif how == "child":
+            async with root, root.child("child") as child:
+                child.schedule("id", stubborn)
+                await settle()
+        else:
+            with anyio.CancelScope() as scope:
+                async with root:
+                    root.schedule("id", stubborn)
+                    await settle()
+                    if how == "cancelled outside":
+                        scope.cancel()
+    assert anyio.current_time() - began == 25
+    name = "test.child_id" if how == "child" else "test_id"
+    assert [record.getMessage() for record in records(caplog, logging.WARNING)] == [
+        f"Closing is held up by {name}."
+    ] * 2

@@ -144,6 +144,17 @@ class Dispatcher:
         """Return whether the caller is not the native task that entered the scheduler."""
         return self.backend.current_task() is not self._host_task
 
+    def is_running(self) -> bool:
+        """Return whether there may be tasks that have not ended."""
+        return self._loop_started and not self._loop_ended.is_set()
+
+    async def wait_ended(self) -> None:
+        """Wait until no task is started any more, and those that were started have ended.
+
+        If they are started in anyio's own way, it is the group that waits for them, and not this.
+        """
+        await self._loop_ended.wait()
+
     async def leave(self) -> list[BaseException]:
         """Cancel all tasks and wait for their end.
 
@@ -156,7 +167,7 @@ class Dispatcher:
         if self.is_left_elsewhere() and not self._cancelled_externally:
             # trio's nursery would wake the task that entered it and not this one, so it must have nothing to wait for.
             with anyio.CancelScope(shield=True):
-                await self._loop_ended.wait()
+                await self.wait_ended()
         try:
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:

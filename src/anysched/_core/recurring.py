@@ -226,8 +226,9 @@ class RecurringTask(ScheduledTask[None]):
             assert self._call is not None
             target, args, context = self._call
             self._rearm(target, args, context.copy())  # not all event loops make a copy of their own
-            self._search_due = registry.now()[0] if found is SearchResult.UNFINISHED else None
-            registry.add(self, cast("float", found) if self._search_due is None else self._search_due)
+            searching = found is SearchResult.UNFINISHED
+            registry.add(self, registry.now()[0] if searching else cast("float", found))
+            self._search_due = self._when if searching else None  # the very object: `add` may have rounded it
         skipped, self._trigger.skipped = self._trigger.skipped, 0
         if skipped:
             registry.log_skipped(self, skipped)

@@ -28,6 +28,7 @@ from .debug import call_site, check_call
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
+from .held_up import HeldUpReports
 from .logs import format_id, printable
 from .moments import Moment
 from .recurring import RecurringTask
@@ -46,12 +47,6 @@ ConflictPolicy = Literal["keep", "replace", "follow", "error"]
 
 DROPS_PER_ITERATION = 500
 """How many tasks are dropped on closing before the scheduler yields to the event loop."""
-
-HELD_UP_INTERVAL = 10.0
-"""The time between warnings that name the tasks which hold up closing, in seconds."""
-
-MAX_REGULAR_WARNINGS = 60
-"""After this many warnings, the time to the next one is doubled each time."""
 
 NAMES_SHOWN = 5
 """The maximum number of tasks that a warning names."""
@@ -983,6 +978,7 @@ class Scheduler:
             dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
             await self._shielded(self._drop_pending, raised, dropped, raised)
             if is_root:
+                await self._shielded(self._report_until_ended, raised)
                 raised += await dispatcher.leave()
                 raised += registry.family.raised
             else:
@@ -1152,19 +1148,20 @@ class Scheduler:
     async def _wait_all_idle(self) -> None:
         """Wait until the scheduler and its descendants hold no IDs and no cancelled task is unwinding."""
         await checkpoint()
-        interval, warnings = HELD_UP_INTERVAL, 0
+        reports = HeldUpReports(self._report_held_up)
         while busy := self._registry.busy_members():
             for registry, closed in self._registry.family.hosts.items():
                 # A child may be hosted by a task of its parent, which ends when the child has closed.
                 if registry is not self._registry and registry.is_within(self._registry) and registry not in busy:
                     closed.set()
-            with anyio.move_on_after(interval) as waiting:
-                await busy[-1].wait_idle()
-            if waiting.cancelled_caught:
-                self._report_held_up()
-                warnings += 1
-                if warnings >= MAX_REGULAR_WARNINGS:
-                    interval *= 2
+            await reports.wait(busy[-1].wait_idle)
+
+    async def _report_until_ended(self) -> None:
+        """Wait until the tasks have ended, and report by which of them leaving is held up. In the end, waiting is left to the group."""
+        dispatcher, reports = self._registry.dispatcher, HeldUpReports(self._report_held_up)
+        assert dispatcher is not None
+        while dispatcher.is_running() and not reports.are_over:
+            await reports.wait(dispatcher.wait_ended)
 
     def _report_held_up(self) -> None:
         """Log which tasks hold up closing or leaving."""

@@ -16,7 +16,7 @@ from .values import decode_id, moment
 
 __all__ = ["NOTHING", "WINDOW", "Window"]
 
-WINDOW = 10_000
+WINDOW = 2_500
 """How many tasks are armed: more are loaded when half of them are left, and some are dropped when there are twice as many."""
 
 ARMED_PER_ITERATION = 100
