@@ -126,7 +126,7 @@ class Dispatcher:
         if self.backend.keeps_order:
             self._starts_per_iteration = self.backend.starts_per_iteration
         elif self.starter.exchanges_runs:
-            # Another task may be stepped first in one iteration and last in the next: what it waits for is two slices.
+            # Another task may run first in one iteration and last in the next, and so wait for two batches.
             self._starts_per_iteration = self.backend.starts_per_iteration // 2
         self._group.create_task(LazyCoroutine(self._loop), name="anysched dispatcher")
 

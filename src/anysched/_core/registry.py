@@ -207,7 +207,7 @@ class TaskRegistry:
 
     @property
     def state(self) -> SchedulerState:
-        """Where the scheduler is in its life. Tasks are accepted and started while it is running."""
+        """The state of the scheduler. Tasks are accepted and started while it is ``"running"``."""
         registry, state = self, self._state
         while state is None:
             assert registry.parent is not None
@@ -250,7 +250,7 @@ class TaskRegistry:
         """Return a due time as a `datetime`; a monotonic one is converted by the current clocks."""
         if isinstance(when, float):
             now, now_ns = self.now()
-            when = now_ns + round(min(when - now, MAX_DELAY) * 1e6) * 1_000  # what a datetime can express
+            when = now_ns + round(min(when - now, MAX_DELAY) * 1e6) * 1_000  # in the range and resolution of datetime
         return datetime_from_ns(when)
 
     def cancel(self, task: ScheduledTask[Any], running: RunningPolicy = "cancel") -> None:

@@ -178,7 +178,7 @@ class Status(Enum):
     __hash__ = Enum.__hash__  # by the name, as anyio's
 
 
-# To look up a member in its class takes as long as a call. The paths of scheduling, starting and cancelling use these.
+# Looking up a member in its class takes as long as a function call, so the fast paths use these.
 PENDING: Final = Status.PENDING
 RUNNING: Final = Status.RUNNING
 CANCELLING: Final = Status.CANCELLING
@@ -388,9 +388,9 @@ class ScheduledTask(Timer, Generic[T_co]):
 
         Raises:
             RuntimeError: if this would be a deadlock: the caller is the task itself, a child task of it in anyio's task
-                groups, or the previous holder of the ID, for whose end the task waits; or, under a limit, the task or
-                one for which it waits needs a slot, and all slots are taken by tasks that wait for one themselves.
-                (Other long cycles are not detected.)
+                groups, or the previous holder of the ID, for whose end the task waits; or, with ``max_running``, the
+                task or one for which it waits needs a slot, and all slots are taken by tasks that themselves wait for a
+                slot. (Other long cycles are not detected.)
         """
         if self._is_done():
             await checkpoint()

@@ -58,7 +58,7 @@ class TrioStarter:
         self.fatal_exceptions: list[BaseException] = []
         self._manager: AbstractAsyncContextManager[trio.Nursery] = trio.open_nursery(strict_exception_groups=True)
         self._nursery: trio.Nursery | None = None
-        # Handed over, and not begun, with their names.
+        # The runs that were passed to the event loop and have not begun, with their names.
         self._waiting: deque[tuple[Any, str]] = deque()
 
     async def __aenter__(self) -> Self:
@@ -96,9 +96,9 @@ class TrioStarter:
         self._waiting.append((run, name))
 
     def take(self, run: StartableT) -> StartableT:
-        """Return the run that is due first: trio shuffles the tasks that become runnable in one iteration.
+        """Return the run that is due first, since trio shuffles the tasks that become runnable in one iteration.
 
-        Native tasks that were made in one iteration differ only in their names, so each of them can do any of the runs.
+        Native tasks that are created in one iteration differ only in their names, so each can execute any of the runs.
         """
         first, name = self._waiting.popleft()
         if first is not run:
@@ -107,4 +107,4 @@ class TrioStarter:
         return taken
 
     def finishing(self, native_task: object) -> None:
-        """Do nothing: the nursery does it."""
+        """Do nothing: the nursery handles the end of the task."""
