@@ -19,6 +19,8 @@ from frozen_owner import FAILOVER_AFTER
 from postgres_server import PostgresServer
 
 from anysched.durable import DurableScheduler, MemoryStore, StoreError, UnknownHandlerError, current_run, membership
+from anysched.durable.errors import OwnershipLostError
+from anysched.durable.operations import IsEmpty
 from anysched.durable.postgres import PostgresStore
 
 pytestmark = pytest.mark.anyio
@@ -266,6 +268,14 @@ async def test_who_does_not_know_all_handlers_may_refuse_to_run_the_tasks(
     monkeypatch.setattr(membership, "REFUSED", 0.01)
     one = process("one")
     strict = DurableScheduler("standby", PostgresStore(database), unknown="error")
+    engine: Any = strict._engine
+    take_over, tried = engine._take_over, []
+
+    async def count() -> None:
+        tried.append(1)
+        await take_over()
+
+    engine._take_over = count
     async with opened(one.scheduler, strict):
         await one.scheduler.schedule_later(600, "id", one.quick, "id")
         await one.scheduler.close()
@@ -275,7 +285,8 @@ async def test_who_does_not_know_all_handlers_may_refuse_to_run_the_tasks(
                 in caplog.text
             )
         )
-        assert strict.role == "standby"
+        await until(lambda: len(tried) > 2)
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
         await strict.cancel_all()
         await until(lambda: strict.role == "owner")
     await put(process("one"))
@@ -367,3 +378,44 @@ def test_how_to_fail_over_is_checked() -> None:
         PostgresStore(failover="fast")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="failover_after must be positive, not 0"):
         PostgresStore(failover="prompt", failover_after=0)
+
+
+async def test_the_loss_of_the_ownership_at_inconvenient_moments(
+    process: Any, journal: list[str], postgres: PostgresServer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anysched.durable.scheduler.WINDOW", 5)
+    one, other = process("one"), process("other", participate="verbs")
+    engine: Any = one.scheduler._engine
+    async with opened(one.scheduler, other.scheduler):
+        # More than the window takes, by way of the notices.
+        for number in range(150):
+            await other.scheduler.schedule_later(600 + number % 2, number, other.quick, "never")
+        gone = await one.scheduler.schedule_later(600, "gone", one.quick, "gone")
+        async with anyio.create_task_group() as group:
+            group.start_soon(gone.wait)
+            await anyio.sleep(0.05)
+            postgres.execute("delete from anysched_entry where id = '\"gone\"'", database)
+            # Operations that are in the queue are given up, and what was waited for is looked for.
+            engine._writer.post(IsEmpty())
+            engine.lose(OwnershipLostError("lost"))
+            engine.lose(OwnershipLostError("lost, as others have found as well"))
+        await until(lambda: one.scheduler.role == "owner")
+        # What is due when it is lost does not start.
+        await one.scheduler.schedule_later(0.1, "due", one.quick, "due")
+        engine._window = engine._new_window()
+        await anyio.sleep(0.3)
+        assert journal == []
+        engine.lose(OwnershipLostError("lost"))
+        await until(lambda: journal == ["one due 1"])
+    assert not await engine.gain()  # it is closed
+
+
+async def test_many_tasks_are_dropped_when_the_ownership_is_lost(process: Any) -> None:
+    one = process("one")
+    engine: Any = one.scheduler._engine
+    async with one.scheduler as scheduler:
+        for number in range(120):
+            await scheduler.schedule_later(600, number, one.quick, "never")
+        old = engine._window
+        engine.lose(OwnershipLostError("lost"))
+        await until(lambda: len(old) == 0 and len(engine._window) == 120)

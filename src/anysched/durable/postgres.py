@@ -54,7 +54,6 @@ SESSION = """
     set default_transaction_read_only = off;
     set idle_session_timeout = 0;
     set idle_in_transaction_session_timeout = '60s';
-    set client_connection_check_interval = '1s';
     set statement_timeout = '60s';
     set lock_timeout = '3s';
     set tcp_keepalives_idle = 5;
@@ -290,6 +289,8 @@ class PostgresStore:
                     f"PostgreSQL {MIN_POSTGRES // 10_000} or later is needed, not {session.info.server_version}"
                 )
             session.execute(SESSION, prepare=False)
+            with suppress(psycopg.errors.InvalidParameterValue):  # not every system of a server can tell
+                session.execute("set client_connection_check_interval = '1s'", prepare=False)
             # Not off, as it may be by default: what was acknowledged would be lost when the server crashes.
             session.execute(
                 "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'"
@@ -460,6 +461,11 @@ class PostgresStore:
         except psycopg.Error as error:
             raise StoreError(f"{self!r} cannot be listened to: {_text(error)}") from error
 
+    def _get_listener(self) -> Session:
+        if self._listener is None:
+            raise StoreError(f"{self!r} cannot be listened to: there is no connection")
+        return self._listener
+
     def _stop_listening(self) -> None:
         if self._news_socket is not None:
             self._news_socket.close()
@@ -469,8 +475,7 @@ class PostgresStore:
 
     def depose(self) -> bool:
         """End the session of an owner that has given no sign of life; return whether there was one."""
-        listener = self._listener
-        assert listener is not None
+        listener = self._get_listener()
         statement = Statement(
             "select pg_terminate_backend(l.pid) from anysched_scheduler s, pg_locks l where s.number = %(number)s "
             "and s.heartbeat < clock_timestamp() - make_interval(secs => %(after)s) and l.locktype = 'advisory' and l.granted "
@@ -490,8 +495,7 @@ class PostgresStore:
 
     def receive(self) -> News:
         """Return what has been announced since the last call."""
-        listener = self._listener
-        assert listener is not None
+        listener = self._get_listener()
         changed = False
         removed: set[int] = set()
         try:
