@@ -313,10 +313,10 @@ class PostgresStore:
         """
         try:
             with closing(self._connect()) as session:
-                rows = _execute(session, Statement("select to_regclass('anysched_scheduler') is not null"))
+                rows = execute(session, Statement("select to_regclass('anysched_scheduler') is not null"))
                 if not rows[0][0]:
                     return []
-                rows = _execute(session, Statement("select name from anysched_scheduler order by name"))
+                rows = execute(session, Statement("select name from anysched_scheduler order by name"))
         except psycopg.Error as error:
             raise StoreError(f"{self!r} cannot be read: {_text(error)}") from error
         return [name for (name,) in rows]
