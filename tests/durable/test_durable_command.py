@@ -155,7 +155,7 @@ def test_one_of_several_schedulers_is_named(run: Run, uri: str) -> None:
 
 
 def test_a_database_that_cannot_be_reached(run: Run) -> None:
-    for uri in ("postgresql://localhost:1/app", "postgresql://localhost:x:y/"):
+    for uri in ("postgresql://localhost:1/app", "postgresql://[::1/app"):
         status, out, err = run("ls", uri)
         assert (status, out) == (2, "")
         assert err.startswith("anysched: ")
