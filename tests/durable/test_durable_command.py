@@ -100,7 +100,7 @@ def test_a_database_is_read_and_changed(run: Run, uri: str) -> None:
 
 
 def test_a_database_is_changed_while_a_scheduler_runs(run: Run, uri: str, tmp_path: Path) -> None:
-    """It is told, and cancels what it runs. What is imported may have been interrupted, so that needs the ownership."""
+    """It is notified and cancels the run. An import needs the ownership, because its tasks may have been interrupted."""
 
     async def program() -> tuple[Any, Any, list[str]]:
         ended: list[str] = []

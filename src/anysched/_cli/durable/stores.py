@@ -64,7 +64,7 @@ def _open_database(conninfo: str, scheduler: str | None, access: Access) -> Post
         raise StoreError(f"{store!r} has no tasks of a scheduler {name!r}: {known}")
     store = PostgresStore(conninfo, name=name)
     if access == "import":
-        store.open()  # what is imported may have been interrupted, which the next owner finds out
+        store.open()  # tasks that were running are found by the next owner
     else:
         store.join(name)
     return store
