@@ -1124,19 +1124,32 @@ class Scheduler:
     async def _wait_all_idle(self) -> None:
         """Wait until no ID is held by the scheduler and its descendants, and nothing unwinds."""
         await checkpoint()
+        own = self._registry
+        family = own.family
+        for registry in list(family.hosts):
+            if registry not in family.busy:
+                self._end_host(registry)
         interval, warnings = HELD_UP_INTERVAL, 0
-        while busy := self._registry.busy_members():
-            for registry, closed in self._registry.family.hosts.items():
-                # A child may be hosted by a task of its parent, which ends when the child has closed.
-                if registry is not self._registry and registry.is_within(self._registry) and registry not in busy:
-                    closed.set()
-            with anyio.move_on_after(interval) as waiting:
-                await busy[-1].wait_idle()
-            if waiting.cancelled_caught:
-                self._report_held_up()
-                warnings += 1
-                if warnings >= MAX_REGULAR_WARNINGS:
-                    interval *= 2
+        # Those that were made last come first. None becomes busy again in the meantime: no tasks are accepted.
+        while busy := own.busy_members():
+            while busy:
+                registry = busy[-1]
+                with anyio.move_on_after(interval) as waiting:
+                    await registry.wait_idle()
+                if waiting.cancelled_caught:
+                    self._report_held_up()
+                    warnings += 1
+                    if warnings >= MAX_REGULAR_WARNINGS:
+                        interval *= 2
+                else:
+                    busy.pop()
+                    self._end_host(registry)
+
+    def _end_host(self, registry: TaskRegistry) -> None:
+        """End the host of a descendant, if it has one: it may be hosted by a task of its parent, which ends then."""
+        closed = self._registry.family.hosts.get(registry)
+        if closed is not None and registry is not self._registry and registry.is_within(self._registry):
+            closed.set()
 
     def _report_held_up(self) -> None:
         """Log which tasks hold up closing or leaving."""
