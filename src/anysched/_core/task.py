@@ -504,8 +504,8 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Wait for the next run. Only a task that recurs is asked."""
         raise NotImplementedError
 
-    def _clock_set_back(self) -> None:
-        """Called when the wall clock was set back. Only a task that recurs is called."""
+    def _clock_set_back(self, unseen: float) -> None:
+        """Called when the wall clock was set back, since so many seconds ago. Only a task that recurs is called."""
         raise NotImplementedError
 
     def _rearm(self, target: Target, args: tuple[Any, ...], context: Context) -> None:

@@ -44,9 +44,6 @@ TIMES_PER_RUN = 5
 
 SECOND_NS = 1_000_000_000
 
-LOOK_BACK_NS = 60 * SECOND_NS
-"""How long before the clock was found to be set back times may have been missed: longer than the re-check interval."""
-
 FALLBACK_NS = 60 * SECOND_NS
 """How far the wall clock may fall behind the times that were run before this is logged, in nanoseconds."""
 
@@ -132,8 +129,13 @@ class Trigger(ABC):
         ...
 
     @abstractmethod
-    def clock_set_back(self, now: float, now_ns: int, /) -> float | str | None:
+    def clock_set_back(self, now: float, now_ns: int, unseen: float, /) -> float | str | None:
         """Called when the wall clock was set back while the task is pending.
+
+        Args:
+            now: The present on the monotonic clock.
+            now_ns: The present on the wall clock.
+            unseen: How many seconds ago the clock was read before: it was set since then.
 
         Returns:
             The new due time; or a message to log, with ``%s`` for the ID; or `None` if there is nothing to do.
@@ -260,7 +262,7 @@ class IntervalTrigger(Trigger):
             self._draw_jitter()
         return max(self._origin + self._index * self._period + self._offset, now)
 
-    def clock_set_back(self, now: float, now_ns: int) -> float | str | None:
+    def clock_set_back(self, now: float, now_ns: int, unseen: float) -> float | str | None:
         """Do nothing: the times are of elapsed time, except the first, which follows the clock by itself."""
 
     def close(self) -> None:
@@ -382,7 +384,7 @@ class IterableTrigger(Trigger):
         self._times = ()
         self._iterator = iter(())
 
-    def clock_set_back(self, now: float, now_ns: int) -> float | str | None:
+    def clock_set_back(self, now: float, now_ns: int, unseen: float) -> float | str | None:
         """Say so, if an iterator cannot list again what the clock now shows as the future."""
         if now_ns < self._covered_until - FALLBACK_NS:
             until = datetime_from_ns(self._covered_until).isoformat()
@@ -453,6 +455,8 @@ class FunctionTrigger(IterableTrigger):
         self._unseen_from: int | None = None
         self._is_set_back = False
         self._asked_from = 0
+        # The last time that was run after the clock had jumped over it.
+        self._caught_up = 0
 
     def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time: now if it is past, or if there is none."""
@@ -465,8 +469,15 @@ class FunctionTrigger(IterableTrigger):
         """Called when a run starts. If the clock was set, it serves what that left out, with one run."""
         self._read(now, now_ns)
         super().begin_run(now, now_ns)
-        if self._unseen_from is not None and self._coalesce and not self._is_extra:
-            self._remember(self._time, self._time)
+        if self._is_extra:
+            return
+        if self._time < self._since:  # the clock has jumped over it
+            former, self._caught_up = self._caught_up, self._time
+            if self._periods and self._periods[-1][1] == former:
+                self._periods[-1] = self._periods[-1][0], self._time  # all in between have been caught up as well
+            else:
+                self._remember(self._time, self._time)
+        if self._unseen_from is not None and self._coalesce:
             self._renew(now_ns)
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
@@ -479,10 +490,12 @@ class FunctionTrigger(IterableTrigger):
                 return now
         return super().next_due(now, now_ns, steps)
 
-    def clock_set_back(self, now: float, now_ns: int) -> float | None:
-        """Return the new due time of a pending task: the first that the function lists from the present on, or just missed."""
+    def clock_set_back(self, now: float, now_ns: int, unseen: float) -> float | None:
+        """Return the new due time of a pending task: the first that the function lists from the last reading on."""
         self._read(now, now_ns)
-        self._go_back(max(self._unseen_from or 0, now_ns - LOOK_BACK_NS))
+        if self._unseen_from is None:
+            return None
+        self._go_back(max(self._unseen_from, now_ns - round(unseen * 1e9)))
         due = super().next_due(now, now_ns, TIMES_PER_ITERATION)
         if isinstance(due, SearchResult):
             return None
@@ -498,6 +511,7 @@ class FunctionTrigger(IterableTrigger):
     def _leave_out(self, now_ns: int) -> bool:
         """Leave out what the clock has jumped over; return whether a run is due for that."""
         passed = now_ns - self._offset_ns
+        self._covered_until = max(self._covered_until, self._unseen_from or 0)
         self._renew(self._covered_until)
         self._is_extra = False
         missed = self._list()
