@@ -148,7 +148,7 @@ class RecurringTask(ScheduledTask[None]):
         if registry.is_closing or not (searching or self._is_too_late()):
             return True
         if not searching:
-            self._trigger.skipped += 1
+            self._trigger.skip_run(*registry.now())
             registry.free_slot(self)  # it may have waited for one, and got it too late
         found = self._find_next(steps=TIMES_PER_ITERATION)
         if self._dispatch_index:  # else `times` has cancelled or rescheduled the task

@@ -124,6 +124,11 @@ class Trigger(ABC):
         ...
 
     @abstractmethod
+    def skip_run(self, now: float, now_ns: int, /) -> None:
+        """Called when a run is skipped because it is too late. One that was brought forward leaves the next one as it is."""
+        ...
+
+    @abstractmethod
     def next_due(self, now: float, now_ns: int, steps: int, /) -> float | SearchResult:
         """Return the next due time after a run; in so many steps, if it has to be searched for."""
         ...
@@ -228,13 +233,22 @@ class IntervalTrigger(Trigger):
         """
         if self._measured_from == "end":
             return  # there is no grid; the run serves the time for which it was put
-        self._fix_origin(now, now_ns)
-        self._is_extra = self._origin + self._index * self._period + self._offset > now + TOLERANCE
+        self._is_extra = self._is_before_next(now, now_ns)
         index = self._index
         self.served = None if self._is_extra else self._origin + index * self._period + self._offset
         if self._coalesce and not self._is_extra:
             self._index = max(self._index, self._latest_index(now))
         self.missed += self._index - index
+
+    def skip_run(self, now: float, now_ns: int) -> None:
+        """Called when a run is skipped."""
+        self.skipped += 1
+        self._is_extra = self._is_before_next(now, now_ns)
+
+    def _is_before_next(self, now: float, now_ns: int) -> bool:
+        """Return whether the next due time of the grid is still to come."""
+        self._fix_origin(now, now_ns)
+        return self._origin + self._index * self._period + self._offset > now + TOLERANCE
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float:
         """Return the next due time: if one has been missed, now, and else that of the next index."""
@@ -338,6 +352,13 @@ class IterableTrigger(Trigger):
             self._peeked = self._time
         else:
             self._covered_until = max(self._time, passed) if self._coalesce else self._time
+
+    def skip_run(self, now: float, now_ns: int) -> None:
+        """Called when a run is skipped."""
+        self.skipped += 1
+        self._is_extra = self._time > now_ns - self._offset_ns + TOLERANCE_NS
+        if self._is_extra:
+            self._peeked = self._time
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
         """Return the next due time, unless it takes more steps of the iterator."""
