@@ -97,7 +97,7 @@ def zones(session: nox.Session) -> None:
 def integrations(session: nox.Session) -> None:
     """Run the pages on frameworks and on other schedulers with these."""
     install(session, "test", "integrations")
-    session.run(*PYTEST, "tests/integrations", "tests/migration", *session.posargs)
+    session.run(*PYTEST, "tests/integrations", "tests/migration", "tests/docs/test_spreading.py", *session.posargs)
 
 
 @nox.session(tags=["first"])
@@ -141,13 +141,6 @@ def lint(session: nox.Session) -> None:
         session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
 
 
-@nox.session
-def prose(session: nox.Session) -> None:
-    """Show what the prose style finds, including the patterns that the lint session does not check yet."""
-    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
-    session.run("python", ".ci/prose.py", "--all")
-
-
 def build_site(session: nox.Session) -> None:
     """Build the site of the documentation, into ``build/site``. A warning is an error."""
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-d", "build/doctrees", "docs", SITE)
@@ -155,9 +148,10 @@ def build_site(session: nox.Session) -> None:
 
 @nox.session(tags=["first"])
 def docs(session: nox.Session) -> None:
-    """Build the site of the documentation."""
+    """Build the site of the documentation, and ask its search what new users ask."""
     install(session, "docs")
     build_site(session)
+    session.run("python", "docs/check_search.py", SITE)
 
 
 @nox.session
@@ -199,6 +193,13 @@ def soak(session: nox.Session) -> None:
     install(session, "test")
     seconds = session.env.get("SOAK") or "600"
     session.run("pytest", "tests/soak/test_soak.py", *session.posargs, env={"SOAK": seconds})
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """Kill a program with a durable scheduler three hundred times at random moments, and look at what it did."""
+    install(session, "test")
+    session.run("pytest", "tests/durable/test_durable_kills.py", *session.posargs, env={"KILLS": "300"})
 
 
 @nox.session

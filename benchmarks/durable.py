@@ -1,7 +1,7 @@
-"""The durable tier beside others that keep their tasks in SQLite: ``python -m benchmarks.durable``.
+"""A benchmark of the durable tier and of peers that store their tasks in SQLite: ``python -m benchmarks.durable``.
 
-Each peer is measured in a process of its own, as it comes: APScheduler 3 with its SQLAlchemy store, DBOS with a queue and
-delayed workflows. What a peer has no word for is a dash.
+Each peer is measured in a separate process, with default settings: APScheduler 3 with its SQLAlchemy store, and DBOS
+with a queue and delayed workflows. Figures that a peer does not support are shown as a dash.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ from anyio.lowlevel import checkpoint
 from anysched.durable import DurableScheduler, SQLiteStore, current_run
 from anysched.durable.operations import Put
 
-__all__ = ["PEERS", "ROWS", "main", "measure"]
+__all__ = ["HOUR", "PEERS", "ROWS", "Peer", "main", "measure", "measure_schedules", "ran"]
 
 CALLERS = (1, 16, 256)
 HOUR = 3600.0
@@ -177,32 +177,18 @@ PEERS: dict[str, Callable[[], Peer]] = {
 }
 
 
-async def measure(peer: Peer, folder: Path, scale: float) -> dict[str, float]:
+async def measure(peer: Peer, folder: Path, scale: float, callers: Sequence[int] | None = None) -> dict[str, float]:
     """Return the figures of a peer.
 
     Args:
         peer: The peer.
         folder: An empty folder.
         scale: By what to multiply the numbers of tasks.
+        callers: How many callers schedule at a time; without it, `CALLERS`.
     """
-    figures: dict[str, float] = {}
     scale *= peer.share
     await peer.open(folder)
-    number = 0
-    for callers in CALLERS:
-        count = max(int(scale * (1_000 if callers == 1 else 5_000) / callers), 2)
-
-        async def call(first: int, count: int = count) -> None:
-            for offset in range(count):
-                await peer.schedule(first + offset, HOUR)
-
-        start = time.perf_counter()
-        with anyio.move_on_after(20):
-            async with anyio.create_task_group() as group:
-                for _ in range(callers):
-                    group.start_soon(call, number)
-                    number += count
-            figures[f"schedules-{callers}"] = callers * count / (time.perf_counter() - start)
+    figures, number = await measure_schedules(peer, scale, CALLERS if callers is None else callers)
 
     count = max(int(200 * scale), 20)
     _lateness.clear()
@@ -225,6 +211,33 @@ async def measure(peer: Peer, folder: Path, scale: float) -> dict[str, float]:
         figures["starts"] = count / (time.perf_counter() - start)
     await peer.close()
     return figures
+
+
+async def measure_schedules(peer: Peer, scale: float, callers: Sequence[int]) -> tuple[dict[str, float], int]:
+    """Return how many tasks a second a peer schedules, and how many it has scheduled.
+
+    Args:
+        peer: The peer, opened.
+        scale: By what to multiply the numbers of tasks.
+        callers: How many callers schedule at a time.
+    """
+    figures: dict[str, float] = {}
+    number = 0
+    for many in callers:
+        count = max(int(scale * (1_000 if many == 1 else 5_000) / many), 2)
+
+        async def call(first: int, count: int = count) -> None:
+            for offset in range(count):
+                await peer.schedule(first + offset, HOUR)
+
+        start = time.perf_counter()
+        with anyio.move_on_after(20):
+            async with anyio.create_task_group() as group:
+                for _ in range(many):
+                    group.start_soon(call, number)
+                    number += count
+            figures[f"schedules-{many}"] = many * count / (time.perf_counter() - start)
+    return figures, number
 
 
 async def _wait_for(count: int, seconds: float) -> bool:
@@ -255,7 +268,7 @@ async def measure_memory(peer: Peer, folder: Path, count: int) -> dict[str, floa
 
 
 async def measure_opening(folder: Path, count: int) -> dict[str, float]:
-    """Return how long it takes to open a file with so many tasks until it answers, and what it takes in memory."""
+    """Return how long it takes to open a file with a number of tasks, and how much memory this takes."""
     _fill(folder, count, HOUR)
     peer = Anysched("normal")
     scheduler = peer.make(folder)
@@ -270,7 +283,7 @@ async def measure_opening(folder: Path, count: int) -> dict[str, float]:
 
 
 async def measure_hold_up(folder: Path, count: int) -> dict[str, float]:
-    """Return how long another task waits at the most while overdue tasks run, with the garbage collector and without."""
+    """Return the longest wait of another task while overdue tasks run, with and without the garbage collector."""
     figures: dict[str, float] = {}
     for figure, collects in (("hold-up", False), ("hold-up-collector", True)):
         path = folder / figure

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from ._cli.arguments import parse_arguments
 from ._cli.crontab.arguments import CrontabArguments
+from ._cli.durable.arguments import DurableArguments
+from ._cli.exit_statuses import EXIT_USAGE
 from ._cli.streams import closed_streams, leave_streams, prepare_process, print_error
 
 __all__ = ["main"]
-
-EXIT_USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from ._cli.crontab.app import run_crontab
 
             return run_crontab(options)
+        if isinstance(options, DurableArguments):
+            from ._cli.durable.app import run_durable
+
+            return run_durable(options)
         from ._cli.app import run
 
         return run(options)

@@ -1,4 +1,4 @@
-"""What users implement, and the library calls."""
+"""Abstract base classes and protocols that users implement, and the values that are passed to them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Clock", "FinishedRun", "Instrument", "StartedRun"]
 
 
 class Clock(Protocol):
-    """Where a scheduler reads time.
+    """The clocks that a scheduler reads.
 
-    In real time this is the event loop's clock and the machine's; in tests, `anysched.testing.VirtualClock`.
+    In real time these are the event loop's clock and the machine's; in tests, `anysched.testing.VirtualClock`.
     """
 
     @property
     def monotonic(self) -> Callable[[], float]:
-        """Reads the monotonic clock of the event loop, in seconds."""
+        """A function that returns the time of the event loop's monotonic clock, in seconds."""
         ...
 
     @property
     def time_ns(self) -> Callable[[], int]:
-        """Reads the wall clock, in nanoseconds of UTC since 1970."""
+        """A function that returns the time of the wall clock, in nanoseconds of UTC since 1970."""
         ...
 
     @property
@@ -49,10 +49,10 @@ class StartedRun:
     """A run of a task that has started.
 
     Attributes:
-        due: When it was due (aware UTC). A run that catches up on a time that was missed is due when it is scheduled.
+        due: When it was due (aware UTC). A run that catches up on a missed time is due when it is scheduled.
         started: When it started, by the wall clock of the scheduler (aware UTC).
-        lateness: How many seconds lie between the two, by the clock on which the task was due. It is negative for a
-            start that was early by less than the resolution of the clock.
+        lateness: The number of seconds between the two, by the clock on which the task was due. It is negative if the
+            start was early by less than the resolution of the clock.
     """
 
     due: datetime
@@ -66,8 +66,8 @@ class FinishedRun(StartedRun):
 
     Attributes:
         status: ``FINISHED``, ``FAILED`` or ``CANCELLED``.
-        failure: The exception that it raised, if any. A run that was cancelled has one if it raised an exception group
-            in which the cancellation is mixed with others.
+        failure: The exception that it raised, if any. A cancelled run has one if it raised an exception group
+            that contains other exceptions besides the cancellation.
         seconds: How long it took, by the monotonic clock.
     """
 
@@ -79,15 +79,15 @@ class FinishedRun(StartedRun):
 class Instrument:
     """The base class of instruments, whose methods are called when something happens to a task.
 
-    In the manner of `trio.abc.Instrument`: each method does nothing, and a subclass overrides those that it needs. Pass
+    Like `trio.abc.Instrument`, its methods do nothing, and a subclass overrides those that it needs. Pass
     an instance to `anysched.Scheduler`, `anysched.Scheduler.child` or `anysched.Scheduler.add_instrument`. It is then
-    called for the tasks of this scheduler and of its children, also of children that are made later.
+    called for the tasks of this scheduler and of its children, including children that are created later.
 
-    The methods are called synchronously on the event loop's thread, so they must be quick. `run_started` and
-    `run_finished` are called in the context of the run: a context variable that is set in `run_started` is seen by the
-    coroutine. The methods may call those of the scheduler.
+    The methods are called synchronously in the event loop's thread, so they must be quick. `run_started` and
+    `run_finished` are called in the context of the run: a context variable that is set in `run_started` is visible to
+    the coroutine. The methods may call the scheduler's methods.
 
-    An instrument that raises an exception is logged at ERROR and removed; the task is not affected.
+    If a method raises an exception, it is logged at ERROR and the instrument is removed; the task is not affected.
     (`KeyboardInterrupt` and `SystemExit` propagate.)
     """
 
@@ -97,14 +97,14 @@ class Instrument:
         """Called when a task was scheduled, before the call returns its handle."""
 
     def task_kept(self, task: ScheduledTask[Any], /) -> None:
-        """Called when a scheduling call found the ID held, and has dropped what was handed over.
+        """Called when a scheduling call has found the ID held and discarded the new function or coroutine.
 
         Args:
             task: The task that holds the ID.
         """
 
     def task_rescheduled(self, task: ScheduledTask[Any], /) -> None:
-        """Called when the due time of a pending task was changed, see `anysched.Scheduler.reschedule_later`."""
+        """Called when the due time of a pending task was changed; see `anysched.Scheduler.reschedule_later`."""
 
     def task_paused(self, task: ScheduledTask[Any], /) -> None:
         """Called when a task was paused."""
@@ -113,19 +113,19 @@ class Instrument:
         """Called when a paused task was resumed."""
 
     def run_started(self, task: ScheduledTask[Any], run: StartedRun, /) -> None:
-        """Called when a run starts, in its context, before its coroutine is made.
+        """Called when a run starts, in its context, before its coroutine is created.
 
-        A start that the event loop refuses, or cancels before its first step, is not a run.
+        It is not called if the event loop refuses to start the task, or cancels it before its first step.
         """
 
     def run_finished(self, task: ScheduledTask[Any], run: FinishedRun, /) -> None:
         """Called when a run has ended, in its context; the task still has the status that it had during the run.
 
-        It is only called for a run whose start was reported to this instrument.
+        It is called only if `run_started` of this instrument was called for the run.
         """
 
     def task_finished(self, task: ScheduledTask[Any], /) -> None:
         """Called when a task has ended, with or without a run; its status is final and its ID is free.
 
-        A task that recurs ends once, after the last of its runs.
+        A recurring task ends once, after its last run.
         """

@@ -1,7 +1,7 @@
-"""Times of a cron expression, in the zone of a wall clock. Needs the extra ``anysched[cron]``.
+"""The due times of a cron expression, in any time zone. Requires the extra ``anysched[cron]``.
 
-`cronsim <https://github.com/cuu508/cronsim>`_ reads the expression and finds the times that the clock on the wall shows.
-When these occur, where clocks are changed, follows the rules of Debian's cron and is decided here: cronsim assumes that
+`cronsim <https://github.com/cuu508/cronsim>`_ parses the expression and finds the matching wall-clock times. This
+module decides when they occur on days with a DST change, by the rules of Debian's cron, because cronsim assumes that
 clocks change by whole hours, on the hour.
 """
 
@@ -35,7 +35,7 @@ NAMES: Final = {
 DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 MAX_CHANGE: Final = timedelta(hours=3)
-"""For cron, a clock that changes by more than this was set and does not run times twice or late."""
+"""By the rules of cron, a larger change is not a DST change: the clock was set, and no time is run twice or late."""
 
 SHOWN_CHARACTERS: Final = 80
 
@@ -43,13 +43,13 @@ SHOWN_CHARACTERS: Final = 80
 @final
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Cron:
-    """The times at which a cron expression is due: a function of the present time.
+    """The times at which a cron expression is due, as a function of the current time.
 
-    An instance is a value: hashable, picklable, and equal to others of the same expression and zone.
+    Instances are values: hashable, picklable, and equal if they have the same expression and zone.
 
-    Where clocks are changed by up to three hours, the rules are those of Debian's cron. If neither the minute nor the
-    hour of the expression begins with ``*``, each of its times takes place once: a time that is skipped is due when the
-    clock has been changed, and one that occurs twice is due at the first occurrence. Other expressions are due whenever
+    DST changes of up to three hours are handled by the rules of Debian's cron. If neither the minute nor the
+    hour of the expression begins with ``*``, each of its times is due once: a time that is skipped is due when the
+    clock is changed, and a time that occurs twice is due at the first occurrence. Other expressions are due whenever
     the clock shows one of their times.
 
     Args:
@@ -64,7 +64,7 @@ class Cron:
 
     Raises:
         TypeError: if an argument is of another type.
-        ValueError: if cronsim does not understand the expression, or if the zone is unknown.
+        ValueError: if cronsim cannot parse the expression, or if the zone is unknown.
     """
 
     expression: str
@@ -80,7 +80,7 @@ class Cron:
     def __call__(self, now: datetime) -> Iterator[datetime]:
         """Return an iterator of the due times after ``now``: aware, in the zone, strictly increasing.
 
-        The iterator ends when no time follows, within 50 years or before the year 10000.
+        The iterator ends if there is no further time within 50 years, or at the year 10000.
 
         Args:
             now: An aware time.
@@ -107,7 +107,7 @@ class Cron:
 
     def _instants(self, now: datetime) -> Iterator[datetime]:
         """Yield all due times after ``now`` in UTC, in order; a few may repeat, or be earlier than ``now``."""
-        # Second occurrences of repeated times: all first ones come before them.
+        # Second occurrences of repeated times: all first occurrences come before them.
         second: deque[datetime] = deque()
         for wall in CronSim(_fields(self.expression), self._wall_before(now)):
             first, *others = self._occurrences(wall) or (None,)
@@ -119,7 +119,7 @@ class Cron:
         yield from second
 
     def _wall_before(self, now: datetime) -> datetime:
-        """Return a naive wall time such that all due times after ``now`` come from later ones."""
+        """Return a naive wall time such that all due times after ``now`` result from later wall times."""
         local = now.astimezone(self.timezone)
         before, after = _offsets(local.replace(tzinfo=None), self.timezone)
         wall = local.replace(tzinfo=None, fold=0)
@@ -127,7 +127,7 @@ class Cron:
         return wall - max(before - after, timedelta(0))
 
     def _occurrences(self, wall: datetime) -> tuple[datetime, ...]:
-        """Return when a wall time is due, in UTC: never, once or twice."""
+        """Return the instants at which a wall time is due, in UTC: none, one or two."""
         before, after = _offsets(wall, self.timezone)
         instant = wall.replace(tzinfo=UTC)
         minute, hour = _fields(self.expression).split()[:2]
@@ -177,7 +177,7 @@ def _checked_expression(expression: str) -> str:
             raise ValueError(f"unknown name {shown}: the names are {', '.join(NAMES)}")
         return expression
     count = len(expression.split())
-    if count != 5:  # cronsim also knows a field for seconds, which the rules of cron do not
+    if count != 5:  # cronsim also supports a field for seconds, for which cron has no rules
         raise ValueError(f"expected five fields or a name such as @daily, not {count} fields: {shown}")
     try:
         CronSim(expression, datetime(2000, 1, 1))  # noqa: DTZ001  # a wall time
@@ -208,7 +208,7 @@ def _zone(zone: str | tzinfo) -> tzinfo:
             return ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a directory, or a name too long
             raise ValueError(
-                f"unknown time zone {zone!r} (if there is one of this name, the package tzdata is missing)"
+                f"unknown time zone {zone!r} (if the name is correct, install the package tzdata)"
             ) from None
     if isinstance(zone, (ZoneInfo, timezone)):
         return zone

@@ -1,4 +1,4 @@
-"""A history of runs in bounded memory: what ran, what failed and why, and how late it was.
+"""A history of runs and failures in bounded memory.
 
 `History` is an instrument::
 
@@ -27,10 +27,10 @@ from .abc import FinishedRun, Instrument, StartedRun
 __all__ = ["History", "Location", "MinuteRecord", "RunRecord", "RunStatus"]
 
 RunStatus: TypeAlias = Literal["running", "finished", "failed", "cancelled"]
-"""Where a run is in its life."""
+"""The status of a run."""
 
 MAX_LOCATIONS = 100_000
-"""For how many tasks that have not ended it is known where they were scheduled."""
+"""The maximum number of unfinished tasks whose locations are kept."""
 
 MAX_FAILURE_LENGTH = 500
 MAX_TRACEBACK_LENGTH = 8_000
@@ -66,7 +66,7 @@ class RunRecord:
     Attributes:
         scheduler: The name of the scheduler.
         task_id: The ID.
-        number: Which run of the task it is, from 1; 0 for a task that failed without a run.
+        number: The number of the run, counted from 1; 0 for a task that failed without a run.
         due: When it was due (aware UTC).
         started: When it started (aware UTC).
         ended: When it ended (aware UTC); `None` while it runs.
@@ -75,7 +75,7 @@ class RunRecord:
         status: ``"running"``, ``"finished"``, ``"failed"`` or ``"cancelled"``.
         failure: The type and the message of the exception, if it raised one.
         traceback: The exception with its traceback, as Python prints it.
-        location: Where the task was scheduled, if that is known.
+        location: Where the task was scheduled, if known.
     """
 
     scheduler: str
@@ -94,7 +94,7 @@ class RunRecord:
 
 @dataclass(slots=True)
 class MinuteRecord:
-    """What happened in one minute.
+    """The counts of one minute.
 
     Attributes:
         start: When the minute began (aware UTC).
@@ -103,9 +103,9 @@ class MinuteRecord:
         failed: How many runs and tasks failed.
         cancelled: How many runs were cancelled.
         total_lateness: The sum of the lateness of the runs that started, in seconds.
-        max_lateness: The lateness of the latest of them, in seconds.
+        max_lateness: The maximum lateness, in seconds.
         total_seconds: The sum of the durations of the runs that ended, in seconds.
-        max_seconds: The duration of the longest of them, in seconds.
+        max_seconds: The maximum duration, in seconds.
     """
 
     start: datetime
@@ -121,15 +121,15 @@ class MinuteRecord:
 
 @final
 class History(Instrument):
-    """Records the last runs and failures, and counts by minute, in bounded memory.
+    """Records the last runs and failures, and counts per minute, in bounded memory.
 
-    Texts of failures are cut off in the middle at some thousand characters. Only the IDs of the tasks are kept, not the
-    tasks, their results or their exceptions.
+    Long texts of failures are shortened in the middle to a few thousand characters. Only the IDs of the tasks are
+    kept, not the tasks, their results or their exceptions.
 
     Args:
-        max_runs: How many runs that have ended to keep.
+        max_runs: How many ended runs to keep.
         max_failures: How many failures to keep, however many runs succeed after them.
-        max_minutes: How many minutes in which something happened to keep: a day, if not given.
+        max_minutes: How many minutes to keep, counting only those in which something happened; a day by default.
 
     Raises:
         TypeError: if a limit is not an integer.
@@ -147,9 +147,9 @@ class History(Instrument):
         self._running: dict[ScheduledTask[Any], StartedRun] = {}
         self._max_minutes = max_minutes
         self._minutes: dict[datetime, MinuteRecord] = {}
-        # Not a plain dict: to find its first key takes the longer the more were removed before.
+        # Not a plain dict, which finds its first key more slowly the more keys were removed before.
         self._locations: OrderedDict[ScheduledTask[Any], Location] = OrderedDict()
-        # The failure of the run that has just ended, by identity: it must not be kept alive.
+        # The identity of the failure of the run that has just ended; the failure itself must not be kept alive.
         self._failure_id: int | None = None
 
     @property
@@ -159,16 +159,16 @@ class History(Instrument):
 
     @property
     def failures(self) -> list[RunRecord]:
-        """The last failures, in the order in which they came.
+        """The last failures, in the order in which they occurred.
 
-        These are the runs that raised an exception, and tasks that failed without a run because the event loop refused
-        to start them or because their due times could not be found.
+        These are the runs that raised an exception, and the tasks that failed without a run, because the event loop
+        refused to start them or because finding their next due time failed.
         """
         return list(self._failures)
 
     @property
     def running(self) -> list[RunRecord]:
-        """The runs that have started and not ended, in the order of their starts."""
+        """The runs that have started but not ended, in the order of their starts."""
         return [self._record(task, run) for task, run in self._running.items()]
 
     @property
@@ -177,7 +177,7 @@ class History(Instrument):
         return sorted(self._minutes.values(), key=lambda minute: minute.start)
 
     def runs_of(self, scheduler: str, task_id: Hashable) -> list[RunRecord]:
-        """Return the runs of an ID that are kept, in the order of their starts, with the one that runs.
+        """Return the recorded runs of an ID, including the current one, in the order of their starts.
 
         Args:
             scheduler: The name of the scheduler.
@@ -193,7 +193,7 @@ class History(Instrument):
         return sorted([*found.values(), *running], key=lambda run: run.started)
 
     def location(self, task: ScheduledTask[Any]) -> Location | None:
-        """Return where a task that has not ended was scheduled; `None` if that is not known.
+        """Return where a task that has not ended was scheduled, or `None` if unknown.
 
         It is known for the last 100,000 tasks that were scheduled since the history was added to the scheduler.
         """
@@ -202,7 +202,7 @@ class History(Instrument):
     # Called by the scheduler
 
     def task_scheduled(self, task: ScheduledTask[Any], /) -> None:
-        """Remember where the task was scheduled."""
+        """Record where the task was scheduled."""
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
             frame = frame.f_back
@@ -238,7 +238,7 @@ class History(Instrument):
         minute.max_seconds = max(minute.max_seconds, run.seconds)
 
     def task_finished(self, task: ScheduledTask[Any], /) -> None:
-        """Record a task that failed without a run, and forget where the task was scheduled."""
+        """Record a task that failed without a run, and discard its location."""
         if task.status is _Status.FAILED and task.exception is not None and id(task.exception) != self._failure_id:
             now = task.due or datetime.now(UTC)
             failed = FinishedRun(now, now, 0.0, _Status.FAILED, task.exception, 0.0)
@@ -275,7 +275,7 @@ class History(Instrument):
         )
 
     def _minute(self, moment: datetime) -> MinuteRecord:
-        """Return the record of a minute. When there are too many, the oldest is removed."""
+        """Return the record of a minute. If there are too many records, remove the oldest."""
         start = moment.replace(second=0, microsecond=0)
         minute = self._minutes.get(start)
         if minute is None:
@@ -291,7 +291,7 @@ def _location(code: CodeType, line: int) -> Location:
 
 
 def _describe(failure: BaseException) -> tuple[str, str]:
-    """Return the message of an exception, and it with its traceback, each of limited length."""
+    """Return the message of an exception, and the exception with its traceback, both of limited length."""
     try:
         message = "".join(traceback.format_exception_only(failure)).strip()
         trace = "".join(traceback.format_exception(failure, limit=-MAX_TRACEBACK_ENTRIES))

@@ -1,11 +1,11 @@
-"""Spans and metrics of runs, for OpenTelemetry. Install the extra ``opentelemetry``.
+"""Spans and metrics of runs, for OpenTelemetry. Requires the extra ``opentelemetry``.
 
-Both are instruments; use one or both::
+Both classes are instruments; use one or both::
 
     async with Scheduler("jobs", instruments=[TracingInstrument(), MetricsInstrument()]) as scheduler:
         ...
 
-It needs the API package only. Without an SDK nothing is recorded.
+Only the API package of OpenTelemetry is required. Without an SDK nothing is recorded.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ __all__ = ["MetricsInstrument", "TracingInstrument"]
 
 _NAME = "anysched"
 
-# In seconds: those that the conventions recommend for durations, and more for jobs that take an hour.
+# In seconds: the boundaries that the conventions recommend for durations, and further ones up to an hour.
 _BOUNDARIES = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600]
 
 
 @final
 class TracingInstrument(Instrument):
-    """Makes a span for each run, which is the current span inside the run.
+    """Creates a span for each run, which is the current span inside the run.
 
-    The span is named ``run <scheduler>``. It begins a trace of its own, with a link to the span that was current when
-    the task was scheduled: a run may come hours after a request that has long been answered.
+    The span is named ``run <scheduler>``. It starts a new trace, with a link to the span that was current when
+    the task was scheduled, since a task may run hours after the request that scheduled it.
 
-    A failure is recorded as the conventions say: an event with the exception, the attribute ``error.type`` and the
-    status ``ERROR``. A cancellation is not an error.
+    A failure is recorded according to the semantic conventions: an event with the exception, the attribute
+    ``error.type`` and the status ``ERROR``. A cancellation is not an error.
 
-    Attributes of the spans: ``anysched.scheduler``, ``anysched.run.number``, ``anysched.run.lateness`` (in seconds) and
-    ``anysched.run.status`` (``finished``, ``failed`` or ``cancelled``).
+    The spans have the attributes ``anysched.scheduler``, ``anysched.run.number``, ``anysched.run.lateness`` (in
+    seconds) and ``anysched.run.status`` (``finished``, ``failed`` or ``cancelled``).
 
     Args:
-        child: Whether the span is a child of the span that was current when the task was scheduled, instead of having a
-            link to it.
+        child: Whether the span is a child of the span that was current when the task was scheduled, instead of being
+            linked to it.
         record_id: Whether spans have the attribute ``anysched.task.id``. IDs may be personal data.
         tracer_provider: The provider to use, instead of the global one.
     """
@@ -67,14 +67,14 @@ class TracingInstrument(Instrument):
         }
         if self._record_id:
             attributes["anysched.task.id"] = _text(task.task_id)
-        # The run has a copy of the context of the scheduling call.
+        # The run has a copy of the context of the scheduling call, including its span.
         parent = trace.get_current_span()
         links = [Link(parent.get_span_context())] if parent.get_span_context().is_valid and not self._child else []
-        # Only the span is replaced: baggage stays.
+        # Only the span is replaced; baggage is kept.
         context = None if self._child else trace.set_span_in_context(INVALID_SPAN)
         span = self._tracer.start_span(f"run {scheduler}", context, attributes=attributes, links=links)
         self._spans[task] = span
-        # It is not detached: the context ends with the run, and the log record of a failure is to have the span.
+        # It is not detached: the context ends with the run, and the log record of a failure must have the span.
         context_api.attach(trace.set_span_in_context(span))
 
     def run_finished(self, task: ScheduledTask[Any], run: FinishedRun, /) -> None:
@@ -86,7 +86,7 @@ class TracingInstrument(Instrument):
             error = type(failure)
             span.set_attribute("error.type", f"{error.__module__}.{error.__qualname__}".removeprefix("builtins."))
             span.set_status(Status(StatusCode.ERROR, _text(failure)))
-            with suppress(Exception):  # an exception may raise another one when it is printed
+            with suppress(Exception):  # formatting an exception may raise another one
                 span.record_exception(failure)
         span.end()
 
@@ -105,7 +105,7 @@ class MetricsInstrument(Instrument):
     ``anysched.tasks.running``       up-down counter {task}    ``anysched.scheduler``
     ================================ =============== ========= ==================================================
 
-    IDs are not recorded. Tasks that were scheduled before the instrument was added are not among the pending ones.
+    IDs are not recorded. Tasks that were scheduled before the instrument was added are not counted as pending.
 
     Args:
         meter_provider: The provider to use, instead of the global one.
@@ -128,7 +128,7 @@ class MetricsInstrument(Instrument):
         )
         self._pending = meter.create_up_down_counter("anysched.tasks.pending", "{task}", "Pending tasks")
         self._running = meter.create_up_down_counter("anysched.tasks.running", "{task}", "Running tasks")
-        # Those that are counted as pending or running, so that others are not subtracted.
+        # The tasks that are counted as pending or running, so that others are not subtracted.
         self._tasks: set[ScheduledTask[Any]] = set()
 
     def task_scheduled(self, task: ScheduledTask[Any], /) -> None:
@@ -155,7 +155,7 @@ class MetricsInstrument(Instrument):
         self._duration.record(run.seconds, attributes)
 
     def task_finished(self, task: ScheduledTask[Any], /) -> None:
-        """Count the task no longer."""
+        """Stop counting the task."""
         if task in self._tasks:
             self._tasks.remove(task)
             self._pending.add(-1, _attributes(task))
@@ -166,7 +166,7 @@ def _attributes(task: ScheduledTask[Any]) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    """Return a value as text, whatever it does when it is printed."""
+    """Return a value as text, even if its `str` raises an exception."""
     try:
         return str(value)
     except Exception:

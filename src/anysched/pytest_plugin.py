@@ -23,13 +23,13 @@ OTHER_PLUGINS = {
     "pytest_asyncio": ("pytest-asyncio", "pytest.mark.asyncio", "asyncio_mode = strict"),
     "pytest_trio": ("pytest-trio", "pytest.mark.trio", "trio_mode = false"),
 }
-"""Plugins that run async tests in real time, by their modules: their names, their markers and their strict modes."""
+"""Plugins that run async tests in real time: module, name, marker and setting for the strict mode."""
 
 
 # Module-scoped like anyio's own, so that Hypothesis accepts it and module-scoped async fixtures can use it.
 @pytest.fixture(scope="module", params=["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
 def virtual_anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """A backend in virtual time, asyncio and trio in turn. Import it under the name ``anyio_backend``."""
+    """A backend in virtual time, for asyncio and trio in turn. Import it under the name ``anyio_backend``."""
     return virtual.VirtualClock().backend(request.param)
 
 
@@ -47,12 +47,12 @@ def virtual_clock(anyio_backend: object) -> Iterator[virtual.VirtualClock]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Refuse a test that asks for virtual time, but is run by another plugin than anyio's: it would run in real time."""
+    """Fail a test that requests virtual time but is run by a plugin other than anyio's, and so in real time."""
     plugin = OTHER_PLUGINS.get(_module_of(pyfuncitem.obj))
     if plugin is not None and _clock_of(pyfuncitem) is not None:
         name, marker, strict = plugin
         pytest.fail(
-            f"{pyfuncitem.name} asks for virtual time, but {name} runs it, in real time. Mark it with pytest.mark.anyio "
+            f"{pyfuncitem.name} requests virtual time, but {name} runs it in real time. Mark it with pytest.mark.anyio "
             f"(not with {marker}), and use the strict mode of {name}: {strict}",
             pytrace=False,
         )
@@ -60,7 +60,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the virtual clock's seed to the report of a test that failed."""
+    """Add the virtual clock's seed to the report of a failed test."""
     report = yield
     clock = _clock_of(item) if report.failed else None
     if clock is not None and clock.seed is not None:
@@ -71,7 +71,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _module_of(test: Any) -> str:
-    """Return the name of the package that runs a test: it has put a function of its own in place of the async one."""
+    """Return the name of the package that runs a test, which has replaced the async function with its own function."""
     function = test.hypothesis.inner_test if hasattr(test, "hypothesis") else test
     scope: dict[str, Any] = getattr(getattr(function, "__func__", function), "__globals__", {})
     return str(scope.get("__name__")).partition(".")[0]

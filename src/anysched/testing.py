@@ -1,6 +1,6 @@
 """Virtual time for tests: a month passes in a millisecond, on asyncio and on trio.
 
-The pytest plugin comes with the package. A module (or its ``conftest.py``) opts in by importing one fixture. All its
+The pytest plugin is part of the package. A module (or its ``conftest.py``) opts in by importing one fixture. All its
 anyio tests then run in virtual time::
 
     from datetime import UTC, datetime, timedelta
@@ -23,9 +23,9 @@ anyio tests then run in virtual time::
             scheduler.schedule_later(timedelta(days=30), "reminder", send)
             await scheduler.join()
 
-        assert sent == [datetime(2025, 1, 31, tzinfo=UTC)]  # each run begins with 2025
+        assert sent == [datetime(2025, 1, 31, tzinfo=UTC)]  # each test starts on 1 January 2025
 
-Here time jumps by itself to the next deadline. To check what happens on the way, move it yourself::
+Here time jumps to the next deadline automatically. To check what happens on the way, move it yourself::
 
     async def test_not_too_early(virtual_clock: VirtualClock) -> None:
         virtual_clock.autojump = False
@@ -36,10 +36,10 @@ Here time jumps by itself to the next deadline. To check what happens on the way
             await virtual_clock.advance(0.001)
             assert scheduler.statistics().running == 1
 
-Not virtual are ``time.time()`` and ``datetime.now()`` in your own code (but see `VirtualClock.patch_datetime`), real I/O
-(see `VirtualClock.hold`) and uvloop. Without pytest, use `VirtualClock.backend`.
+These are not virtual: ``time.time()`` and ``datetime.now()`` in your own code (but see `VirtualClock.patch_datetime`),
+real I/O (see `VirtualClock.hold`), and uvloop. Without pytest, use `VirtualClock.backend`.
 
-With Hypothesis, which refuses function-scoped fixtures, call `VirtualClock.current()` instead of using
+Hypothesis does not work with function-scoped fixtures: call `VirtualClock.current()` instead of using
 ``virtual_clock``.
 """
 
@@ -59,7 +59,7 @@ _FIXTURES = frozenset({"virtual_anyio_backend", "virtual_clock"})
 
 
 def __getattr__(name: str) -> object:
-    # The fixtures need pytest, the clock does not.
+    # The fixtures require pytest; the clock does not.
     if name in _FIXTURES:
         from . import pytest_plugin
 

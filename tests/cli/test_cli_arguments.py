@@ -1,4 +1,4 @@
-"""The arguments: what they may be, and what is said when they are wrong."""
+"""The arguments: valid ones, and the messages for wrong ones."""
 
 from __future__ import annotations
 
@@ -84,8 +84,15 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "anysched (not installed)\n"
 
 
+VERBS = ("ls", "show", "cancel", "retry", "export", "import")
+
+
 @pytest.mark.parametrize("columns", [80, 100, 50])
-@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["crontab", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["run", "--help"], ["crontab", "--help"], ["demo", "--help"], ["durable", "--help"]]
+    + [["durable", verb, "--help"] for verb in VERBS],
+)
 def test_the_help_fits_the_terminal(
     argv: list[str], columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,7 +100,11 @@ def test_the_help_fits_the_terminal(
     with pytest.raises(SystemExit):
         parse_arguments(argv)
     lines = capsys.readouterr().out.splitlines()
-    examples = {line for line in lines if line.startswith("  {") or "exit status 0, or" in line or "ended by" in line}
+    examples = {
+        line
+        for line in lines
+        if line.startswith(("  {", "  anysched")) or "exit status 0, or" in line or "ended by" in line
+    }
     limit = max(columns, 80) if columns < 80 else columns
     assert all(len(line) <= limit for line in lines)
     assert all(len(line) <= columns for line in lines if not line.startswith("  ") and line not in examples)
@@ -111,7 +122,7 @@ def test_without_arguments_a_terminal_shows_the_help(
 
 @pytest.mark.parametrize(
     ("line", "completions"),
-    [("anysched ", {"run", "crontab", "demo"}), ("anysched crontab x --log-format ", {"text", "json"})],
+    [("anysched ", {"run", "crontab", "demo", "durable"}), ("anysched crontab x --log-format ", {"text", "json"})],
 )
 def test_the_shell_completes(line: str, completions: set[str], tmp_path: Path) -> None:
     found = tmp_path / "found"

@@ -18,7 +18,7 @@ import pytest
 
 from anysched.__main__ import main
 from anysched._cli import options
-from anysched._cli.arguments import parse_arguments
+from anysched._cli.arguments import Arguments, parse_arguments
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -91,9 +91,12 @@ def test_what_is_not_an_address_is_refused(address: str, capsys: pytest.CaptureF
 
 
 def test_the_demo_needs_no_address() -> None:
-    assert parse_arguments(["demo", "--web"]).web == ("127.0.0.1", 8080)
-    assert parse_arguments(["demo"]).web is None
-    assert parse_arguments(["run", "--web", "example.org:80", "schedule"]).web == ("example.org", 80)
+    demo, silent = parse_arguments(["demo", "--web"]), parse_arguments(["demo"])
+    run = parse_arguments(["run", "--web", "example.org:80", "schedule"])
+    assert isinstance(demo, Arguments)
+    assert isinstance(silent, Arguments)
+    assert isinstance(run, Arguments)
+    assert (demo.web, silent.web, run.web) == (("127.0.0.1", 8080), None, ("example.org", 80))
 
 
 def test_what_it_needs_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

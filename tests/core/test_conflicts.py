@@ -1,4 +1,4 @@
-"""Two tasks want one ID: policies, one at a time, and tasks that know themselves."""
+"""Two tasks with the same ID: policies, one at a time, and calls from inside a task."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from anysched import DuplicateTaskError, ScheduledTask, Scheduler, current_scheduled_task
-from support import Gate, forever, is_closed, nothing, records, settle, until, value
+from support import Gate, forever, is_closed, message_of, nothing, records, settle, until, value
 
 pytestmark = pytest.mark.anyio
 
@@ -305,7 +305,7 @@ async def test_error_from_inside_is_an_error(scheduler: Scheduler, caplog: pytes
     task = scheduler.schedule("id", work)
     await task.wait()
     assert isinstance(task.exception, DuplicateTaskError)
-    assert [record.getMessage() for record in records(caplog)] == ["Error in task 'id'!"]
+    assert [message_of(record) for record in records(caplog)] == ["Error in task 'id'!"]
 
 
 # Waiting for oneself

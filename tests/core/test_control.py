@@ -1,4 +1,4 @@
-"""What programs ask for beyond scheduling: hosting, leaving running tasks, pausing, other libraries' times, and more."""
+"""Features beyond scheduling: hosting, leaving running tasks, pausing, times of other libraries, and more."""
 
 import asyncio
 import logging
@@ -129,7 +129,7 @@ def test_a_scheduler_started_in_a_fixture_of_unittest() -> None:
     assert result.wasSuccessful(), result.errors
 
 
-# Leaving what runs
+# Leaving running tasks
 
 
 @pytest.mark.parametrize("how", ["cancel", "cancel_all", "handle"])
@@ -203,7 +203,7 @@ class Arrow:
 
 @dataclass
 class Instant:
-    """As those of whenever."""
+    """Like the times of whenever."""
 
     moment: Any
 
@@ -213,7 +213,7 @@ class Instant:
 
 @dataclass
 class Stamp:
-    """As those of many."""
+    """Like the times of many libraries."""
 
     moment: datetime
 
@@ -258,12 +258,17 @@ async def test_moments_of_other_libraries(scheduler: Scheduler, virtual_clock: V
     task = scheduler.schedule_at(time, "id", nothing)
     assert task.due == MOMENT
     assert scheduler.reschedule_at(time, "id")
-    every = scheduler.schedule_at_times([time], "times", nothing)
+    assert task.reschedule_at(time)
+    assert scheduler.schedule_at_times([time], "times", nothing).due == MOMENT
+    assert scheduler.schedule_at_times(lambda _: [time], "function", nothing).due == MOMENT
+    every = scheduler.schedule_every(60, "every", nothing, first=time)
     assert every.due == MOMENT
+    await virtual_clock.advance(6)
+    assert (every.run_count, every.due) == (1, MOMENT + timedelta(seconds=60))
 
 
 class NaT(datetime):
-    """As pandas' one, which is a `datetime`, and not equal to itself."""
+    """Like pandas' `NaT`, which is a `datetime` and not equal to itself."""
 
     def __eq__(self, other: object) -> bool:
         return False
@@ -282,6 +287,9 @@ async def test_what_is_not_a_moment_is_refused(scheduler: Scheduler, time: Any) 
     with pytest.raises(TypeError, match="time must be a datetime"):
         scheduler.schedule_at(time, "id", coroutine)
     assert is_closed(coroutine)
+    if time is not None and not isinstance(time, int):
+        with pytest.raises((TypeError, ValueError), match="must be"):
+            scheduler.schedule_every(60, "id", nothing, first=time)
 
 
 async def test_a_duration_of_numpy_has_its_unit(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
@@ -598,7 +606,7 @@ async def test_the_handle_tells_of_the_last_run(scheduler: Scheduler, virtual_cl
     assert [task.due] == at(30)
 
 
-# What a run stands for
+# The due times that a run covers
 
 
 async def test_current_run_tells_what_it_stands_for(
@@ -693,6 +701,138 @@ async def test_waiting_for_what_has_a_slot_or_needs_none_is_no_deadlock(virtual_
         assert await scheduler.schedule("parent", parent) == 5
 
 
+async def test_a_deadlock_by_way_of_a_child_is_found(virtual_clock: VirtualClock) -> None:
+    async with Scheduler("test", max_running=1) as scheduler:
+        child = scheduler.child("child")
+        grandchild = child.child("child", max_running=1)
+
+        async def root_task() -> str:
+            return await child.schedule("middle", middle)
+
+        async def middle() -> str:
+            return await grandchild.schedule("deep", deep)
+
+        async def deep() -> str:
+            try:
+                await scheduler.schedule("pending", nothing)
+            except RuntimeError as error:
+                return str(error)
+            raise AssertionError
+
+        error = await scheduler.schedule("root", root_task)
+        assert "'test.child.child_deep' awaits 'test_pending', which needs one of the slots of 'test'" in error
+        await scheduler.join()
+
+
+async def test_a_deadlock_through_a_task_that_waits_elsewhere_is_found(virtual_clock: VirtualClock) -> None:
+    async with Scheduler("test") as scheduler:
+        first, second = (scheduler.child(name, max_running=1) for name in ("first", "second"))
+        errors: list[str] = []
+
+        async def cross(own: Scheduler, other: Scheduler) -> None:
+            await settle()
+            task = other.schedule("pending", nothing)
+            await settle()
+            try:
+                await task
+            except RuntimeError as error:
+                errors.append(str(error))
+
+        tasks = [first.schedule("task", cross, first, second), second.schedule("task", cross, second, first)]
+        for task in tasks:
+            await task
+        assert len(errors) == 1
+        await scheduler.join()
+
+
+async def test_a_deadlock_through_a_predecessor_is_found(virtual_clock: VirtualClock) -> None:
+    """The awaited task has no slot yet, because its predecessor waits for the slot of the waiting task."""
+    async with Scheduler("test", max_running=1) as scheduler:
+        child = scheduler.child("child")
+        refused: list[str] = []
+
+        async def predecessor() -> None:
+            gate.set()
+            await settle()
+            try:
+                await scheduler.schedule("pending", nothing)
+            except RuntimeError as error:
+                refused.append(str(error))
+
+        async def waits() -> None:
+            await child.schedule("id", nothing, on_conflict="follow")
+
+        gate = anyio.Event()
+        child.schedule("id", predecessor)
+        await gate.wait()
+        await scheduler.schedule("waits", waits)
+        assert len(refused) == 1
+        await scheduler.join()
+
+
+async def test_a_deadlock_from_a_scheduler_inside_a_task_is_found(virtual_clock: VirtualClock) -> None:
+    async with Scheduler("test", max_running=1) as scheduler:
+
+        async def outer() -> str:
+            async with Scheduler("inner") as inner:
+                return await inner.schedule("inner", waits)
+
+        async def waits() -> str:
+            with pytest.raises(RuntimeError, match="deadlock") as info:
+                await scheduler.schedule("pending", nothing)
+            return str(info.value)
+
+        assert "'test_outer' awaits 'test_pending'" in await scheduler.schedule("outer", outer)
+
+
+async def test_waits_that_can_end_are_no_deadlock(virtual_clock: VirtualClock) -> None:
+    async with Scheduler("test", max_running=2) as scheduler:
+        free = scheduler.child("free")
+        results: list[Any] = []
+
+        async def waits_for_a_sleeper() -> None:
+            results.append(await free.schedule_later(5, "sleeper", value(1)))
+
+        async def waits_for_a_slot() -> None:
+            results.append(await scheduler.schedule("pending", value(2)))
+
+        async def waits_for_two() -> None:
+            tasks = [free.schedule_later(1, 1, value(3)), scheduler.schedule("other", value(4))]
+            async with anyio.create_task_group() as tg:
+                for task in tasks:
+                    tg.start_soon(task.wait)
+                    tg.start_soon(task.wait)
+            results.extend(task.return_value for task in tasks)
+
+        scheduler.schedule("a", waits_for_a_sleeper)
+        scheduler.schedule("b", waits_for_a_slot)
+        await scheduler.join()
+        assert results == [1, 2]
+        await scheduler.schedule("c", waits_for_two)
+        assert results == [1, 2, 3, 4]
+        assert not scheduler._registry.family.waits._awaited
+
+
+async def test_to_cancel_a_task_that_waits_for_the_caller_and_to_wait_for_it_is_no_deadlock(
+    virtual_clock: VirtualClock,
+) -> None:
+    async with Scheduler("test", max_running=2) as scheduler:
+
+        async def canceller() -> str:
+            waiting = scheduler.schedule("waiting", waits)
+            await settle()
+            pending = scheduler.schedule("pending", nothing)
+            waiting.cancel()
+            await waiting.wait()
+            await pending
+            return waiting.status.name
+
+        async def waits() -> None:
+            await scheduler.tasks["canceller"]
+
+        assert await scheduler.schedule("canceller", canceller) == "CANCELLED"
+
+
 # Held up
 
 
@@ -715,3 +855,43 @@ async def test_what_holds_up_closing_is_named(
     assert len(messages) == 2
     assert "test.child_0" in messages[0]
     assert "2 more" in messages[0]
+
+
+@pytest.mark.parametrize("how", ["async with", "cancelled outside", "run", "child"])
+async def test_what_holds_up_leaving_is_named(
+    virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture, starter: str, how: str
+) -> None:
+    if starter == "group" and how != "child":
+        pytest.skip("a task group that starts the tasks also waits for them, and says nothing")
+
+    async def stubborn() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(25)
+
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tg:
+        root = Scheduler("test")
+        if how == "run":
+            await tg.start(root.run)
+            root.schedule("id", stubborn)
+            await settle()
+            tg.cancel_scope.cancel()
+        elif how == "child":
+            async with root, root.child("child") as child:
+                child.schedule("id", stubborn)
+                await settle()
+        else:
+            with anyio.CancelScope() as scope:
+                async with root:
+                    root.schedule("id", stubborn)
+                    await settle()
+                    if how == "cancelled outside":
+                        scope.cancel()
+    assert anyio.current_time() - began == 25
+    name = "test.child_id" if how == "child" else "test_id"
+    assert [record.getMessage() for record in records(caplog, logging.WARNING)] == [
+        f"Closing is held up by {name}."
+    ] * 2

@@ -1,4 +1,4 @@
-"""The scheduler against a simple model: random sequences of all public calls, on both backends.
+"""The scheduler compared with a simple model: random sequences of all public calls, on both backends.
 
 Time is either now or in an hour, so that after each step, when the event loop has come to rest, the model says exactly what
 must have happened.
@@ -38,7 +38,7 @@ HOUR = 3600.0
 
 
 class Job:
-    """What the model knows of one task, and the coroutine function that the task runs."""
+    """The model of a task, and the coroutine function that the task runs."""
 
     def __init__(self, world: "World", number: int, task_id: int, kind: Kind, links: int = 0) -> None:
         self.world = world
@@ -94,7 +94,7 @@ class Job:
 
 
 class World:
-    """One scheduler and its model: who holds which ID, who runs, and who waits for what."""
+    """A scheduler and its model: which tasks hold IDs, run and wait."""
 
     def __init__(self, scheduler: Scheduler, limit: int | None) -> None:
         self.scheduler = scheduler
@@ -134,6 +134,28 @@ class World:
         if due and not job.paused:
             self.queue.append(job)
 
+    def pause(self, job: Job) -> bool:
+        if self.holders.get(job.task_id) is not job or job.paused or not (job.state == "pending" or job.recurs):
+            return False
+        job.paused = True
+        if job in self.queue:
+            self.queue.remove(job)
+        return True
+
+    def resume(self, job: Job) -> bool:
+        if not job.paused or job.state not in ("pending", "running", "cancelling"):
+            return False
+        job.paused = False
+        if job.state == "pending":
+            self.set_due(job, due=job.due)
+        return True
+
+    def reschedule(self, job: Job, *, soon: bool) -> bool:
+        if job.state != "pending":
+            return False
+        self.set_due(job, due=soon)
+        return True
+
     def displace(self, task_id: int, *, interrupt: bool) -> None:
         job = self.holders.pop(task_id)
         if job.state == "pending":
@@ -153,7 +175,7 @@ class World:
     def end(self, job: Job, state: State) -> None:
         self.totals[state] += 1
         if job.recurs and self.holders.get(job.task_id) is job and not self.closed:
-            job.state = "pending"  # once more, in an hour
+            job.state = "pending"  # again, in an hour
             job.due = False
             job.gate = anyio.Event()
             return
@@ -167,7 +189,7 @@ class World:
         return sum(job.state in ("running", "cancelling") for job in self.jobs)
 
     def come_to_rest(self) -> None:
-        """Start what may start, the earliest due first, until nothing may."""
+        """Start the tasks that may start, in due order, until there are none."""
         while True:
             ready = [job for job in self.queue if job.task_id not in self.predecessors]
             if not ready or (self.limit is not None and self.running >= self.limit):
@@ -206,22 +228,28 @@ POLICIES = st.sampled_from(["keep", "replace", "follow", "error"])
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """Drives a scheduler and a child of it in an event loop in another thread, step by step."""
+    """Drives a scheduler and its child, step by step, in an event loop in another thread."""
 
     backend = "asyncio"
 
-    @initialize(limits=st.tuples(*[st.sampled_from([None, 1, 2])] * 2))
-    def enter(self, limits: tuple[int | None, int | None]) -> None:
+    @initialize(limits=st.tuples(*[st.sampled_from([None, 1, 2])] * 2), started=st.booleans())
+    def enter(self, limits: tuple[int | None, int | None], started: bool) -> None:
         self.stack = ExitStack()
         self.portal = self.stack.enter_context(start_blocking_portal(self.backend))
         root = Scheduler("root", max_running=limits[0])
         child = root.child("child", max_running=limits[1])
-        self.portal.start_task(root.run)
+        if started and self.backend == "asyncio":
+            self.portal.call(root.start)
+        else:
+            if started:
+                with pytest.raises(RuntimeError, match=r"nursery\.start\(scheduler\.run\)"):
+                    self.portal.call(root.start)
+            self.portal.start_task(root.run)
         self.root = root
         self.worlds = [World(root, limits[0]), World(child, limits[1])]
 
     def step(self, function: Any, *args: Any) -> Any:
-        """Call a function in the event loop, and let it come to rest."""
+        """Call a function in the event loop, and wait until it is idle."""
 
         async def call() -> Any:
             result = function(*args)
@@ -235,7 +263,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(
         child=st.integers(0, 1), task_id=IDS, kind=KINDS, policy=POLICIES,
-        method=st.sampled_from(["now", "later", "at", "every", "each"]), as_function=st.booleans(), soon=st.booleans(),
+        method=st.sampled_from(["now", "later", "at", "every", "after", "each"]), as_function=st.booleans(), soon=st.booleans(),
     )  # fmt: skip
     def schedule(
         self, child: int, task_id: int, kind: Kind, policy: Any, method: str, as_function: bool, soon: bool
@@ -246,7 +274,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
         def call() -> None:
             job = world.new_job(task_id, kind, links=2)
-            job.recurs = method in ("every", "each")
+            job.recurs = method in ("every", "after", "each")
             holder = world.holders.get(task_id)
             work: Any = job.run
             if not as_function and not job.recurs:
@@ -265,9 +293,15 @@ class SchedulerMachine(RuleBasedStateMachine):
                     case "at":
                         time = datetime.now(UTC) + timedelta(hours=0 if soon else 1)
                         task = scheduler.schedule_at(time, task_id, work, on_conflict=policy)
-                    case "every":
-                        first = 0 if soon else None
-                        task = scheduler.schedule_every(HOUR, task_id, work, first=first, on_conflict=policy)
+                    case "every" | "after":
+                        task = scheduler.schedule_every(
+                            HOUR,
+                            task_id,
+                            work,
+                            first=0 if soon else None,
+                            measured_from="start" if method == "every" else "end",
+                            on_conflict=policy,
+                        )
                     case _:
                         now = datetime.now(UTC)
                         times = (now + timedelta(hours=n) for n in count(0 if soon else 1))
@@ -310,21 +344,13 @@ class SchedulerMachine(RuleBasedStateMachine):
 
         self.step(call)
 
-    @rule(child=st.integers(0, 1), task_id=IDS, by_handle=st.booleans())
-    def pause(self, child: int, task_id: int, by_handle: bool) -> None:
+    @rule(child=st.integers(0, 1), task_id=IDS)
+    def pause(self, child: int, task_id: int) -> None:
         world = self.worlds[child]
 
         def call() -> None:
             holder = world.holders.get(task_id)
-            possible = holder is not None and not holder.paused and (holder.state == "pending" or holder.recurs)
-            if by_handle and holder is not None and holder.task is not None:
-                assert holder.task.pause() is possible
-            else:
-                assert world.scheduler.pause(task_id) is possible
-            if holder is not None and possible:
-                holder.paused = True
-                if holder in world.queue:
-                    world.queue.remove(holder)
+            assert world.scheduler.pause(task_id) is (holder is not None and world.pause(holder))
 
         self.step(call)
 
@@ -334,17 +360,13 @@ class SchedulerMachine(RuleBasedStateMachine):
 
         def call() -> None:
             holder = world.holders.get(task_id)
-            paused = holder is not None and holder.paused
-            assert world.scheduler.resume(task_id) is paused
-            if holder is not None and paused:
-                holder.paused = False
-                if holder.state == "pending":
-                    world.set_due(holder, due=holder.due)
+            assert world.scheduler.resume(task_id) is (holder is not None and world.resume(holder))
 
         self.step(call)
 
-    @rule(child=st.integers(0, 1), data=st.data())
-    def cancel_by_handle(self, child: int, data: st.DataObject) -> None:
+    @rule(child=st.integers(0, 1), data=st.data(), verb=st.sampled_from(["pause", "resume", "soon", "later", "at"]))
+    def call_by_handle(self, child: int, data: st.DataObject, verb: str) -> None:
+        """Call a method of any handle: one that has ended, or lost its ID, is not affected."""
         world = self.worlds[child]
         jobs = [job for job in world.jobs if job.task is not None]
         if not jobs:
@@ -353,10 +375,33 @@ class SchedulerMachine(RuleBasedStateMachine):
 
         def call() -> None:
             assert job.task is not None
-            job.task.cancel()
+            match verb:
+                case "pause":
+                    assert job.task.pause() is world.pause(job)
+                case "resume":
+                    assert job.task.resume() is world.resume(job)
+                case "at":
+                    assert job.task.reschedule_at(datetime.now(UTC)) is world.reschedule(job, soon=True)
+                case _:
+                    delay = 0 if verb == "soon" else HOUR
+                    assert job.task.reschedule_later(delay) is world.reschedule(job, soon=verb == "soon")
+
+        self.step(call)
+
+    @rule(child=st.integers(0, 1), data=st.data(), running=st.sampled_from(["cancel", "leave"]))
+    def cancel_by_handle(self, child: int, data: st.DataObject, running: Any) -> None:
+        world = self.worlds[child]
+        jobs = [job for job in world.jobs if job.task is not None]
+        if not jobs:
+            return
+        job = data.draw(st.sampled_from(jobs[-8:]), label="job")
+
+        def call() -> None:
+            assert job.task is not None
+            job.task.cancel(running=running)
             if world.holders.get(job.task_id) is job:
-                world.displace(job.task_id, interrupt=True)
-            else:
+                world.displace(job.task_id, interrupt=running == "cancel")
+            elif running == "cancel":
                 world.interrupt(job)
 
         self.step(call)
@@ -367,14 +412,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
         def call() -> None:
             holder = world.holders.get(task_id)
-            movable = holder is not None and holder.state == "pending"
+            movable = holder is not None and world.reschedule(holder, soon=soon)
             if at:
                 time = datetime.now(UTC) + timedelta(hours=0 if soon else 1)
                 assert world.scheduler.reschedule_at(time, task_id) is movable
             else:
                 assert world.scheduler.reschedule_later(0 if soon else HOUR, task_id) is movable
-            if holder is not None and movable:
-                world.set_due(holder, due=soon)
 
         self.step(call)
 
@@ -395,7 +438,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(child=st.booleans())
     def close(self, child: bool) -> None:
-        """Close with no grace; stubborn tasks hold it up until they are let go."""
+        """Close without a grace period; stubborn tasks hold it up until they are released."""
         worlds = self.worlds[1:] if child else self.worlds
         scheduler = worlds[0].scheduler
 
@@ -415,7 +458,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     world.displace(job.task_id, interrupt=False)
             for job in world.jobs:
                 if job.state in ("running", "cancelling"):
-                    # Let go and cancelled at once: which of them it sees first is the event loop's affair.
+                    # Released and cancelled at once: the event loop decides which it sees first.
                     assert job.task is not None
                     state: State = "cancelled" if job.task.status.name == "CANCELLED" else "finished"
                     if job.state == "running" and state == "cancelled":

@@ -1,4 +1,4 @@
-"""Recurring tasks, in virtual time: how a run ends, and how all of it."""
+"""Recurring tasks, in virtual time: how runs and whole recurrences end."""
 
 import asyncio
 import inspect
@@ -23,7 +23,7 @@ from recurrence import (
     by_generator,
     recur,
 )
-from support import errors, fail, nothing, records, value
+from support import errors, fail, message_of, nothing, records, value
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +37,7 @@ async def test_a_run_that_fails_is_logged_and_the_next_one_takes_place(
     task = recur(way, scheduler, "id", fail, ValueError("x"))
     await virtual_clock.advance(35)
     records = errors(caplog)
-    assert [record.getMessage() for record in records] == ["Error in task 'id'!"] * 3
+    assert [message_of(record) for record in records] == ["Error in task 'id'!"] * 3
     assert all(record.exc_info and isinstance(record.exc_info[1], ValueError) for record in records)
     assert (task.status, task.run_count) == (PENDING, 3)
     with pytest.raises(anyio.TaskNotFinished):
@@ -236,7 +236,7 @@ async def test_followed_by_another_task(scheduler: Scheduler, virtual_clock: Vir
 
 
 async def test_a_recurring_task_takes_over_from_inside(scheduler: Scheduler, way: str) -> None:
-    """A task may give itself another period."""
+    """A task may change its own period."""
     starts: list[float] = []
 
     async def work(period: float) -> None:

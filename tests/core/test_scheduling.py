@@ -26,7 +26,7 @@ HOUR = 3600.0
 
 
 def schedule_by(name: str, scheduler: Scheduler, task_id: Any, work: Any, *args: Any, **kwargs: Any) -> Any:
-    """Schedule with each of the three methods, an hour out where there is a time."""
+    """Schedule with each of the three methods, an hour ahead if there is a time."""
     match name:
         case "schedule":
             return scheduler.schedule(task_id, work, *args, **kwargs)
@@ -162,7 +162,7 @@ async def test_a_time_in_the_past_means_now(scheduler: Scheduler, time: datetime
     assert await scheduler.schedule_at(time, "id", value(7)) == 7
 
 
-# What is accepted, and what is not
+# Accepted and refused arguments
 
 
 async def test_functions_are_called_when_the_task_starts(scheduler: Scheduler) -> None:
@@ -190,7 +190,7 @@ async def test_functions_are_called_when_the_task_starts(scheduler: Scheduler) -
 
 
 class Foreign:
-    """A coroutine that is not a native one, as Cython makes them."""
+    """A coroutine that is not native, such as one from Cython."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -250,7 +250,7 @@ async def test_arguments_for_a_coroutine_are_refused(scheduler: Scheduler, metho
 async def test_a_function_that_returns_no_coroutine_fails_as_a_task(
     scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    task = scheduler.schedule("id", cast("Any", lambda: 42))
+    task = scheduler.schedule("id", cast("Any", int.__add__), 40, 2)
     await task.wait()
     assert isinstance(task.exception, TypeError)
     assert "returned 42" in str(task.exception)
@@ -370,7 +370,7 @@ async def test_scheduling_before_and_after_is_refused(method: Any) -> None:
     async with scheduler:
         pass
     coroutine = value(1)
-    with pytest.raises(RuntimeError, match=r"not running \(closed\).*make a new one"):
+    with pytest.raises(RuntimeError, match=r"not running \(closed\).*create a new one"):
         method(scheduler, "id", coroutine)
     assert is_closed(coroutine)
     assert not scheduler.reschedule_later(1, "id")
@@ -409,7 +409,7 @@ async def test_a_scheduler_is_entered_once() -> None:
 async def test_calls_from_another_thread_are_refused_and_change_nothing(
     scheduler: Scheduler, context: Context | None
 ) -> None:
-    """Also from one that inherits the context, and so knows the event loop, as all do in a free-threaded Python."""
+    """Also from a thread that inherits the context and so knows the event loop, as all threads do in a free-threaded Python."""
     task = scheduler.schedule_later(HOUR, "held", nothing)
     errors: list[BaseException] = []
     coroutine = value(1)
@@ -617,10 +617,10 @@ async def test_an_id_that_cannot_be_printed_runs_as_any_other(
     task_id = Unprintable()
     assert await scheduler.schedule(task_id, value(1)) == 1
     failed = scheduler.schedule(task_id, fail, ValueError())
-    with pytest.raises(TaskFailed, match="<Unprintable that has no str>"):
+    with pytest.raises(TaskFailed, match="<Unprintable whose str failed>"):
         await failed
     scheduler.cancel(task_id)
-    assert "<Unprintable that has no repr>" in records(caplog, logging.ERROR)[0].getMessage()
+    assert "<Unprintable whose repr failed>" in records(caplog, logging.ERROR)[0].getMessage()
     assert "Unprintable" in repr(failed)
 
 

@@ -1,4 +1,4 @@
-"""What a restart does: nothing is forgotten, and what was interrupted runs again."""
+"""Restarts: no task is forgotten, and interrupted runs are repeated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ import pytest
 from durable_support import START, Program, seconds
 
 from anysched.cron import Cron
-from anysched.durable import DurableScheduler, MemoryStore, Store, StoreInUseError, UnknownHandlerError, current_run
+from anysched.durable import (
+    DurableScheduler,
+    DurableStatistics,
+    MemoryStore,
+    Store,
+    StoreInUseError,
+    UnknownHandlerError,
+    current_run,
+)
 from anysched.durable.operations import Claim, Park, Put, Recover
 from anysched.durable.recurrence import Recurrence
 from anysched.testing import VirtualClock
@@ -244,6 +252,40 @@ async def test_a_parked_task_whose_handler_is_gone_stays_parked(program: Program
         assert task.problem.startswith("UnknownHandlerError: scheduler 'test' has no handler 'gone'; register it")
 
 
+async def test_the_tasks_of_each_status_are_counted_and_found(program: Program, store: Store) -> None:
+    store.open()
+    parked = [Put('"p"', 0, 0, "gone", "[]"), Claim(1, 0), Park(1, "broken")]
+    store.commit([*parked, *(Put(f'["gone",{number}]', 0, 0, "gone", "[]") for number in range(3))])
+    store.close()
+    async with program.start() as scheduler:
+        await scheduler.schedule("running", program.slow, "running")
+        for number in range(250):
+            await scheduler.schedule_later(60, ("pending", number), program.quick, "pending")
+        for task_id in ("paused", "also paused"):
+            await scheduler.schedule_later(60, task_id, program.quick, "paused")
+            await scheduler.pause(task_id)
+        await anyio.sleep(1)
+        assert await scheduler.statistics() == DurableStatistics(pending=250, paused=2, running=1, parked=1, unknown=3)
+        # One that no longer holds its ID still runs.
+        await scheduler.schedule_later(60, "running", program.quick, "successor", on_conflict="follow")
+        assert await scheduler.statistics() == DurableStatistics(pending=251, paused=2, running=1, parked=1, unknown=3)
+
+        async def found(status: Any, prefix: Any = None) -> list[Any]:
+            return [task.task_id async for task in scheduler.tasks(prefix, status=status)]
+
+        assert len(await found("pending")) == 251
+        assert await found("pending", "run") == ["running"]
+        assert await found("paused") == ["also paused", "paused"]
+        assert await found("running") == []
+        assert await found("parked") == ["p"]
+        assert await found("unknown", ("gone",)) == [("gone", 0), ("gone", 1), ("gone", 2)]
+        assert await found("parked", "x") == []
+        with pytest.raises(ValueError, match=r"status must be one of \['parked', 'paused', .*, not 'done'"):
+            scheduler.tasks(status="done")  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="is not running"):
+        await scheduler.statistics()
+
+
 async def test_a_cron_is_stored(program: Program) -> None:
     async with program.start() as scheduler:
         await scheduler.schedule_at_times(Cron("30 * * * *", "Europe/Paris"), "id", program.quick, "id")
@@ -329,7 +371,7 @@ async def test_a_predecessor_that_cannot_run_is_removed(program: Program, store:
 
 
 def kill(store: Store, times: int) -> None:
-    """Begin a run so many times, and end the process in it."""
+    """Begin a run a number of times, and end the process during it."""
     for _ in range(times):
         store.open()
         store.commit([Recover(frozenset({"slow"}), 5)])

@@ -1,4 +1,4 @@
-"""The verbs: those of the core, on a store."""
+"""The methods of the core on a store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from durable_support import START, Program, seconds
 from anysched import DuplicateTaskError, ScheduledTask
 from anysched.abc import FinishedRun, Instrument
 from anysched.cron import Cron
-from anysched.durable import DurableScheduler, UnknownHandlerError, current_run
+from anysched.durable import DurableScheduler, Store, UnknownHandlerError, current_run
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +62,7 @@ async def test_no_more_run_at_once_than_allowed(program: Program) -> None:
         for text in "abcd":
             await scheduler.schedule(text, program.slow, text)
         await anyio.sleep(1)
-        await scheduler.cancel("c")  # which waits for a slot, and has not begun
+        await scheduler.cancel("c")  # which waits for a slot and has not begun
         await scheduler.join()
     assert program.began == [(0, "a"), (0, "b"), (10, "d")]
 
@@ -638,3 +638,35 @@ async def test_a_delay_beyond_the_calendar_is_its_end(program: Program) -> None:
     async with program.start() as scheduler:
         task = await scheduler.schedule_later(1e15, "id", program.quick, "a")
         assert task.due == datetime.max.replace(tzinfo=UTC)
+
+
+async def test_a_run_knows_whether_it_was_cancelled_or_interrupted(store: Store) -> None:
+    noted: list[tuple[str, bool, bool]] = []
+
+    def start() -> DurableScheduler:
+        scheduler = DurableScheduler("test", store)
+        scheduler.handler("wait")(wait)
+        return scheduler
+
+    async def wait(task_id: str) -> None:
+        run = current_run()
+        before = run.cancelled
+        try:
+            await anyio.sleep(60)
+        finally:
+            noted.append((task_id, before, run.cancelled))
+
+    async with start() as scheduler:
+        for task_id in ("cancelled", "replaced", "interrupted", "followed"):
+            await scheduler.schedule(task_id, wait, task_id)
+        await anyio.sleep(1)
+        await scheduler.cancel("cancelled")
+        await scheduler.schedule_later(3600, "replaced", wait, "replaced", on_conflict="replace")
+        await scheduler.schedule_later(3600, "followed", wait, "followed", on_conflict="follow")
+        await anyio.sleep(1)
+    assert sorted(noted) == [
+        ("cancelled", False, True),
+        ("followed", False, False),
+        ("interrupted", False, False),
+        ("replaced", False, True),
+    ]

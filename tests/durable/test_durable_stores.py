@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -24,8 +25,11 @@ from anysched.durable.operations import (
     Cancel,
     CancelAll,
     Claim,
+    Count,
     End,
+    Export,
     Find,
+    Import,
     IsEmpty,
     List,
     Load,
@@ -39,6 +43,7 @@ from anysched.durable.operations import (
     Resume,
     Retry,
     Seen,
+    Snapshot,
     State,
 )
 from anysched.durable.sqlite import SQLiteStore
@@ -73,7 +78,15 @@ OPERATIONS: st.SearchStrategy[Operation[Any]] = st.one_of(
     st.builds(Release, GENERATIONS, st.booleans()),
     st.builds(Find, IDS),
     st.builds(Find, st.none(), GENERATIONS),
-    st.builds(List, st.sampled_from(["", '"a"', '["a"']), st.just("\x7f"), st.booleans(), st.integers(1, 3)),
+    st.builds(
+        List,
+        st.sampled_from(["", '"a"', '["a"']),
+        st.just("\x7f"),
+        st.booleans(),
+        st.integers(1, 3),
+        st.sampled_from([None, "pending", "paused", "running", "parked", "unknown"]),
+    ),
+    st.just(Count()),
     st.builds(Load, DUES, GENERATIONS, st.integers(1, 3)),
     st.just(IsEmpty()),
     st.builds(Adopt, st.sampled_from(HANDLERS)),
@@ -82,7 +95,7 @@ OPERATIONS: st.SearchStrategy[Operation[Any]] = st.one_of(
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Does the same to a store and to the model."""
+    """Performs the same operations on a store and on the model."""
 
     def make(self) -> Store:
         raise NotImplementedError
@@ -105,7 +118,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 3), miss=st.booleans())
     def claim(self, index: int, miss: bool) -> None:
-        """Claim what is ready, or by a due time that is not its own."""
+        """Claim a ready task, or one with a wrong due time."""
         (ready,) = self.same(Load(-1, 0, 4))
         if index < len(ready):
             placed = ready[index]
@@ -123,12 +136,47 @@ class StoreMachine(RuleBasedStateMachine):
         for name in ("interrupted", "unknown", "seen"):
             assert getattr(result, name) == getattr(expected, name)
 
+    @rule(others=st.lists(OPERATIONS, max_size=8), policy=st.sampled_from(["error", "keep", "replace"]))
+    def bring_in(self, others: list[Operation[Any]], policy: Any) -> None:
+        """Import the contents of another store."""
+        self.same(Import(snapshot_after(others), policy))
+
+    @rule()
+    def move(self) -> None:
+        """Export into a store that never had a task, and continue with that store."""
+        (snapshot,) = self.store.commit([Export()])
+        new = self.make()
+        new.open()
+        (result,) = new.commit([Import(snapshot)])
+        assert (result.added, result.conflicts, result.renumbered) == (len(snapshot.entries), (), False)
+        assert new.commit([Export()]) == [snapshot]
+        self.close()
+        self.store = new
+
     @invariant()
     def all_entries_are_the_same(self) -> None:
-        self.same(*(Find(generation=generation) for generation in range(1, 40)))
+        (expected,), (found,) = self.model.commit([Export()]), self.store.commit([Export()])
+        assert found.entries == expected.entries
+        assert (found.generation, found.seen) == (expected.generation, expected.seen)
+        self.same(*(Find(generation=entry.generation) for entry in expected.entries))
+
+    def close(self) -> None:
+        self.store.close()
 
     def teardown(self) -> None:
-        self.store.close()
+        self.close()
+
+
+def snapshot_after(operations: list[Operation[Any]]) -> Snapshot:
+    """Return the contents of a store after operations, and after claiming the ready tasks."""
+    store = MemoryStore()
+    store.open()
+    store.commit(operations)
+    (ready,) = store.commit([Load(-1, 0, 1)])
+    store.commit([Claim(placed.generation, placed.due) for placed in ready])
+    (snapshot,) = store.commit([Export()])
+    assert isinstance(snapshot, Snapshot)
+    return snapshot
 
 
 def run_contract(make: type[StoreMachine]) -> Any:
@@ -141,12 +189,12 @@ def run_contract(make: type[StoreMachine]) -> Any:
 
 class SQLiteMachine(StoreMachine):
     def make(self) -> Store:
-        self.folder = tempfile.TemporaryDirectory()
-        return SQLiteStore(Path(self.folder.name) / "store.db", synchronous="normal")
+        return SQLiteStore(Path(tempfile.mkdtemp()) / "store.db", synchronous="normal")
 
-    def teardown(self) -> None:
-        super().teardown()
-        self.folder.cleanup()
+    def close(self) -> None:
+        super().close()
+        folder = Path(repr(self.store).split("'")[1]).parent
+        shutil.rmtree(folder)
 
 
 TestSQLite = run_contract(SQLiteMachine)
@@ -232,6 +280,7 @@ def test_an_owner_that_cannot_be_found_is_another_process(tmp_path: Path) -> Non
         assert caught.value.owner is None
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     code = f"""
@@ -270,6 +319,16 @@ assert store.commit([IsEmpty()]) == [True]
 sys.exit(os.waitstatus_to_exitcode(status))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7
+
+
+@pytest.mark.parametrize("synchronous", ["full", "normal"])
+def test_on_macos_the_cache_of_the_disk_is_flushed(tmp_path: Path, synchronous: Any) -> None:
+    store = SQLiteStore(tmp_path / "store.db", synchronous=synchronous)
+    store.open()
+    assert store._connection is not None
+    # Other systems remember it, and do nothing.
+    assert store._connection.execute("pragma fullfsync").fetchone() == (1,)
+    store.close()
 
 
 def test_another_process_is_known_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,7 +464,7 @@ def test_the_file_can_be_read_by_others_and_shared_with_other_tables(tmp_path: P
 
 
 def test_the_frequent_queries_use_their_indexes(tmp_path: Path) -> None:
-    """A partial index is used only by a query that repeats its condition; without it, each would read all tasks."""
+    """A partial index is only used by queries that repeat its condition; others would read all tasks."""
     store = SQLiteStore(tmp_path / "store.db")
     store.open()
     connection: Any = store._connection
@@ -414,12 +473,115 @@ def test_the_frequent_queries_use_their_indexes(tmp_path: Path) -> None:
     recover = Recover(frozenset({"send"}), 5)
     store.commit([PUT, PUT, Cancel('"a"', True), PUT, Claim(3, 1), End(3), PUT, Load(0, 0, 10), recover])
     store.commit([Move('"a"', 2), Pause('"a"'), Resume('"a"'), Retry('"a"'), List("", "b", False, 5), Adopt("send")])
-    store.commit([Release(4, begun=True), Park(4, "problem"), Find('"a"'), IsEmpty()])
+    store.commit([Release(4, begun=True), Park(4, "problem"), Find('"a"'), IsEmpty(), Count()])
+    for status in ("paused", "running", "parked", "unknown"):
+        store.commit([List("", "\x7f", after=False, limit=5, status=status)])
     connection.set_trace_callback(None)
     entries = [statement for statement in statements if "anysched_entry" in statement and "insert" not in statement]
     assert len(entries) > 20
     for statement in entries:
         plan = " ".join(row[3] for row in connection.execute(f"explain query plan {statement}"))
-        whole = "limit 1" in statement and "where" not in statement  # whether there is any
+        # Whether there is any, how many there are, and the paused ones, which are few.
+        without_condition = "where" not in statement and ("limit 1" in statement or "count(*)" in statement)
+        whole = without_condition or "INDEX anysched_paused" in plan
         assert "SCAN anysched_entry" not in plan or whole, (statement, plan)
+    store.close()
+
+
+# Reading a file that another scheduler has, or had
+
+
+def test_a_file_is_read_while_a_scheduler_has_it(tmp_path: Path) -> None:
+    owner, reader = SQLiteStore(tmp_path / "store.db"), SQLiteStore(tmp_path / "store.db", read_only=True)
+    owner.open()
+    owner.commit([PUT])
+    reader.open()
+    (snapshot,) = reader.commit([Export()])
+    assert [entry.task_id for entry in snapshot.entries] == ['"a"']
+    owner.commit([Cancel('"a"')])
+    assert is_empty(reader)
+    with pytest.raises(StoreError, match="cannot be read: attempt to write a readonly database"):
+        reader.commit([PUT])
+    assert is_empty(reader)
+    reader.close()
+    owner.close()
+    reader.open()
+    assert is_empty(reader)
+    reader.close()
+
+
+def test_what_was_killed_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    code = f"""
+import os, signal
+from anysched.durable import SQLiteStore
+from anysched.durable.operations import Put
+store = SQLiteStore({str(path)!r})
+store.open()
+store.commit([Put('"a"', 1, 1, "send", "[]")])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    before = {file: file.read_bytes() for file in (path, Path(f"{path}-wal"))}
+    reader = SQLiteStore(path, read_only=True)
+    reader.open()
+    assert not is_empty(reader)
+    reader.close()
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    reader = SQLiteStore(path, read_only=True)
+    with pytest.raises(StoreError, match=r"cannot be opened: .*No such file"):
+        reader.open()
+    assert list(tmp_path.iterdir()) == []
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table entry (id)")
+    with pytest.raises(StoreError, match="is not a store of anysched: it has none of its tables"):
+        reader.open()
+    SQLiteStore(path).open()
+    for version, message in ((99, "has version 99 of the schema, and this release of anysched knows"), (0, "reads")):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("update anysched_meta set value = ? where key = 'schema'", [version])
+        with pytest.raises(StoreError, match=message):
+            reader.open()
+
+
+@pytest.mark.parametrize("policy", ["error", "keep", "replace"])
+def test_the_ids_that_two_stores_have(store: Store, policy: Any) -> None:
+    def put(task_id: str, args: str) -> Put:
+        return Put(task_id, 5, 5, "send", args)
+
+    other = MemoryStore()
+    for opened in (store, other):
+        opened.open()
+    other.commit([put('"a"', "[1]"), put('"b"', "[1]"), put('"c"', "[1]"), Cancel('"c"'), Seen(7)])
+    store.commit([put('"a"', "[2]"), put('"d"', "[2]")])
+    (snapshot,) = other.commit([Export()])
+    (result,) = store.commit([Import(snapshot, policy)])
+    assert result.conflicts == ('"a"',)
+    assert result.added == {"error": 0, "keep": 1, "replace": 2}[policy]
+    assert result.renumbered == (policy != "error")
+    (after,) = store.commit([Export()])
+    assert [(entry.generation, entry.task_id, entry.args) for entry in after.entries] == {
+        "error": [(1, '"a"', "[2]"), (2, '"d"', "[2]")],
+        "keep": [(1, '"a"', "[2]"), (2, '"d"', "[2]"), (3, '"b"', "[1]")],
+        "replace": [(2, '"d"', "[2]"), (3, '"a"', "[1]"), (4, '"b"', "[1]")],
+    }[policy]
+    assert (after.seen, after.identity == snapshot.identity) == (0 if policy == "error" else 7, False)
+    store.close()
+
+
+def test_a_generation_is_not_given_again_after_a_move(store: Store) -> None:
+    """The keys of runs are derived from it, so that another run is not mistaken for one that has ended."""
+    other = MemoryStore()
+    for opened in (store, other):
+        opened.open()
+    other.commit([PUT, Cancel('"a"')])
+    (snapshot,) = other.commit([Export()])
+    store.commit([Import(snapshot)])
+    (result,) = store.commit([PUT])
+    assert result.entry.generation == 2
+    assert store.commit([Recover(frozenset({"send"}), 5)])[0].identity == snapshot.identity
     store.close()

@@ -1,11 +1,10 @@
-"""The tables "What differs" of the pages on other schedulers: each row is a fact, tried on both in virtual time."""
+"""The tables "What differs" of the pages on other schedulers: each row is tested on both, in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -23,14 +22,13 @@ from documentation import ROOT
 
 from anysched import DuplicateTaskError, Scheduler, current_scheduled_task
 from anysched.testing import VirtualClock
-
-Main = Callable[[], Coroutine[Any, Any, None]]
+from peers import LogHandler, Main, Runs, in_virtual_time, now
 
 FACTS: dict[str, list[str]] = {"aiojobs": [], "apscheduler": [], "discord-tasks": [], "call-later": []}
 
 
 def fact(page: str, row: str) -> Callable[[Main], Callable[[], None]]:
-    """Make a test of a coroutine function: of the fact that a row of a page is about. It runs in virtual time."""
+    """Turn a coroutine function into a test of a row of a page. It runs in virtual time."""
     FACTS[page].append(row)
 
     def decorate(main: Main) -> Callable[[], None]:
@@ -41,71 +39,6 @@ def fact(page: str, row: str) -> Callable[[Main], Callable[[], None]]:
         return test
 
     return decorate
-
-
-def in_virtual_time(main: Main) -> None:
-    async def run() -> None:
-        with VirtualClock.current().patch_datetime():
-            await main()
-
-    backend, options = VirtualClock().backend("asyncio")
-    anyio.run(run, backend=backend, backend_options=options)
-
-
-def now() -> float:
-    """The seconds since the run began."""
-    return anyio.current_time()
-
-
-class Runs:
-    """Notes when it is run, and takes some time for it."""
-
-    def __init__(
-        self, *seconds: float, error: Exception | None = None, cleanup: float = 0, shield: bool = True
-    ) -> None:
-        self.starts: list[float] = []
-        self.ends: list[str] = []
-        self._seconds = list(seconds)
-        self._error = error
-        self._cleanup = cleanup
-        self._shield = shield
-
-    async def __call__(self, *_: object) -> int:
-        return await self.run()
-
-    async def run(self) -> int:
-        self.starts.append(now())
-        end = "failed"
-        try:
-            await asyncio.sleep(self._seconds.pop(0) if self._seconds else 0)
-            if self._error is not None:
-                raise self._error
-            end = "done"
-        except asyncio.CancelledError:
-            end = "cancelled"
-            with anyio.CancelScope(shield=self._shield):
-                await asyncio.sleep(self._cleanup)
-            end = "cleaned up"
-            raise
-        finally:
-            self.ends.append(end)
-        return 42
-
-
-class LogHandler(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.levelname}: {record.getMessage()}")
-
-    def __enter__(self) -> list[str]:
-        logging.getLogger().addHandler(self)
-        return self.lines
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger().removeHandler(self)
 
 
 async def cancel_two(*works: Runs) -> None:
@@ -169,7 +102,7 @@ async def test_aiojobs_closing() -> None:
     assert now() == pytest.approx(7.1)
 
 
-@fact("aiojobs", "An `await` in the cleanup of a cancelled task")
+@fact("aiojobs", "An `await` in the clean-up of a cancelled task")
 async def test_aiojobs_cleanup() -> None:
     old, new, shielded = (Runs(30, cleanup=0.05, shield=shield) for shield in (False, False, True))
     jobs = aiojobs.Scheduler()
@@ -198,7 +131,7 @@ async def test_aiojobs_failing() -> None:
     assert lines == ["ERROR: Error in task 'id'!"]
 
 
-@fact("aiojobs", "The exception, for who waits")
+@fact("aiojobs", "The exception, when a job is awaited")
 async def test_aiojobs_exception() -> None:
     work = Runs(1, 1, error=ZeroDivisionError())
     async with aiojobs.Scheduler() as jobs:
@@ -210,7 +143,7 @@ async def test_aiojobs_exception() -> None:
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-@fact("aiojobs", "`wait` with a timeout that passes")
+@fact("aiojobs", "`wait` with a timeout that expires")
 async def test_aiojobs_timeout() -> None:
     work = Runs(10, 10)
     async with aiojobs.Scheduler() as jobs:
@@ -224,7 +157,7 @@ async def test_aiojobs_timeout() -> None:
     assert work.ends == ["cleaned up", "done"]
 
 
-@fact("aiojobs", "Who awaits is cancelled")
+@fact("aiojobs", "The awaiting task is cancelled")
 async def test_aiojobs_cancelled_waiter() -> None:
     async def cancelled_waiter(wait: Callable[[], Any]) -> None:
         async def waiter() -> None:
@@ -246,7 +179,7 @@ async def test_aiojobs_cancelled_waiter() -> None:
     assert [plain.ends, shielded.ends, waited.ends, ours.ends] == [["cleaned up"], ["done"], ["done"], ["done"]]
 
 
-@fact("aiojobs", "What is pending at the end")
+@fact("aiojobs", "Pending jobs at the end")
 async def test_aiojobs_pending_at_the_end() -> None:
     work = Runs(10, 10, 10, 10)
     jobs = aiojobs.Scheduler(limit=1)
@@ -308,7 +241,7 @@ async def test_apscheduler_held() -> None:
             scheduler.schedule_later(60, "id", work, on_conflict="error")
 
 
-@fact("apscheduler", "An ID that is no string")
+@fact("apscheduler", "An ID that is not a string")
 async def test_apscheduler_id() -> None:
     jobs = apscheduler()
     number: Any = 5
@@ -342,7 +275,7 @@ async def test_apscheduler_coroutine() -> None:
         assert await scheduler.schedule_later(60, "id", coroutine) == 42
 
 
-@fact("apscheduler", "Removing a job that runs")
+@fact("apscheduler", "Removing a running job")
 async def test_apscheduler_remove_running() -> None:
     old, new = Runs(10), Runs(10)
     jobs = apscheduler()
@@ -370,7 +303,7 @@ async def test_apscheduler_remove_unknown() -> None:
     assert lines == ["WARNING: Failed to unschedule 'id' (no task found)."]
 
 
-@fact("apscheduler", "A run that is due while the one before still runs")
+@fact("apscheduler", "A run that is due while the previous one still runs")
 async def test_apscheduler_overlap() -> None:
     old, skip, each = Runs(25), Runs(25), Runs(25)
     with LogHandler() as lines:
@@ -403,7 +336,7 @@ async def test_apscheduler_shutdown() -> None:
     assert new.ends == ["done"]
 
 
-@fact("apscheduler", "What a run returns")
+@fact("apscheduler", "The return value of a run")
 async def test_apscheduler_result() -> None:
     results: list[object] = []
     jobs = apscheduler()
@@ -456,7 +389,7 @@ async def test_discord_first() -> None:
     assert [old.starts, new.starts, at_once.starts] == [[0, 60], [60], [0, 60]]
 
 
-@fact("discord-tasks", "A run that fails")
+@fact("discord-tasks", "A failing run")
 async def test_discord_failing() -> None:
     old, new = Runs(error=ZeroDivisionError()), Runs(error=ZeroDivisionError())
     with LogHandler() as lines:
@@ -473,7 +406,7 @@ async def test_discord_failing() -> None:
     assert len(old.starts) == 1
 
 
-@fact("discord-tasks", "A run that fails by `OSError`, a timeout or the like")
+@fact("discord-tasks", "A run that fails with `OSError`, a timeout or the like")
 async def test_discord_reconnect() -> None:
     for error in (OSError(), TimeoutError()):
         old, new = Runs(error=error), Runs(error=error)
@@ -508,7 +441,7 @@ async def test_discord_overrun() -> None:
     ]
 
 
-@fact("discord-tasks", "The clock by which periods are measured")
+@fact("discord-tasks", "The clock that measures periods")
 async def test_discord_clock() -> None:
     old, new = Runs(), Runs()
     loop = start_loop(old, minutes=10)
@@ -521,7 +454,7 @@ async def test_discord_clock() -> None:
     assert (len(old.starts), len(new.starts)) == (2, 7)
 
 
-@fact("discord-tasks", "`start()` of a loop that runs")
+@fact("discord-tasks", "`start()` of a running loop")
 async def test_discord_start() -> None:
     loop = start_loop(Runs(), minutes=1)
     with pytest.raises(RuntimeError):
@@ -547,7 +480,7 @@ async def test_discord_objects() -> None:
         assert scheduler.schedule_every(60, 1, work) is not scheduler.schedule_every(60, 2, work)
 
 
-@fact("discord-tasks", "An `await` in the cleanup of a cancelled run")
+@fact("discord-tasks", "An `await` in the clean-up of a cancelled run")
 async def test_discord_cleanup_awaits() -> None:
     old, new, shielded = (Runs(30, cleanup=5, shield=shield) for shield in (False, False, True))
     loop = start_loop(old, minutes=1)
@@ -557,7 +490,7 @@ async def test_discord_cleanup_awaits() -> None:
     assert [old.ends, new.ends, shielded.ends] == [["cleaned up"], ["cancelled"], ["cleaned up"]]
 
 
-@fact("discord-tasks", "The cleanup of a cancelled run")
+@fact("discord-tasks", "The clean-up of a cancelled run")
 async def test_discord_cleanup() -> None:
     old, new = Runs(10, cleanup=5), Runs(10, cleanup=5)
     loop = start_loop(old, minutes=1)
@@ -605,7 +538,7 @@ def test_discord_what_maps_to_what() -> None:
 # loop.call_later
 
 
-@fact("call-later", "What is called")
+@fact("call-later", "The callee")
 async def test_call_later_coroutine() -> None:
     async def work() -> None: ...
 
@@ -614,7 +547,7 @@ async def test_call_later_coroutine() -> None:
         await asyncio.sleep(2)
 
 
-@fact("call-later", "`handle.cancel()` when it has fired")
+@fact("call-later", "`handle.cancel()` after it has fired")
 async def test_call_later_cancel() -> None:
     old, new = Runs(10), Runs(10)
     started = []
@@ -628,7 +561,7 @@ async def test_call_later_cancel() -> None:
     assert (old.ends, new.ends) == (["done"], ["cleaned up"])
 
 
-@fact("call-later", "An `await` in the cleanup of a cancelled task")
+@fact("call-later", "An `await` in the clean-up of a cancelled task")
 async def test_call_later_cleanup() -> None:
     old, new, shielded = (Runs(30, cleanup=5, shield=shield) for shield in (False, False, True))
     task = asyncio.create_task(old())
@@ -652,7 +585,7 @@ async def test_call_later_exception() -> None:
     assert lines == ["ERROR: Error in task 'id'!"]
 
 
-@fact("call-later", "What is pending at the end")
+@fact("call-later", "Pending timers at the end")
 async def test_call_later_end() -> None:
     called: list[int] = []
 
@@ -684,12 +617,12 @@ async def test_call_later_order() -> None:
     assert old != sorted(old) == new
 
 
-@fact("call-later", "Many due at once")
+@fact("call-later", "Many timers due at once")
 async def test_call_later_burst() -> None:
     loop = asyncio.get_running_loop()
 
     async def turns_between(numbers: list[int]) -> int:
-        """How often another task gets its turn while something is called a thousand times."""
+        """How often another task runs while something is called a thousand times."""
         turns = 0
         await begun.wait()
         while len(numbers) < 1000:

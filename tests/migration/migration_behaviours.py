@@ -1,7 +1,7 @@
-"""What `pydis_core`'s documentation says of its scheduler, and what its users meet: each tried on a scheduler.
+"""Behaviours that the documentation of `pydis_core` describes or its users encounter, each tried on a scheduler.
 
-A behaviour is a function whose docstring is its row in the table of ``docs/coming-from/pydis_core.md``, and which returns what it
-saw, in words. It knows neither which of the two schedulers it has before it nor which event loop.
+A behaviour is a function whose docstring is the first cell of a row in ``docs/coming-from/pydis_core.md``. It returns a
+description of what it saw. It does not know which of the two schedulers and which event loop it runs on.
 """
 
 from __future__ import annotations
@@ -23,36 +23,45 @@ from support import is_closed, settle
 
 
 class Trial(Protocol):
-    """One try of a behaviour, in a run of an event loop of its own."""
+    """One trial of a behaviour, in its own run of an event loop."""
 
     new: Callable[[str], Any]
-    """Makes a scheduler."""
+    """Creates a scheduler."""
     scheduler: Any
-    """A scheduler that runs, with the name ``x``."""
+    """A running scheduler with the name ``x``."""
     create_task: Callable[..., Any]
-    """The function that goes with it."""
+    """The `create_task` of the same package."""
     backend: str
-    """The event loop that runs: asyncio or trio."""
+    """The running event loop: asyncio or trio."""
+    moved: bool
+    """Whether the program has been migrated, if that changes one of its lines."""
 
     def logged(self, level: int = 0) -> str:
-        """What the scheduler has logged, from a level on: ``WARNING: text; ...``."""
+        """Return what the scheduler has logged at a level or above: ``WARNING: text; ...``."""
         ...
 
 
 BEHAVIOURS: list[Callable[[Trial], Awaitable[str]]] = []
+FAULTS: list[Callable[[Trial], Awaitable[str]]] = []
 DEBUG, INFO, WARNING = 10, 20, 30
 
 variable = ContextVar("variable", default="nothing")
 
 
 def behaviour(function: Callable[[Trial], Awaitable[str]]) -> Callable[[Trial], Awaitable[str]]:
-    """Take a behaviour into the table, below those before it."""
+    """Append a behaviour to the table."""
     BEHAVIOURS.append(function)
     return function
 
 
+def fault(function: Callable[[Trial], Awaitable[str]]) -> Callable[[Trial], Awaitable[str]]:
+    """Add a behaviour to the table of bugs that the migration fixes."""
+    FAULTS.append(function)
+    return behaviour(function)
+
+
 def refusal(call: Callable[[], object]) -> str:
-    """Say what a call that ought to be refused raises."""
+    """Return a description of what a call raises that should be refused."""
     try:
         call()
     except Exception as exception:
@@ -70,7 +79,7 @@ def name_of_task() -> str | None:
 
 
 class Work:
-    """Coroutines that tell what becomes of them."""
+    """A coroutine function that records how its coroutines end."""
 
     def __init__(self) -> None:
         self.started: list[float] = []
@@ -90,19 +99,19 @@ class Work:
             self.events.append("ran to its end")
 
     def story(self) -> str:
-        """What has become of it."""
+        """Return how it has ended."""
         if not self.started:
             return "never ran"
         return ", ".join(self.events) or "still runs"
 
     def delay(self) -> str:
-        """When it started, since the beginning of the run."""
+        """Return when it started, in seconds since the beginning of the run."""
         if not self.started:
             return "never started"
         return "started at once" if self.started[0] == 0 else f"started after {self.started[0]:g} s"
 
 
-# Making one
+# Creating a scheduler
 
 
 @behaviour
@@ -144,7 +153,7 @@ async def context_manager(trial: Trial) -> str:
             await work.begun.wait()
     except TypeError:
         return "`TypeError`"
-    return f"on leaving, tasks are {work.story()} and awaited"
+    return f"on exit, tasks are {work.story()} and awaited"
 
 
 # Scheduling
@@ -168,7 +177,7 @@ async def keywords(trial: Trial) -> str:
     trial.scheduler.schedule_later(delay=5, task_id=2, coroutine=work())
     trial.scheduler.schedule_at(time=datetime.now(UTC) + timedelta(seconds=9), task_id=3, coroutine=work())
     await anyio.sleep(10)
-    return f"all taken; started after {', '.join(f'{seconds:g}' for seconds in work.started)} s"
+    return f"all accepted; started after {', '.join(f'{seconds:g}' for seconds in work.started)} s"
 
 
 @behaviour
@@ -279,7 +288,7 @@ async def schedule_at_past(trial: Trial) -> str:
 
 
 async def _at_nine(trial: Trial, day: datetime, change: Callable[[VirtualClock], None] | None = None) -> str:
-    """Say by how much a task that is scheduled the day before for nine o'clock misses it by the wall clock."""
+    """Schedule a task for nine o'clock the next day; return by how much it starts too early or too late by the wall clock."""
     clock = VirtualClock.current()
     await clock.travel_to(day - timedelta(days=1))
     seen: list[datetime] = []
@@ -306,19 +315,19 @@ async def daylight_saving(trial: Trial) -> str:
 
 @behaviour
 async def clock_forward(trial: Trial) -> str:
-    """`schedule_at`, and the clock is set forward by 2 h meanwhile"""
+    """`schedule_at`, and the clock is set forward by 2 h in the meantime"""
     return await _at_nine(trial, datetime(2025, 1, 9, 9, tzinfo=UTC), lambda clock: clock.step_wall(7200))
 
 
 @behaviour
 async def clock_back(trial: Trial) -> str:
-    """`schedule_at`, and the clock is set back by 2 h meanwhile"""
+    """`schedule_at`, and the clock is set back by 2 h in the meantime"""
     return await _at_nine(trial, datetime(2025, 1, 9, 9, tzinfo=UTC), lambda clock: clock.step_wall(-7200))
 
 
 @behaviour
 async def suspended(trial: Trial) -> str:
-    """`schedule_at`, and the machine sleeps for 2 h meanwhile"""
+    """`schedule_at`, and the machine sleeps for 2 h in the meantime"""
     return await _at_nine(trial, datetime(2025, 1, 9, 9, tzinfo=UTC), lambda clock: clock.suspend(7200))
 
 
@@ -360,7 +369,7 @@ async def order(trial: Trial) -> str:
     return "start in the order of the calls" if seen == sorted(seen) else "start in any order"
 
 
-# An ID that is held, and what is refused
+# Held IDs and refused calls
 
 
 async def _duplicate(trial: Trial, schedule: Callable[[Any], None]) -> str:
@@ -389,7 +398,7 @@ async def duplicate_later(trial: Trial) -> str:
 
 
 async def _started(trial: Trial, schedule: Callable[[Any], None]) -> str:
-    """Hand over a coroutine that somebody else runs."""
+    """Schedule a coroutine that is already running elsewhere."""
     work = Work()
     coroutine = work(10)
     async with anyio.create_task_group() as tg:
@@ -421,7 +430,7 @@ async def unhashable(trial: Trial) -> str:
 
 @behaviour
 async def no_coroutine(trial: Trial) -> str:
-    """Something that is no coroutine"""
+    """Something that is not a coroutine"""
     return refusal(lambda: trial.scheduler.schedule("id", 5))
 
 
@@ -430,7 +439,7 @@ async def no_coroutine(trial: Trial) -> str:
 
 @behaviour
 async def cancel_pending(trial: Trial) -> str:
-    """`cancel` of a task that waits for its time"""
+    """`cancel` of a pending task"""
     work = Work()
     coroutine = work()
     trial.scheduler.schedule_later(10, "id", coroutine)
@@ -487,8 +496,8 @@ async def cancel_running_later(trial: Trial) -> str:
 
 
 async def _cleanup(trial: Trial, *, shield: bool) -> str:
-    """Cancel a task that waits for something when it cleans up."""
-    events = ["is cancelled, too"]
+    """Cancel a task that awaits something in its clean-up."""
+    events = ["is also cancelled"]
 
     async def work() -> None:
         try:
@@ -496,7 +505,7 @@ async def _cleanup(trial: Trial, *, shield: bool) -> str:
         finally:
             with anyio.CancelScope(shield=shield):
                 await anyio.sleep(1)
-            events.append("goes on")
+            events.append("continues")
 
     trial.scheduler.schedule("id", work())
     await anyio.sleep(1)
@@ -507,7 +516,7 @@ async def _cleanup(trial: Trial, *, shield: bool) -> str:
 
 @behaviour
 async def cleanup(trial: Trial) -> str:
-    """An `await` in the cleanup of a cancelled task"""
+    """An `await` in the clean-up of a cancelled task"""
     return await _cleanup(trial, shield=False)
 
 
@@ -519,7 +528,7 @@ async def shielded_cleanup(trial: Trial) -> str:
 
 @behaviour
 async def overlap(trial: Trial) -> str:
-    """`cancel`, then `schedule` with the same ID, while the former task cleans up"""
+    """`cancel`, then `schedule` with the same ID, while the first task cleans up"""
     running = 0
     most = 0
 
@@ -539,7 +548,7 @@ async def overlap(trial: Trial) -> str:
     trial.scheduler.cancel("id")
     trial.scheduler.schedule("id", work())
     await anyio.sleep(60)
-    return "both run at once" if most == 2 else "the new one starts when the former has ended"
+    return "both run at once" if most == 2 else "the second starts when the first has ended"
 
 
 @behaviour
@@ -551,7 +560,7 @@ async def cancel_unknown(trial: Trial) -> str:
 
 @behaviour
 async def cancel_returns(trial: Trial) -> str:
-    """What `cancel` returns: for a held ID, for another"""
+    """What `cancel` returns, for a held ID and for another"""
     trial.scheduler.schedule_later(5, "id", Work()())
     await settle()
     return ", ".join(f"`{trial.scheduler.cancel(task_id)}`" for task_id in ("id", "another"))
@@ -665,7 +674,7 @@ async def failure_later(trial: Trial) -> str:
 
 @behaviour
 async def failure_after_cancel(trial: Trial) -> str:
-    """A cancelled task fails in its cleanup"""
+    """A cancelled task fails in its clean-up"""
 
     async def work() -> None:
         try:
@@ -707,7 +716,7 @@ async def forbidden(trial: Trial) -> str:
 
 
 async def _create(trial: Trial, coroutine: Any, **options: Any) -> str:
-    """Start a task (in a task group on trio, which has no other tasks), and wait for it; say what it comes to."""
+    """Start a task (on trio in a task group), await it, and return a description of its outcome."""
     async with AsyncExitStack() as stack:
         if trial.backend == "trio":
             options["task_group"] = await stack.enter_async_context(anyio.create_task_group())
@@ -764,3 +773,99 @@ async def create_task_options(trial: Trial) -> str:
     options = {} if trial.backend == "trio" else {"event_loop": asyncio.get_running_loop()}
     await _create(trial, work(), name="n", **options)
     return f"a task with the name `{names[0]}`"
+
+
+# Faults of programs
+
+
+@fault
+async def refreshers(trial: Trial) -> str:
+    """A refresher schedules itself again, for an hour later (moved: with `on_conflict="follow"`). After six hours"""
+    runs = {"now": 0, "later": 0}
+    options: dict[str, Any] = {"on_conflict": "follow"} if trial.moved else {}
+
+    async def refresh(name: str) -> None:
+        runs[name] += 1
+        await anyio.sleep(1)
+        trial.scheduler.schedule_later(3600, name, refresh(name), **options)
+
+    trial.scheduler.schedule("now", refresh("now"))
+    trial.scheduler.schedule_later(60, "later", refresh("later"))
+    await anyio.sleep(5.5 * 3600)
+    assert runs["now"] == runs["later"]
+    return "it has run once" if runs["now"] == 1 else f"it has run {runs['now']} times"
+
+
+@fault
+async def overdue(trial: Trial) -> str:
+    """A ban that has expired while the program was down: its task lifts it, cancels its own ID, and writes the log"""
+    done: list[str] = []
+
+    async def lift() -> None:
+        await anyio.sleep(1)
+        done.append("lifted")
+        trial.scheduler.cancel("ban")
+        await anyio.sleep(1)
+        done.append("logged")
+
+    trial.scheduler.schedule_at(datetime.now(UTC) - timedelta(days=1), "ban", lift())
+    await anyio.sleep(60)
+    return ", ".join(done)
+
+
+@fault
+async def expiry(trial: Trial) -> str:
+    """A slow mode is set again, by `cancel` and `schedule_at`, while the end of the one before is being carried out"""
+    modes: dict[str, int] = {}
+    expiries: dict[str, datetime] = {}
+
+    async def end() -> None:
+        await anyio.sleep(2)
+        modes["#general"] = 0
+        del expiries["#general"]
+
+    async def slow(seconds: int, time: datetime) -> None:
+        if "#general" in trial.scheduler:
+            trial.scheduler.cancel("#general")
+        expiries["#general"] = time
+        modes["#general"] = seconds
+        trial.scheduler.schedule_at(time, "#general", end())
+
+    await slow(10, datetime.now(UTC) + timedelta(minutes=1))
+    await anyio.sleep(61)
+    await slow(20, datetime.now(UTC) + timedelta(hours=1))
+    await anyio.sleep(60)
+    return f"{modes['#general']} s, {'with its expiry' if expiries else 'its expiry is lost'}"
+
+
+@fault
+async def deletion(trial: Trial) -> str:
+    """`if scheduler.cancel(number): del stored[number]`, for a number that is scheduled"""
+    stored = {1: "every Monday"}
+    trial.scheduler.schedule_later(60, 1, Work()())
+    await settle()
+    if trial.scheduler.cancel(1):
+        del stored[1]
+    return "stays stored, and comes back with the next start" if stored else "deleted"
+
+
+@fault
+async def countdowns(trial: Trial) -> str:
+    """A component with a countdown is unloaded by `cancel_all()`, and loaded again"""
+    counting = 0
+
+    async def count() -> None:
+        nonlocal counting
+        counting += 1
+        try:
+            await anyio.sleep(600)
+        finally:
+            counting -= 1
+
+    for _ in range(2):
+        trial.scheduler.cancel_all()
+        trial.scheduler.schedule_later(1, "countdown", count())
+        await anyio.sleep(10)
+    seen = counting
+    await anyio.sleep(1200)
+    return f"{seen} {'countdown runs' if seen == 1 else 'countdowns run'}"

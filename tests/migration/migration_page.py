@@ -1,7 +1,7 @@
-"""The tables of ``docs/coming-from/pydis_core.md``: made from what was seen of the two schedulers.
+"""The tables of ``docs/coming-from/pydis_core.md``: generated from the observed behaviour of the two schedulers.
 
-``python tests/migration/migration_page.py`` writes them into the page; that needs `pydis-core`. With the name of a subject (``seed``,
-``asyncio``, ``trio``) it prints what is seen of that one, as JSON.
+``python tests/migration/migration_page.py`` writes them into the page; this requires `pydis-core`. With the name of a
+subject (``pydis_core``, ``asyncio``, ``trio``) it prints the observations of that one as JSON.
 """
 
 from __future__ import annotations
@@ -24,35 +24,39 @@ import anyio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from migration_behaviours import BEHAVIOURS, Trial
+from migration_behaviours import BEHAVIOURS, FAULTS, Trial
 
 import anysched
 from anysched.testing import VirtualClock
 from support import settle
 
 PAGE = Path(__file__).parents[2] / "docs" / "coming-from" / "pydis_core.md"
-SUBJECTS = ("seed", "asyncio", "trio")
+SUBJECTS = ("pydis_core", "asyncio", "trio")
 LOGGERS = ("pydis_core", "anysched")
+TABLES = ("repaired", "differences", "same")
 
 
 class LogTrial(logging.Handler):
-    """A trial, which is also the handler of what is logged in it."""
+    """A trial that is also the handler of its log records."""
 
-    def __init__(self, backend: str, new: Callable[[str], Any], create_task: Callable[..., Any]) -> None:
+    def __init__(
+        self, backend: str, new: Callable[[str], Any], create_task: Callable[..., Any], *, moved: bool
+    ) -> None:
         super().__init__()
         self.backend = backend
+        self.moved = moved
         self.new = new
         self.create_task = create_task
         self.scheduler: Any = None
         self._records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what the schedulers log."""
+        """Keep the records of the schedulers."""
         if record.name.startswith(LOGGERS):
             self._records.append(record)
 
     def logged(self, level: int = 0) -> str:
-        """Return what was logged, without the addresses of tasks, and with a traceback if that is missing."""
+        """Return the logged messages, without the addresses of tasks. Each error must have a traceback."""
         texts = [
             f"{record.levelname}: {re.sub(r' [0-9]{9,}', ' <address>', record.getMessage())}"
             for record in self._records
@@ -63,26 +67,26 @@ class LogTrial(logging.Handler):
 
 
 def observe(subject: str) -> list[str]:
-    """Try all behaviours on one of the schedulers; return what was seen."""
+    """Try all behaviours on one of the schedulers; return the observations."""
     return [try_one(subject, behaviour) for behaviour in BEHAVIOURS]
 
 
 def try_one(subject: str, behaviour: Callable[[Trial], Awaitable[str]]) -> str:
-    """Try one behaviour in a run of its own, in virtual time; return what was seen, with the coroutines that leaked."""
-    if subject == "seed":
+    """Try one behaviour in its own run, in virtual time; return the observation and whether a coroutine leaked."""
+    if subject == "pydis_core":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of discord.py, on import
             from pydis_core.utils import scheduling
 
-        trial = LogTrial("asyncio", scheduling.Scheduler, scheduling.create_task)
+        trial = LogTrial("asyncio", scheduling.Scheduler, scheduling.create_task, moved=False)
     else:
-        trial = LogTrial(subject, anysched.Scheduler, anysched.create_task)
+        trial = LogTrial(subject, anysched.Scheduler, anysched.create_task, moved=True)
 
     async def run() -> str:
         async with AsyncExitStack() as stack:
             stack.enter_context(clock.patch_datetime())
             trial.scheduler = trial.new("x")
-            if subject == "seed":
+            if subject == "pydis_core":
                 stack.push_async_callback(settle)
                 stack.callback(trial.scheduler.cancel_all)
             else:
@@ -109,10 +113,10 @@ def try_one(subject: str, behaviour: Callable[[Trial], Awaitable[str]]) -> str:
 
 @cache
 def observe_apart(subject: str) -> list[str]:
-    """Do the same in a process of its own.
+    """Do the same in a separate process.
 
-    `pydis_core` changes the logging of the process on import; and garbage, of which leaks may be part, is quickly
-    collected where there is not much.
+    `pydis_core` changes the logging of the process on import. Also, leaked coroutines are garbage, which is collected
+    sooner in a small process.
     """
     command = [sys.executable, __file__, subject]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -127,36 +131,39 @@ def titles() -> list[str]:
 
 
 def both(on_asyncio: str, on_trio: str) -> str:
-    """Say what was seen on the two backends."""
+    """Combine the observations on the two backends."""
     return on_asyncio if on_asyncio == on_trio else f"{on_asyncio} (on trio: {on_trio})"
 
 
 def tables(seed: list[str], on_asyncio: list[str], on_trio: list[str]) -> dict[str, str]:
-    """Return the two tables as Markdown: what differs, what is the same."""
+    """Return the tables as Markdown: the bugs that are fixed, the other differences, and the common behaviour."""
     differences = ["| | `pydis_core` | `anysched` |", "|---|---|---|"]
+    repaired = [*differences]
     same = ["| | both |", "|---|---|"]
-    for title, old, asyncio_, trio_ in zip(titles(), seed, on_asyncio, on_trio, strict=True):
+    for behaviour, title, old, asyncio_, trio_ in zip(BEHAVIOURS, titles(), seed, on_asyncio, on_trio, strict=True):
         new = both(asyncio_, trio_)
-        if old == new:
+        if behaviour in FAULTS:
+            repaired.append(f"| {title} | {old} | {new} |")
+        elif old == new:
             same.append(f"| {title} | {old} |")
         else:
             differences.append(f"| {title} | {old} | {new} |")
-    return {"differences": "\n".join(differences), "same": "\n".join(same)}
+    return dict(zip(TABLES, ("\n".join(rows) for rows in (repaired, differences, same)), strict=True))
 
 
 def marked(name: str) -> re.Pattern[str]:
-    """Return what finds a table in the page: it stands between two comments."""
+    """Return a pattern that finds a table in the page, between two comments."""
     return re.compile(rf"(?<=<!-- {name}: begin -->\n\n).*?(?=\n\n<!-- {name}: end -->)", re.DOTALL)
 
 
 def shown() -> dict[str, str]:
     """Return the tables that the page shows."""
     page = PAGE.read_text(encoding="utf-8")
-    return {name: marked(name).findall(page)[0] for name in ("differences", "same")}
+    return {name: marked(name).findall(page)[0] for name in TABLES}
 
 
 def with_table(page: str, name: str, table: str) -> str:
-    """The page with a table in its place."""
+    """Return the page with a table inserted."""
     return marked(name).sub(lambda _: table, page)
 
 

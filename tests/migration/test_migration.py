@@ -1,4 +1,4 @@
-"""The tables of the page on `pydis_core`, as far as they speak of `anysched`; ``tests/integrations`` looks at it."""
+"""The tables of the page on `pydis_core`, as far as they are about `anysched`; ``tests/integrations`` tests the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def seen() -> dict[str, str]:
-    """What is seen of `anysched` on both backends, by row."""
+    """The observations of `anysched` on both backends, by row."""
     return dict(zip(titles(), map(both, observe_apart("asyncio"), observe_apart("trio")), strict=True))
 
 

@@ -146,7 +146,7 @@ class Soak:
             lambda: scheduler.resume(task_id),
             lambda: [scheduler.resume(held) for held in list(scheduler.tasks) if scheduler.tasks[held].paused],
             scheduler.statistics,
-            lambda: task and task.cancel(),
+            (lambda: None) if task is None else task.cancel,
             lambda: task and task.due,
             lambda: repr(task),
             lambda: scheduler.cancel_all() if random.random() < 0.02 else None,

@@ -1,4 +1,4 @@
-"""What users see of the types. Checked by mypy and pyright, never run; the ignored lines have to be errors."""
+"""The types as users see them. Checked by mypy and pyright but not run; the ignored lines must be errors."""
 
 import asyncio
 from collections.abc import Hashable, Iterator, Mapping
@@ -66,6 +66,22 @@ async def scheduling(scheduler: Scheduler, policy: ConflictPolicy) -> None:
     scheduler.schedule_later("5", "k", nothing)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     scheduler.schedule_at(5, "k", nothing)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     page.task_id = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Instant:
+    """A moment of another library."""
+
+    def timestamp(self) -> int:
+        return 0
+
+
+def moments(scheduler: Scheduler, moment: Instant) -> None:
+    assert_type(scheduler.schedule_at(moment, "k", fetch, "u", 3), ScheduledTask[Page])
+    assert_type(scheduler.reschedule_at(moment, "k"), bool)
+    assert_type(scheduler.tasks["k"].reschedule_at(moment), bool)
+    assert_type(scheduler.schedule_every(5, "k", nothing, first=moment), ScheduledTask[None])
+    assert_type(scheduler.schedule_at_times([moment, datetime.now(UTC)], "k", nothing), ScheduledTask[None])
+    assert_type(scheduler.schedule_at_times(lambda now: [moment], "k", nothing), ScheduledTask[None])
 
 
 async def recurring(

@@ -1,4 +1,4 @@
-"""What users see of the types of the durable tier. Checked by mypy and pyright, never run; the ignored lines have to be errors."""
+"""The types of the durable tier as users see them. Checked by mypy and pyright, not run; ignored lines must be errors."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -8,6 +8,7 @@ from anysched.cron import Cron
 from anysched.durable import (
     DurableRun,
     DurableScheduler,
+    DurableStatistics,
     DurableTask,
     MemoryStore,
     SQLiteStore,
@@ -42,5 +43,8 @@ async def asking() -> None:
     assert_type(await reminders.holds("id"), bool)
     assert_type(await reminders.get("id"), DurableTask | None)
     assert_type(reminders.tasks(("reminder",)), AsyncIterator[DurableTask])
+    reminders.tasks(status="parked")
+    reminders.tasks(status="done")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(await reminders.statistics(), DurableStatistics)
     assert_type(await reminders.cancel("id", running="leave"), bool)
     assert_type(await reminders.close(timedelta(seconds=10)), list[DurableTask])

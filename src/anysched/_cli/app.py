@@ -10,9 +10,9 @@ import anyio
 
 from .arguments import Arguments
 from .demo import feed_sample, feed_samples
+from .exit_statuses import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
 from .reports.report import for_stream
 from .session import Session
-from .shutdown import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
 from .source import Source, open_input, read_lines
 from .streams import print_error
 

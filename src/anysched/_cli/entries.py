@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias, cast
 
+from .objects import MalformedLineError, check_keys, kind_of, parse_object
+
 __all__ = ["CancelEntry", "Entry", "MalformedLineError", "RunEntry", "TaskId", "parse_line"]
 
 TaskId: TypeAlias = int | str
 
 MAX_DELAY = 1e11
 """In seconds: three thousand years. A longer delay is a mistake in the unit."""
-
-
-class MalformedLineError(ValueError):
-    """Raised for a line that is not an entry; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,58 +58,21 @@ def parse_line(line: bytes) -> Entry | None:
     """
     if not line.strip():
         return None
-    fields = _parse_object(line)
+    fields = parse_object(line)
     if "cancel" in fields:
-        _check_keys(fields, {"cancel"})
+        check_keys(fields, {"cancel"}, ' beside "cancel"')
         return CancelEntry(_parse_id("cancel", fields["cancel"]))
-    _check_keys(fields, {"id", "in", "at", "run"})
+    check_keys(fields, {"id", "in", "at", "run"})
     for key in ("id", "run"):
         if key not in fields:
             raise MalformedLineError(f'"{key}" is missing')
     return RunEntry(_parse_id("id", fields["id"]), _parse_due(fields), _parse_command(fields["run"]))
 
 
-def _parse_object(line: bytes) -> dict[str, object]:
-    try:
-        value: object = json.loads(line.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except MalformedLineError:
-        raise
-    except UnicodeDecodeError as error:
-        raise MalformedLineError(f"not UTF-8: {error.reason} at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise MalformedLineError(f"not JSON: {error.msg}, at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # a number with thousands of digits, brackets a thousand deep
-        raise MalformedLineError(f"not JSON that can be read: {error}") from None
-    if not isinstance(value, dict):
-        raise MalformedLineError(f"expected a JSON object, not {_kind(value)}")
-    return cast("dict[str, object]", value)
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return the object with these pairs; without this hook, the last of two equal keys would silently win."""
-    fields: dict[str, object] = {}
-    for key, value in pairs:
-        if key in fields:
-            raise MalformedLineError(f"duplicate key {json.dumps(key)}")
-        fields[key] = value
-    return fields
-
-
-def _no_constant(name: str) -> object:
-    raise MalformedLineError(f"{name} is not JSON")
-
-
-def _check_keys(fields: dict[str, object], known: set[str]) -> None:
-    unknown = [json.dumps(key) for key in fields if key not in known]
-    if unknown:
-        beside = ' beside "cancel"' if known == {"cancel"} else ""
-        raise MalformedLineError(f"unknown key{'s' * (len(unknown) > 1)}{beside}: {', '.join(unknown)}")
-
-
 def _parse_id(key: str, value: object) -> TaskId:
     # A bool is an int in Python and would become the ID 0 or 1.
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise MalformedLineError(f'"{key}" must be a string or a whole number, not {_kind(value)}')
+        raise MalformedLineError(f'"{key}" must be a string or a whole number, not {kind_of(value)}')
     return value
 
 
@@ -125,7 +86,7 @@ def _parse_due(fields: dict[str, object]) -> float | datetime:
 
 def _parse_delay(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise MalformedLineError(f'"in" must be a number of seconds, not {_kind(value)}')
+        raise MalformedLineError(f'"in" must be a number of seconds, not {kind_of(value)}')
     if not abs(value) <= MAX_DELAY:
         raise MalformedLineError(f'"in" must be at most {MAX_DELAY:.0e} seconds')
     return value
@@ -133,7 +94,7 @@ def _parse_delay(value: object) -> float:
 
 def _parse_time(value: object) -> datetime:
     if not isinstance(value, str):
-        raise MalformedLineError(f'"at" must be a string with an ISO 8601 time, not {_kind(value)}')
+        raise MalformedLineError(f'"at" must be a string with an ISO 8601 time, not {kind_of(value)}')
     try:
         time = datetime.fromisoformat(value)
         return time.replace(tzinfo=UTC) if time.utcoffset() is None else time.astimezone(UTC)
@@ -143,30 +104,11 @@ def _parse_time(value: object) -> datetime:
 
 def _parse_command(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise MalformedLineError(f'"run" must be a list of strings, not {_kind(value)}')
+        raise MalformedLineError(f'"run" must be a list of strings, not {kind_of(value)}')
     words = cast("list[object]", value)
     if not words:
         raise MalformedLineError('"run" is empty: it must name a command')
     for word in words:
         if not isinstance(word, str):
-            raise MalformedLineError(f'"run" must hold nothing but strings, not {_kind(word)}')
+            raise MalformedLineError(f'"run" must hold nothing but strings, not {kind_of(word)}')
     return tuple(cast("list[str]", words))
-
-
-def _kind(value: object) -> str:
-    """Return the name of a value's type in JSON."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return "a number"
-        case float():
-            return "a number with a fraction"
-        case str():
-            return "a string"
-        case list():
-            return "a list"
-        case _:
-            return "an object"

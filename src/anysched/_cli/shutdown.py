@@ -13,10 +13,6 @@ from .reports.events import Event, Report, State
 from .reports.formats import format_duration
 
 __all__ = [
-    "EXIT_FAILURE",
-    "EXIT_INTERRUPTED",
-    "EXIT_SIGNAL",
-    "EXIT_USAGE",
     "STATE_SIGNALS",
     "Actions",
     "Command",
@@ -27,11 +23,6 @@ __all__ = [
     "state_actions",
     "summary",
 ]
-
-EXIT_FAILURE: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
-EXIT_SIGNAL: Final = 128
 
 ENDING: Final = (
     "SIGINT", "SIGTERM", "SIGQUIT", "SIGPIPE", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGIO", "SIGPWR", "SIGSTKFLT",

@@ -1,4 +1,4 @@
-"""The errors of this package."""
+"""The exceptions of this package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["DuplicateTaskError"]
 
 @final
 class DuplicateTaskError(ValueError):
-    """Raised by ``on_conflict="error"`` when the ID is already held; the new coroutine was closed.
+    """Raised with ``on_conflict="error"`` if the ID is already held; the new coroutine was closed.
 
     Attributes:
         scheduler: The name of the scheduler.

@@ -1,17 +1,20 @@
-"""The log of a scheduler, and how IDs and names are written into it. A log that fails disturbs no task."""
+"""The log of a scheduler, and the representation of IDs and names in it. Errors in logging do not affect tasks."""
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import final
 
-__all__ = ["SchedulerLog", "format_id", "format_name", "printable"]
+__all__ = ["SCHEDULED_AT", "SchedulerLog", "format_id", "format_name", "printable"]
+
+SCHEDULED_AT = " It was scheduled at %s."
+"""The end of a message about a task if it is known where the task was scheduled."""
 
 
 def printable(text: str) -> str:
-    """Return a text in which line breaks and other control characters are escaped: they could forge log lines."""
+    """Return a text with line breaks and other control characters escaped, since these could forge log lines."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
@@ -22,7 +25,7 @@ def format_id(task_id: Hashable) -> str:
     try:
         return printable(repr(task_id))
     except Exception:
-        return f"<{type(task_id).__name__} that has no repr>"
+        return f"<{type(task_id).__name__} whose repr failed>"
 
 
 def format_name(prefix: str, task_id: Hashable) -> str:
@@ -30,50 +33,65 @@ def format_name(prefix: str, task_id: Hashable) -> str:
     try:
         return f"{prefix}_{task_id}"
     except Exception:
-        return f"{prefix}_<{type(task_id).__name__} that has no str>"
+        return f"{prefix}_<{type(task_id).__name__} whose str failed>"
 
 
 @final
 class SchedulerLog:
     """Logs what happens to the tasks of a scheduler, as the logger ``anysched.<name>`` would.
 
-    A root scheduler has this logger. The logger of a child exists only if the program has made it, because the module
-    `logging` keeps loggers as long as the process lives; otherwise its records are handled by the nearest logger
-    above it.
+    A root scheduler has this logger. The logger of a child exists only if the program has created it, because the
+    module `logging` keeps loggers for the lifetime of the process; otherwise its records are handled by the nearest
+    logger above it.
 
     Args:
         scheduler: The name of the scheduler.
         parent: The log of the parent, for a child.
+
+    Attributes:
+        is_enabled_for: Returns whether records of a level are logged. It is the logger's own method if
+            possible, since each scheduling call calls it.
     """
 
-    __slots__ = ("_depth", "_logger", "_name", "_scheduler")
+    __slots__ = ("_depth", "_logger", "_name", "_scheduler", "is_enabled_for")
 
     def __init__(self, scheduler: str, parent: SchedulerLog | None = None) -> None:
         self._scheduler = scheduler
         self._name = f"anysched.{printable(scheduler)}"
         self._depth: int = 0 if parent is None else parent._depth + 1
         self._logger: logging.Logger = logging.getLogger(self._name) if parent is None else parent._logger
-
-    def is_enabled_for(self, level: int) -> bool:
-        """Return whether records of a level are logged."""
-        return (self._nearest() if self._depth else self._logger).isEnabledFor(level)
+        self.is_enabled_for: Callable[[int], bool] = self._logger.isEnabledFor
+        if parent is not None:
+            root, name, depth = self._logger, self._name, self._depth  # not `self`, which must not refer to itself
+            self.is_enabled_for = lambda level: _nearest(root, name, depth).isEnabledFor(level)
 
     def log(
-        self, level: int, message: str, task_id: Hashable, *args: object, failure: BaseException | None = None
+        self,
+        level: int,
+        message: str,
+        task_id: Hashable,
+        *args: object,
+        failure: BaseException | None = None,
+        scheduled_at: str | None = None,
     ) -> None:
         """Log a message about a task.
 
         Args:
             level: The level, one of `logging`'s.
-            message: The message, with ``%s`` for each argument, and for the ID last.
+            message: The message, with ``%s`` for each argument and a last one for the ID.
             task_id: The ID. The record has it as the attribute ``task_id``, and the scheduler's name as ``scheduler``.
             args: The other arguments.
             failure: The exception to log with its traceback.
+            scheduled_at: Where the task was scheduled, if known.
         """
-        self._emit(level, message, (*args, format_id(task_id)), failure, {"task_id": task_id})
+        args = (*args, format_id(task_id))
+        if scheduled_at is not None:
+            message += SCHEDULED_AT
+            args = (*args, scheduled_at)
+        self._emit(level, message, args, failure, {"task_id": task_id})
 
     def log_failure(self, message: str, subject: object, failure: BaseException) -> None:
-        """Log the failure of something else than a task, at ERROR.
+        """Log the failure of something other than a task, at ERROR.
 
         Args:
             message: The message, with ``%s`` for the subject.
@@ -95,23 +113,24 @@ class SchedulerLog:
         fields: dict[str, object],
     ) -> None:
         try:
-            logger = self._nearest()
+            logger = _nearest(self._logger, self._name, self._depth)
             if not logger.isEnabledFor(level):
                 return
             path, line, function, _ = logger.findCaller(stacklevel=3)
             exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
             extra = {"scheduler": self._scheduler, **fields}
             logger.handle(logger.makeRecord(self._name, level, path, line, message, args, exc_info, function, extra))
-        except Exception:  # in a handler or filter: no reason to end a task, or to refuse a call that took effect
+        except Exception:  # in a handler or filter; it must not end a task or fail a call that has taken effect
             if logging.raiseExceptions:
                 traceback.print_exc()
 
-    def _nearest(self) -> logging.Logger:
-        """Return the logger of this name, or the nearest one above it that exists."""
-        name, known = self._name, self._logger.manager.loggerDict
-        for _ in range(self._depth):
-            logger = known.get(name)
-            if isinstance(logger, logging.Logger):
-                return logger
-            name = name.rpartition(".")[0]
-        return self._logger
+
+def _nearest(root: logging.Logger, name: str, depth: int) -> logging.Logger:
+    """Return the logger of a name, or the nearest existing one above it, at most ``depth`` levels above."""
+    known = root.manager.loggerDict
+    for _ in range(depth):
+        logger = known.get(name)
+        if isinstance(logger, logging.Logger):
+            return logger
+        name = name.rpartition(".")[0]
+    return root

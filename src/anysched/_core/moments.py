@@ -1,21 +1,29 @@
-"""Times and durations of other libraries: Arrow, pandas, pendulum, whenever, NumPy. None of them is imported."""
+"""Times and durations of other libraries: Arrow, pandas, pendulum, whenever, NumPy. These are not imported."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["EPOCH", "duration_from", "moment_from"]
+__all__ = ["EPOCH", "Moment", "duration_from", "moment_from"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class Moment(Protocol):
+    """The common interface of moments of other libraries: Arrow, pandas, Pendulum, whenever."""
+
+    def timestamp(self) -> float:
+        """Return the seconds since 1970."""
+        ...
+
+
 def moment_from(value: Any) -> datetime | None:
-    """Return what another library's moment is as a `datetime`, or `None` if it is not one.
+    """Convert a moment of another library to a `datetime`; return `None` if it is not one.
 
     Args:
         value: An object with a ``datetime`` (Arrow), with ``to_stdlib()`` or ``py_datetime()`` (whenever), or with
-            ``timestamp()``; or a ``numpy.datetime64``, which is taken as UTC.
+            ``timestamp()``; or a ``numpy.datetime64``, which is interpreted as UTC.
     """
     if _numpy_kind(value) == "M":
         instant: datetime | None = _from_numpy(value, "datetime64[us]")
@@ -36,9 +44,9 @@ def moment_from(value: Any) -> datetime | None:
 
 
 def duration_from(value: Any) -> timedelta | None:
-    """Return a ``numpy.timedelta64`` as a `timedelta`, or `None` if it is not one.
+    """Convert a ``numpy.timedelta64`` to a `timedelta`; return `None` if it is not one.
 
-    `float` would take it for a number of seconds, whatever its unit is.
+    `float` would interpret it as a number of seconds, whatever its unit.
     """
     return _from_numpy(value, "timedelta64[us]") if _numpy_kind(value) == "m" else None
 

@@ -1,8 +1,7 @@
-"""The public face of a scheduler: its methods, what they check, and its lifecycle."""
+"""The `Scheduler`: its public methods, their checks, and its lifecycle."""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
@@ -10,6 +9,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from logging import DEBUG, WARNING
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeVar, TypeVarTuple, cast, final, get_args, overload
@@ -24,10 +24,13 @@ from .backends import HostTask
 from .backends.current import current_backend
 from .clock import datetime_from_ns, due_after, due_at, exact_clock, seconds_from_delay
 from .coroutines import LazyCoroutine, Target, check_target, close_unstarted, is_coroutine
+from .debug import call_site, check_call
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
+from .held_up import HeldUpReports
 from .logs import format_id, printable
+from .moments import Moment
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
 from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times
@@ -45,15 +48,10 @@ ConflictPolicy = Literal["keep", "replace", "follow", "error"]
 DROPS_PER_ITERATION = 500
 """How many tasks are dropped on closing before the scheduler yields to the event loop."""
 
-HELD_UP_INTERVAL = 10.0
-"""How many seconds closing may be held up before a WARNING says by which tasks, and between two of these."""
-
-MAX_REGULAR_WARNINGS = 60
-"""After so many, the time between two of these is doubled each time."""
-
 NAMES_SHOWN = 5
-"""How many of these tasks it names."""
+"""The maximum number of tasks that a warning names."""
 
+_HANDLES: tuple[type, ...] = (ScheduledTask,)
 _CONFLICT_POLICIES = frozenset(get_args(ConflictPolicy))
 _RUNNING_POLICIES = frozenset(get_args(RunningPolicy))
 
@@ -62,11 +60,12 @@ _RUNNING_POLICIES = frozenset(get_args(RunningPolicy))
 class SchedulerStatistics:
     """Statistics of a scheduler; its children have their own.
 
-    Of a recurring task, each run counts as one; but pending or cancelled before a start, it is one task.
+    Each run of a recurring task counts as one started, finished or failed task. A pending recurring task, and one that
+    is cancelled before a run starts, counts once.
 
     Attributes:
         pending: How many tasks hold an ID and have not started.
-        running: How many tasks run, with those that no longer hold their ID.
+        running: How many tasks are running, including those that no longer hold their ID.
         next_due: When the next pending task is due (aware UTC), or `None`.
         started: How many tasks have started since entry.
         finished: How many have returned since entry.
@@ -87,27 +86,29 @@ class SchedulerStatistics:
 class Scheduler:
     """Schedules coroutines under IDs, now or in the future, on asyncio and on trio.
 
-    Use it as an async context manager; on leaving, however that comes about, all its tasks are cancelled and awaited::
+    Use it as an async context manager. When the block exits, normally or by an exception, all tasks are cancelled and
+    awaited::
 
         async with Scheduler("reminders") as scheduler:
             scheduler.schedule_later(30 * 60, reminder.id, send(reminder))
 
-    `run` and `child` serve where set-up and tear-down happen in different tasks. A scheduler is entered once.
+    If set-up and tear-down happen in different tasks, use `run` or `start`, and `child`. A scheduler can be entered
+    only once.
 
-    A coroutine that is handed over is owned: it is awaited or closed, whatever happens, also if the call raises. The
-    one exception is a coroutine that was already started, which is refused and left alone.
+    The scheduler owns the coroutines that it is given: whatever happens, they are awaited or closed, even if the call
+    raises. The only exception is a coroutine that was already started, which is refused and left alone.
 
-    Any exception in a task is logged when the task ends, at ERROR, with traceback; the other tasks go on. The records
+    Any exception in a task is logged when the task ends, at ERROR with traceback; the other tasks continue. The records
     have the attributes ``scheduler`` and ``task_id``.
 
     All methods belong to the thread of the event loop; from a worker thread call them with
     `anyio.from_thread.run_sync`.
 
     Args:
-        name: Names the logger, ``anysched.<name>``, and prefixes the names of the tasks, ``<name>_<id>``.
+        name: The name of the logger is ``anysched.<name>``, and the names of the tasks are ``<name>_<id>``.
         max_running: How many tasks may run at once. Tasks that are due while all slots are taken stay pending and are
             started in due order.
-        suppressed_exceptions: Exceptions of tasks that are not logged, of this scheduler and its children.
+        suppressed_exceptions: Exceptions that are not logged, in tasks of this scheduler and its children.
         instruments: Objects that are called when something happens to a task; see `anysched.abc.Instrument`.
 
     Raises:
@@ -143,7 +144,7 @@ class Scheduler:
         if max_running is not None and max_running < 1:
             raise ValueError(f"max_running must be at least 1, not {max_running}")
         self._name = name if parent is None else f"{parent.name}.{name}"
-        # Everything that changes is in the registry: the state of the scheduler, and which task holds which ID.
+        # The registry has the mutable state: the state of the scheduler, and which task holds which ID.
         suppressed = _exception_types(suppressed_exceptions)
         self._registry = registry = TaskRegistry(self._name, max_running, self._cancel_by_handle, suppressed, parent)
         registry.scheduler = self
@@ -155,7 +156,7 @@ class Scheduler:
         registry.add_instruments(instruments)
 
     def __reduce__(self) -> NoReturn:
-        """Refuse to be copied or pickled: the tasks belong to this scheduler."""
+        """Refuse to be copied or pickled, since the tasks belong to this scheduler."""
         raise TypeError(
             "a Scheduler cannot be copied or pickled; to store its tasks, see the values that close() returns"
         )
@@ -171,9 +172,10 @@ class Scheduler:
         return self._registry.state
 
     def now(self) -> datetime:
-        """Return the scheduler's wall clock (aware UTC): the machine's, or in tests with virtual time the virtual one.
+        """Return the time of the scheduler's wall clock (aware UTC).
 
-        It stands still once the scheduler is closed. Before the scheduler is entered, it is the machine's.
+        This is the machine's clock, or the virtual clock in tests with virtual time. Before the scheduler is entered,
+        it is always the machine's. When the scheduler has been closed, the time no longer changes.
         """
         dispatcher = self._registry.dispatcher
         return datetime_from_ns(time.time_ns() if dispatcher is None else dispatcher.now()[1])
@@ -184,22 +186,22 @@ class Scheduler:
         return self._tasks_view
 
     def busy_descendants(self) -> list[Scheduler]:
-        """Return the children that hold tasks, and theirs, in the order in which they were made.
+        """Return the descendants that hold tasks, in the order in which they were created.
 
-        A scheduler does not know its idle children.
+        A scheduler does not keep track of idle children.
         """
         registries = self._registry.busy_members()
         return [registry.scheduler for registry in registries if registry is not self._registry]
 
     def __contains__(self, task_id: Hashable) -> bool:
-        """Return whether the ID is held: by a pending or a running task."""
+        """Return whether the ID is held by a pending or running task."""
         return self._find(task_id) is not None
 
     def __repr__(self) -> str:
         return f"<Scheduler {self._name!r} {self._registry.state}, {len(self._tasks)} tasks>"
 
     def statistics(self) -> SchedulerStatistics:
-        """Return statistics, in the manner of anyio's primitives.
+        """Return statistics about the current state, like the ``statistics()`` methods of anyio.
 
         This takes a fraction of a millisecond, however many tasks are pending. The first call after many of them were
         cancelled or postponed tidies the queue, which takes a part of the time that these calls took.
@@ -217,10 +219,10 @@ class Scheduler:
         )
 
     def seconds_until_due(self, tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:
-        """Return in how many seconds each of many tasks is due; `None` for one that has started.
+        """Return for each task the number of seconds until it is due, or `None` if it has started.
 
-        It is negative for a task that is overdue. The clocks are read once, so that a million tasks can be sorted by
-        their due times; `ScheduledTask.due` reads them for each.
+        The number is negative if the task is overdue. The clocks are read only once, so that a million tasks can be
+        sorted by their due times; `ScheduledTask.due` reads them each time.
 
         Args:
             tasks: Tasks of this scheduler, of its children or of its parents.
@@ -272,23 +274,23 @@ class Scheduler:
         Args:
             task_id: The ID, any hashable object that does not change. It is held until the task ends or is cancelled.
             coroutine: A coroutine that has not started, or a function that returns one. The function is called when the
-                task starts: until then there is less in memory, and nothing to close.
+                task starts; until then it takes less memory than a coroutine, and there is nothing to close.
             args: The positional arguments for the function.
             on_conflict: What to do if the ID is held. ``"keep"``: the holder stays, the new coroutine is closed, and
                 the holder's handle is returned, so that two callers can await one result. ``"replace"``: a pending
                 holder is dropped, a running one is cancelled. ``"follow"``: a pending holder is dropped, a running one
-                is left to finish. ``"error"``: `DuplicateTaskError`. One ID never runs twice at once: a task that
-                takes over an ID starts when its predecessor has ended. From inside the holder, ``"replace"`` means
+                is left to finish. ``"error"``: `DuplicateTaskError` is raised. One ID never runs twice at once: a task
+                that takes over an ID starts when its predecessor has ended. From inside the holder, ``"replace"`` means
                 ``"follow"``.
-            context: The context of which a copy is made for the task, instead of the caller's.
-            suppressed_exceptions: Exceptions of the task that are not logged, besides those of the scheduler.
+            context: The context to copy for the task, instead of the caller's.
+            suppressed_exceptions: Exceptions of the task that are not logged, in addition to those of the scheduler.
 
         Returns:
             The handle of the task that holds the ID.
 
         Raises:
             DuplicateTaskError: if the ID is held and ``on_conflict`` is ``"error"``.
-            RuntimeError: if the scheduler is not running, or this is not the thread of its event loop.
+            RuntimeError: if the scheduler is not running, or if called from another thread than the event loop's.
             TypeError: if the ID is not hashable, or ``coroutine`` is neither a coroutine nor a function.
             ValueError: if the coroutine was already started, or is already scheduled under this ID, or ``on_conflict``
                 is unknown.
@@ -349,7 +351,7 @@ class Scheduler:
     @overload
     def schedule_at(
         self,
-        time: datetime,
+        time: datetime | Moment,
         task_id: Hashable,
         coroutine: Coroutine[Any, Any, T],
         *,
@@ -361,7 +363,7 @@ class Scheduler:
     @overload
     def schedule_at(
         self,
-        time: datetime,
+        time: datetime | Moment,
         task_id: Hashable,
         coroutine: Callable[[*Ts], Coroutine[Any, Any, T]],
         *args: *Ts,
@@ -372,7 +374,7 @@ class Scheduler:
 
     def schedule_at(  # type: ignore[misc]  # as above
         self,
-        time: datetime,
+        time: datetime | Moment,
         task_id: Hashable,
         coroutine: Target,
         *args: Any,
@@ -380,16 +382,16 @@ class Scheduler:
         context: Context | None = None,
         suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[Any]:
-        """Start a coroutine at a time of the wall clock; see `schedule` for the rest.
+        """Start a coroutine at a wall-clock time; see `schedule` for the rest.
 
-        The time is compared as an instant in UTC, so that a DST change until then is counted. The task never starts
-        before the wall clock shows it; when the clock is set forward, or the machine has slept, at most half a minute
-        after.
+        The time is an instant in UTC, so a DST change in between is taken into account. The task never starts before
+        the wall clock shows the time. If the clock is set forward or the machine sleeps, it starts at most half a
+        minute late.
 
         Args:
-            time: When to start. A naive time is taken as UTC; one in the past means now. Moments of other libraries are
-                accepted that have a ``datetime`` (Arrow) or a ``timestamp()`` (pandas, pendulum, whenever), as by
-                pydis_core.
+            time: When to start. A naive time is interpreted as UTC; a time in the past means now. As in pydis_core,
+                times of other libraries are accepted if they have a ``datetime`` attribute (Arrow) or a
+                ``timestamp()`` method (pandas, pendulum, whenever).
             task_id: The ID.
             coroutine: A coroutine, or a function.
             args: The arguments for the function.
@@ -408,7 +410,7 @@ class Scheduler:
         task_id: Hashable,
         func: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
-        first: float | timedelta | datetime | None = None,
+        first: float | timedelta | datetime | Moment | None = None,
         measured_from: MeasuredFrom = "start",
         missed: MissedPolicy = "latest",
         jitter: float | timedelta = 0.0,
@@ -416,46 +418,48 @@ class Scheduler:
         context: Context | None = None,
         suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[None]:
-        """Run a function again and again, each period of elapsed (monotonic) time, until it is cancelled.
+        """Run a function repeatedly, once per period of elapsed (monotonic) time, until it is cancelled.
 
-        The run number n (0, 1, ...) is due at ``first + n * period``, however long the runs take: nothing drifts. One ID
-        and one handle represent all of them: the task is pending between the runs and running during one, and the
-        runs never overlap. A run that fails is logged, and the next one takes place. What the runs return is dropped.
+        Run number n (0, 1, ...) is due at ``first + n * period``, so the schedule does not drift, however long the runs
+        take. One ID and one handle represent all runs: the task is pending between runs and running during a run, and
+        runs never overlap. A failing run is logged, and the next one takes place. Return values are discarded.
 
-        `cancel` ends it at once. From inside a run, it frees the ID, and the task ends with this run and its
-        outcome; the same goes for a call that takes over the ID, by ``on_conflict``. `reschedule_later` and
-        `reschedule_at` move the next run, and only that: a run that was brought forward does not replace the one that
-        was due, and one that was postponed serves what fell due in the meantime. All the rest is as in `schedule`.
+        `cancel` ends the task at once. If it is called from inside a run, it frees the ID, and the task ends with this
+        run and its outcome. The same applies if another call takes over the ID by ``on_conflict``. `reschedule_later`
+        and `reschedule_at` move only the next run: a run that was brought forward does not replace the regular one, and
+        a run that was postponed covers those that became due in the meantime. Everything else is as in `schedule`.
 
         Args:
-            period: In seconds, or a `timedelta`; a microsecond at the least.
+            period: In seconds, or a `timedelta`; at least a microsecond.
             task_id: The ID, which is held until the task is cancelled.
-            func: A function that returns a coroutine, called for each run. (A coroutine could run once.)
+            func: A function that returns a coroutine, called for each run. (A coroutine could run only once.)
             args: The positional arguments for the function.
             first: When the first run is due: after one period, if not given; after a delay, as in `schedule_later`; or
-                at a time, as in `schedule_at`. From that time on the others are due by elapsed time, whatever the wall
-                clock does then. A clock that is set before is followed: the first run is not early by it, and the
-                periods count from that time as the clock shows it when the first run starts.
-            measured_from: ``"start"``: the periods are the distances between the due times. ``"end"``: a run is due one
-                period after the end of the one before, however that ended; then none is ever missed.
-            missed: What to do about the runs that were due when they could not start, because the run before took
-                too long, the event loop was blocked, or all slots were taken. ``"latest"``: a run covers all
-                that were due when it starts; if others fall due during it, the latest of them is caught up at once.
-                ``"all"``: each takes place, one after the other. ``"skip"``: one that could not start within a
-                minute of its due time, or within the period if that is shorter, is left out, which is logged at INFO.
-                A ``first`` in the past counts as missed.
-            jitter: Each run is put off by a random time up to this, in seconds or as a `timedelta`; less than the
-                period. This does not add up, either. The numbers are from the module `random`.
+                at a time, as in `schedule_at`. After the first run the others are due by elapsed time, whatever happens
+                to the wall clock. If the clock is set before that, the first run still waits until it shows the time,
+                and the periods count from that time as the clock shows it when the first run starts.
+            measured_from: ``"start"``: the period is the time between two due times. ``"end"``: a run is due one
+                period after the end of the previous run, however that ended; then no run is ever missed.
+            missed: What to do about runs that could not start when they were due, because the previous run took
+                too long, the event loop was blocked, or all slots were taken. ``"latest"``: a run covers all due times
+                until it starts; if others become due during the run, one run catches up for them at once. ``"all"``:
+                every missed run is executed, one after another. ``"skip"``: a run that could not start within a minute
+                of its due time, or within the period if that is shorter, is skipped and logged at INFO. A ``first`` in
+                the past counts as missed.
+            jitter: Each run is delayed by a random time of up to this, in seconds or as a `timedelta`; it must be less
+                than the period. The delays do not add up. The random numbers are from the module `random`.
             on_conflict: What to do if the ID is held.
-            context: The context to copy for each run, instead of the caller's. What one run sets, the next does not see.
+            context: The context to copy for each run, instead of the caller's. Changes in one run are not visible in
+                the next.
             suppressed_exceptions: Exceptions of the runs that are not logged.
 
         Returns:
-            The handle of the task that holds the ID. Its `ScheduledTask.due` is the next time, its `ScheduledTask.run_count`
-            counts the runs, and awaiting it waits for the end of all of them.
+            The handle of the task that holds the ID. `ScheduledTask.due` is the time of the next run,
+            `ScheduledTask.run_count` counts the runs, and awaiting the handle waits for the end of the recurrence.
 
         Raises:
-            TypeError: as `schedule`, and if ``func`` is a coroutine (which is closed), or a duration or time is none.
+            TypeError: as `schedule`, and if ``func`` is a coroutine (which is closed), or a duration or time has the
+                wrong type.
             ValueError: as `schedule`, and if the period is not positive and finite, the jitter is negative or
                 not less than the period, or ``missed`` is unknown.
         """
@@ -464,7 +468,7 @@ class Scheduler:
 
     def schedule_at_times(
         self,
-        times: Iterable[datetime] | Callable[[datetime], Iterable[datetime]],
+        times: Iterable[datetime | Moment] | Callable[[datetime], Iterable[datetime | Moment]],
         task_id: Hashable,
         func: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
@@ -474,47 +478,49 @@ class Scheduler:
         context: Context | None = None,
         suppressed_exceptions: tuple[type[BaseException], ...] = (),
     ) -> ScheduledTask[None]:
-        """Run a function at each of many times of the wall clock; see `schedule_every` for the rest.
+        """Run a function at each of a series of wall-clock times; see `schedule_every` for the rest.
 
-        The times are those of a list, a generator, ``cronsim.CronSim(...)``, a rule of dateutil's or any other
-        iterable, finite or not; or those that a function returns for the present, as `anysched.cron.Cron` does. Each is
-        due as in `schedule_at`. When they are exhausted, the task ends as finished, and its ID is free; if there is none
-        at all, this is so when the call returns, and what held the ID before has been dealt with by ``on_conflict``.
+        ``times`` is a list, a generator, ``cronsim.CronSim(...)``, a rule of ``dateutil`` or any other iterable, finite or
+        infinite; or a function, such as `anysched.cron.Cron`, that takes the current time and returns an iterable. Each
+        time is due as in `schedule_at`. When there are no more times, the task ends as finished and its ID is free. If
+        there are none at all, this has happened when the call returns, after a holder of the ID was handled by
+        ``on_conflict``.
 
-        A function is called again when the wall clock was set: the times that a wrong clock jumped over, if only for a
-        while, are run when they come. An iterable cannot be asked again. When the clock falls behind the times that it
-        has listed by more than a minute, a WARNING says until when nothing is run.
+        A function is called again when the wall clock was set. So if a wrong clock jumped over some times for a while,
+        these are run when they come. An iterable cannot be restarted: if the clock is set back by more than a minute
+        behind the times that were already yielded, a WARNING says until when nothing will be run.
 
-        The first time is asked for in this call, and each other one when the run before has ended (one more, when some
-        were missed), on the event loop, which it should not hold up. If that raises, the failure is logged, and the task
-        ends as failed. A generator is closed when the task ends, and if the call is refused or the holder kept.
+        The first time is requested in this call, and each other time when the previous run has ended (one more if some
+        were missed). This happens on the event loop, which the iterable must not hold up. If it raises, the failure is
+        logged and the task ends as failed. A generator is closed when the task ends, and if the call is refused or the
+        holder is kept.
 
-        A time that is not later than those before is left out, so that no time is run twice, whatever the iterator or
-        the wall clock does; after 100 of these in a row the task ends as failed.
+        A time that is not later than the previous one is left out, so that no time is run twice, whatever the iterator
+        or the wall clock does. After 100 of these in a row the task ends as failed.
 
         Args:
-            times: When to run, as an iterable, or as a function that takes the present (aware UTC) and returns an
-                iterable of the times after it. A naive time is taken as UTC. Times in the past count as missed: begin
-                with the present (``CronSim(expression, now)``, ``rule.xafter(now)``), if you do not want to catch up.
+            times: When to run, as an iterable, or as a function that takes the current time (aware UTC) and returns an
+                iterable of the times after it. A naive time is interpreted as UTC. Times in the past count as missed;
+                to avoid catching up, start from the current time (``CronSim(expression, now)``, ``rule.xafter(now)``).
             task_id: The ID, which is held until the task ends or is cancelled.
             func: A function that returns a coroutine, called for each run.
             args: The positional arguments for the function.
             missed: As in `schedule_every`. A time is also missed while the machine sleeps, and when the clock is set
                 forward.
-            jitter: As in `schedule_every`, but it may be of any length.
+            jitter: As in `schedule_every`, but not limited.
             on_conflict: What to do if the ID is held.
-            context: The context to copy for each run; ``times`` is asked in a copy of it as well.
+            context: The context to copy for each run. ``times`` is also called or iterated in a copy of it.
             suppressed_exceptions: Exceptions that are not logged.
 
         Raises:
             TypeError: as `schedule_every`, and if ``times`` is not iterable, or the first time is not a `datetime`.
             ValueError: as `schedule_every`.
-            Exception: what ``times`` raises when it is asked for the first time.
+            Exception: any exception that ``times`` raises when the first time is requested.
         """
         function = times if callable(times) and not isinstance(times, Iterable) else None
         trigger: Trigger
         if function is None:
-            trigger = IterableTrigger(cast("Iterable[datetime]", times), missed, jitter)
+            trigger = IterableTrigger(cast("Iterable[datetime | Moment]", times), missed, jitter)
         else:
             trigger = FunctionTrigger(function, missed, jitter)
         return self._schedule_recurring(trigger, task_id, func, args, on_conflict, context, suppressed_exceptions)
@@ -536,7 +542,7 @@ class Scheduler:
         """
         return self._registry.reschedule_if_pending(due_after, delay, self._find(task_id))
 
-    def reschedule_at(self, time: datetime, task_id: Hashable) -> bool:
+    def reschedule_at(self, time: datetime | Moment, task_id: Hashable) -> bool:
         """Make a pending task due at a time of the wall clock. It keeps its coroutine and its handle.
 
         Args:
@@ -566,15 +572,19 @@ class Scheduler:
     ) -> ScheduledTask[Any]:
         # Bad input is refused before anything changes.
         holder: ScheduledTask[Any] | None = None
-        same = False  # whether it is the very coroutine that is scheduled under this ID
+        same = False  # whether the same coroutine is already scheduled under this ID
         try:
             check_target(target, args)
             registry = self._registry
-            dispatcher = registry.dispatcher
+            dispatcher = registry.family.dispatcher
             collector = None
             if registry.state != "running" or dispatcher is None or dispatcher.thread != get_ident():
                 dispatcher = self._running_dispatcher()
                 collector = registry.collector
+            scheduled_at = None
+            if dispatcher.debug:
+                check_call(target, args)
+                scheduled_at = call_site()
             when = due(dispatcher.clock, moment)
             if on_conflict not in _CONFLICT_POLICIES:
                 raise ValueError(f"on_conflict must be one of {sorted(_CONFLICT_POLICIES)}, not {on_conflict!r}")
@@ -585,7 +595,14 @@ class Scheduler:
             else:
                 raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__}")
             suppressed = _exception_types(suppressed_exceptions) if suppressed_exceptions else ()
-            holder = self._find(task_id)
+            # As `_find`, without a call for it.
+            try:
+                holder = self._tasks.get(task_id)
+            except TypeError:
+                _check_id(task_id)
+                raise
+            if holder is None and isinstance(task_id, _HANDLES):
+                _check_id(task_id)
             same = holder is not None and holder._target is target
             if same and is_coroutine(target):
                 raise ValueError(f"this coroutine is already scheduled as {format_id(task_id)}: {target!r}")
@@ -604,18 +621,20 @@ class Scheduler:
         task = make(registry, task_id, target, args, context)
         if suppressed:
             registry.suppress(task, suppressed)
+        if scheduled_at is not None:
+            registry.set_call_site(task, scheduled_at)
         if collector is not None:
             dispatcher.add(task, when, registry)
             registry.drop(task)
             collector.append(task)
             self._debug("Dropped task %s, because the scheduler is being closed.", task_id)
             return task
-        registry.hold(task)
+        registry.hold(task_id, task)
         dispatcher.add(task, when, registry)
         if holder is not None:
-            # Now that the ID is taken: closing a coroutine may run finalizers, and these may want the ID as well.
+            # Only now, since closing a coroutine may run finalizers, and these may try to take the ID.
             registry.displace(holder, cancel_running=on_conflict == "replace")
-        if self._log.is_enabled_for(logging.DEBUG):
+        if self._log.is_enabled_for(DEBUG):
             self._debug("Scheduled task %s.", task_id)
         if registry.family.instruments_version:
             registry.notify("task_scheduled", task)
@@ -656,16 +675,16 @@ class Scheduler:
         return task
 
     def pause(self, task_id: Hashable) -> bool:
-        """Pause a task: it keeps its ID, its handle and its due time, and does not start until it is resumed.
+        """Pause a task: it keeps its ID, its handle and its due time, but does not start until it is resumed.
 
-        A task that recurs may be paused during a run, which is not affected: the next one does not start. A paused task
+        If a recurring task is paused during a run, the run continues, but the next one does not start. A paused task
         can be rescheduled and cancelled. `join` waits for it.
 
         Args:
             task_id: The ID.
 
         Returns:
-            Whether a task was paused: there was one that was not paused yet.
+            Whether a task was paused by this call.
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.
@@ -677,7 +696,7 @@ class Scheduler:
     def resume(self, task_id: Hashable) -> bool:
         """Resume a paused task.
 
-        What fell due in the meantime is treated by ``missed``, if the task recurs; any other is started at once.
+        If it became due in the meantime, it starts at once; missed runs of a recurring task are handled by ``missed``.
 
         Args:
             task_id: The ID.
@@ -696,7 +715,7 @@ class Scheduler:
         registry = self._registry
         dispatcher = registry.dispatcher
         state = registry.state
-        # While `close` waits for the running tasks, what these schedule is dropped, and the call succeeds.
+        # While `close` waits for the running tasks, tasks that these schedule are dropped, but the calls succeed.
         is_collected = state == "closing" and registry.collector is not None and current_scheduled_task() is not None
         if dispatcher is None or not (state == "running" or is_collected):
             name, root = self._name, registry
@@ -709,8 +728,8 @@ class Scheduler:
             else:
                 advice = {
                     "new": "enter it first: `async with scheduler:`, or `await task_group.start(scheduler.run)`",
-                    "closing": "it takes no more tasks",
-                    "closed": "it cannot be entered again: make a new one",
+                    "closing": "it accepts no more tasks",
+                    "closed": "it cannot be entered again: create a new one",
                 }[state]
             raise RuntimeError(f"the scheduler {name!r} is not running ({state}); {advice}")
         dispatcher.check_thread()
@@ -727,7 +746,7 @@ class Scheduler:
         except TypeError:
             _check_id(task_id)
             raise
-        if task is None:
+        if task is None and isinstance(task_id, _HANDLES):
             _check_id(task_id)
         return task
 
@@ -739,24 +758,27 @@ class Scheduler:
     def cancel(self, task_id: Hashable, *, running: RunningPolicy = "cancel") -> bool:
         """Cancel the task that holds an ID, and free the ID at once.
 
-        A pending task is dropped: its coroutine is closed and never runs. A running one gets a cancellation. If it
-        calls this itself (or a child task of it does), it is left to finish. If the ID is not held, a WARNING is logged.
+        A pending task is dropped: its coroutine is closed and never runs. A running task is cancelled, unless it
+        (or a child task of it) calls this itself: then it is left to finish. If the ID is not held, a WARNING is
+        logged.
 
         Args:
             task_id: The ID.
-            running: What to do if the task runs: ``"cancel"`` it, or ``"leave"`` it to finish, as pydis_core does with a
-                delayed task; a task that recurs ends with this run.
+            running: What to do if the task is running: ``"cancel"`` it, or ``"leave"`` it to finish, as pydis_core does
+                with delayed tasks. A recurring task that is left ends after the current run.
 
         Returns:
-            Whether there was such a task.
+            Whether the ID was held.
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.
             TypeError: if the ID is not hashable.
             ValueError: if ``running`` is unknown.
         """
-        _check_running_policy(running)
-        dispatcher = self._registry.dispatcher
+        if running != "cancel":
+            _check_running_policy(running)
+        registry = self._registry
+        dispatcher = registry.family.dispatcher
         if dispatcher is not None and dispatcher.thread != get_ident():
             dispatcher.check_thread()
         try:
@@ -766,20 +788,20 @@ class Scheduler:
             raise
         if task is None:
             _check_id(task_id)
-            self._log.log(logging.WARNING, "Failed to unschedule %s (no task found).", task_id)
+            self._log.log(WARNING, "Failed to unschedule %s (no task found).", task_id)
             return False
-        self._registry.displace(task, cancel_running=running == "cancel")
-        if self._log.is_enabled_for(logging.DEBUG):
+        registry.displace(task, cancel_running=running == "cancel")
+        if self._log.is_enabled_for(DEBUG):
             self._debug("Unscheduled task %s.", task_id)
         return True
 
     def cancel_all(self, *, running: RunningPolicy = "cancel") -> None:
-        """Cancel all tasks that hold an ID, as `cancel` does; those of the children are not affected.
+        """Cancel all tasks that hold an ID, as `cancel` does. Tasks of children are not affected.
 
-        This takes time for each of them, a second for a million: `close` drops them without holding up other tasks.
+        This takes about a second for a million tasks and holds up the event loop; `close` does not.
 
         Args:
-            running: What to do with those that run, as in `cancel`.
+            running: What to do with running tasks, as in `cancel`.
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.
@@ -802,27 +824,27 @@ class Scheduler:
     # Logging
 
     def _debug(self, message: str, task_id: Hashable) -> None:
-        # The callers on the fast paths ask first whether it is enabled: that is half the price.
-        self._log.log(logging.DEBUG, message, task_id)
+        # Callers on the fast paths check first whether it is enabled, which halves the cost.
+        self._log.log(DEBUG, message, task_id)
 
     def _log_kept(self, holder: ScheduledTask[Any]) -> None:
         task_id = holder.task_id
         if self._registry.is_caller(holder):
             self._log.log(
-                logging.WARNING,
+                WARNING,
                 "Task %s scheduled its own ID, which it still holds: the new coroutine was closed and will not run. "
                 'Pass on_conflict="follow" to run it after this one.',
                 task_id,
             )
-        elif self._log.is_enabled_for(logging.DEBUG):
+        elif self._log.is_enabled_for(DEBUG):
             self._debug("Did not schedule task %s; its ID is already held.", task_id)
 
     # Instruments
 
     def add_instrument(self, instrument: Instrument) -> None:
-        """Call an instrument from now on for what happens to the tasks of this scheduler and of its children.
+        """Call an instrument from now on when something happens to a task of this scheduler or its children.
 
-        Nothing happens if the instrument was added before.
+        Do nothing if the instrument has already been added.
 
         Args:
             instrument: The instrument.
@@ -841,14 +863,14 @@ class Scheduler:
             instrument: The instrument.
 
         Raises:
-            KeyError: if this scheduler does not have it, possibly because it was removed when it raised an exception.
+            KeyError: if this scheduler does not have it, perhaps because it was removed after it raised an exception.
             RuntimeError: if called from another thread than the event loop's.
         """
         self._check_thread()
         if not self._registry.discard_instrument(instrument):
             raise KeyError(instrument)
 
-    # Life
+    # Lifecycle
 
     def child(
         self,
@@ -858,17 +880,17 @@ class Scheduler:
         suppressed_exceptions: tuple[type[BaseException], ...] = (),
         instruments: Iterable[Instrument] = (),
     ) -> Scheduler:
-        """Return a scheduler with IDs, a name and a limit of its own, which runs on this one's task group and due times.
+        """Create a child: a scheduler with its own IDs, name and limit that runs on this one's task group and queue.
 
-        It can be made anywhere, also in a synchronous function, and is running as long as its parent is. It closes
-        with its parent, or before, by `close`. For one component of a larger program: one hosted root, a child for
-        each.
+        A child can be created anywhere, even in a synchronous function, and runs as long as its parent does. It closes
+        with its parent, or earlier by `close`. Use one hosted root for a program, and a child for each of its
+        components.
 
         Args:
             name: Appended to the parent's name: ``<parent>.<name>``.
-            max_running: How many of its tasks may run at once; the parent's limit does not count them.
-            suppressed_exceptions: Exceptions of its tasks that are not logged, besides those of the parent.
-            instruments: Objects that are called for its tasks and those of its children, besides the instruments of this one.
+            max_running: How many of its tasks may run at once. They do not count towards the parent's limit.
+            suppressed_exceptions: Exceptions of its tasks that are not logged, in addition to those of the parent.
+            instruments: Instruments for its tasks and those of its children, in addition to the parent's instruments.
 
         Raises:
             RuntimeError: if the parent is closing or closed.
@@ -881,11 +903,11 @@ class Scheduler:
         return child
 
     def start(self) -> None:
-        """Host the scheduler in a task of its own, from synchronous code on a running asyncio event loop.
+        """Host the scheduler in a separate task, from synchronous code on a running asyncio event loop.
 
-        Tasks may be scheduled at once. ``await close()`` ends it, in whatever task. For programs whose set-up and
-        tear-down happen in different tasks or in callbacks: bots and their components, fixtures of unittest and of
-        pytest-asyncio. A child is not started: it runs with its parent.
+        Tasks can be scheduled at once. ``await close()``, from any task, ends it. Use this in programs whose set-up and
+        tear-down happen in different tasks or in callbacks, such as bots and their components, or fixtures of unittest
+        and pytest-asyncio. A child is not started: it runs with its parent.
 
         Raises:
             RuntimeError: if no event loop is running, or it is trio, where a task needs a nursery:
@@ -910,7 +932,7 @@ class Scheduler:
         self._hosted = backend.create_task(self.run(), f"anysched {printable(self._name)}", self._host_ended)
 
     def _host_ended(self) -> None:
-        if not self._entered:  # the event loop has cancelled it before its first step
+        if not self._entered:  # the event loop cancelled the task before its first step
             self._stop_accepting()
             raised = self._mark_closed()
             if raised:
@@ -956,6 +978,7 @@ class Scheduler:
             dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
             await self._shielded(self._drop_pending, raised, dropped, raised)
             if is_root:
+                await self._shielded(self._report_until_ended, raised)
                 raised += await dispatcher.leave()
                 raised += registry.family.raised
             else:
@@ -969,9 +992,9 @@ class Scheduler:
             raise leaving
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Host the scheduler in a task of its own, until that task is cancelled or the scheduler closed.
+        """Host the scheduler in the current task, until the task is cancelled or the scheduler is closed.
 
-        For code whose set-up and tear-down happen in different tasks, where ``async with`` cannot be used:
+        Use this if set-up and tear-down happen in different tasks, so that ``async with`` cannot be used:
         ``await task_group.start(scheduler.run)``, or ``asyncio.create_task(scheduler.run())``.
         """
         async with self:
@@ -984,10 +1007,10 @@ class Scheduler:
                 del registry.family.hosts[registry]
 
     async def join(self) -> None:
-        """Wait until no ID is held and nothing is unwinding.
+        """Wait until no ID is held and no cancelled task is unwinding.
 
         Raises:
-            RuntimeError: if called from one of the tasks to wait for. (Longer ways to wait for oneself are not found.)
+            RuntimeError: if called from one of the scheduler's own tasks. (Longer cycles are not detected.)
         """
         self._check_not_inside("join()", [self._registry])
         await checkpoint()
@@ -996,19 +1019,20 @@ class Scheduler:
     async def close(self, grace: float | timedelta = 0) -> list[ScheduledTask[Any]]:
         """Close the scheduler and its children: refuse new tasks, drop the pending ones, and wait for the running ones.
 
-        What a running task schedules before it ends is dropped as well: the call returns a handle that is already
-        cancelled. All other calls that schedule are refused.
+        Tasks that a running task schedules before it ends are also dropped: the call returns a handle that is already
+        cancelled. All other scheduling calls are refused.
 
         Args:
-            grace: How long the running tasks may take, in seconds or as a `timedelta`; `math.inf` for no limit. Those
-                that have not ended by then are cancelled and awaited. If this call is cancelled, so are they, at once.
+            grace: How long the running tasks may take, in seconds or as a `timedelta`; `math.inf` for no limit. Tasks
+                that have not ended by then are cancelled and awaited. If this call is cancelled, they are cancelled at
+                once.
 
         Returns:
-            The tasks that did not finish, so that they can be stored. They are those dropped, with their due times, and
-            those cancelled, unless they finished all the same.
+            The tasks that did not finish, so that they can be stored: the dropped tasks, with their due times, and
+            the cancelled tasks, except those that finished nevertheless.
 
         Raises:
-            RuntimeError: if called from one of the tasks to wait for.
+            RuntimeError: if called from one of the tasks that it would wait for.
             TypeError: if the grace is neither a number nor a `timedelta`.
             ValueError: if it is NaN or negative.
         """
@@ -1033,7 +1057,7 @@ class Scheduler:
             cancel_runs(late)
             await self._wait_all_idle()
         finally:
-            cancel_runs(running)  # cancelled itself, it cannot wait, but it leaves nothing running on
+            cancel_runs(running)  # if this call was cancelled, it cannot wait, but it leaves no task running
             collected, registry.collected = registry.collected, None
             _raise_all(self._mark_closed())
         if self._hosted is not None:
@@ -1046,14 +1070,14 @@ class Scheduler:
         return [*(task for owner, task in dropped if owner.is_within(registry)), *(collected or ()), *cancelled]
 
     def _stop_accepting(self) -> None:
-        """Accept and start no more tasks."""
+        """Stop accepting and starting tasks."""
         if self._registry.state != "closed":
             self._registry.state = "closing"
 
     async def _shielded(
         self, step: Callable[[*Ts], Coroutine[Any, Any, object]], raised: list[BaseException], *args: *Ts
     ) -> None:
-        """Take a step of leaving to its end, although asyncio cancels the caller natively; list the cancellation."""
+        """Complete a step of leaving even if asyncio cancels the caller natively; append what it raised to ``raised``."""
         assert self._registry.dispatcher is not None
         cancelled = self._registry.dispatcher.backend.cancelled_exc_class
         with anyio.CancelScope(shield=True):
@@ -1071,10 +1095,10 @@ class Scheduler:
     async def _drop_pending(
         self, dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]], raised: list[BaseException]
     ) -> None:
-        """Drop what has not started, and list it. There may be a million: this yields to the event loop in between.
+        """Drop the pending tasks and append them to ``dropped``, yielding to the event loop in between.
 
-        A request to end the process, which an instrument may raise, keeps none of the others from being dropped: it is
-        listed, for the caller to raise.
+        If an instrument raises a request to end the process, the others are still dropped. The request is appended to
+        ``raised``, for the caller to raise.
         """
         count = 0
         for registry in self._registry.busy_members():
@@ -1088,7 +1112,7 @@ class Scheduler:
                         await cancel_shielded_checkpoint()
 
     async def _drop_when_stopped(self) -> None:
-        """Called when the dispatcher has stopped, for whatever reason: nothing may wait for what will never start."""
+        """Called when the dispatcher has stopped for any reason: drop the pending tasks, which will never start."""
         self._stop_accepting()
         family = self._registry.family
         await self._shielded(self._drop_pending, family.raised, family.dropped, family.raised)
@@ -1105,7 +1129,7 @@ class Scheduler:
         """Enter the last state. Return what was raised by instruments."""
         raised: list[BaseException] = []
         for registry in self._registry.busy_members():
-            # Nothing is pending any more, unless something as abrupt as a `KeyboardInterrupt` came in between.
+            # No task is pending any more, unless for example a `KeyboardInterrupt` came in between.
             for task in [task for task in registry.tasks.values() if task.status is Status.PENDING]:
                 _drop(task, registry, raised)
         family = self._registry.family
@@ -1118,38 +1142,37 @@ class Scheduler:
         return raised
 
     def _running_tasks(self) -> list[ScheduledTask[Any]]:
-        """Return the tasks of the scheduler and its descendants that run and have not been cancelled."""
+        """Return the running tasks of the scheduler and its descendants, without those that have been cancelled."""
         return [task for registry in self._registry.busy_members() for task in registry.running_tasks()]
 
     async def _wait_all_idle(self) -> None:
-        """Wait until no ID is held by the scheduler and its descendants, and nothing unwinds."""
+        """Wait until the scheduler and its descendants hold no IDs and no cancelled task is unwinding."""
         await checkpoint()
         own = self._registry
         family = own.family
         for registry in list(family.hosts):
             if registry not in family.busy:
                 self._end_host(registry)
-        interval, warnings = HELD_UP_INTERVAL, 0
+        reports = HeldUpReports(self._report_held_up)
         # Those that were made last come first. None becomes busy again in the meantime: no tasks are accepted.
         while busy := own.busy_members():
-            while busy:
-                registry = busy[-1]
-                with anyio.move_on_after(interval) as waiting:
-                    await registry.wait_idle()
-                if waiting.cancelled_caught:
-                    self._report_held_up()
-                    warnings += 1
-                    if warnings >= MAX_REGULAR_WARNINGS:
-                        interval *= 2
-                else:
-                    busy.pop()
-                    self._end_host(registry)
+            for registry in reversed(busy):
+                while registry in family.busy:
+                    await reports.wait(registry.wait_idle)
+                self._end_host(registry)
 
     def _end_host(self, registry: TaskRegistry) -> None:
         """End the host of a descendant, if it has one: it may be hosted by a task of its parent, which ends then."""
         closed = self._registry.family.hosts.get(registry)
         if closed is not None and registry is not self._registry and registry.is_within(self._registry):
             closed.set()
+
+    async def _report_until_ended(self) -> None:
+        """Wait until the tasks have ended, and report by which of them leaving is held up. In the end, waiting is left to the group."""
+        dispatcher, reports = self._registry.dispatcher, HeldUpReports(self._report_held_up)
+        assert dispatcher is not None
+        while dispatcher.is_running() and not reports.are_over:
+            await reports.wait(dispatcher.wait_ended)
 
     def _report_held_up(self) -> None:
         """Log which tasks hold up closing or leaving."""
@@ -1164,7 +1187,7 @@ class Scheduler:
         self._log.warn("Closing is held up by %s%s.", shown, more)
 
     def _check_not_inside(self, method: str, registries: list[TaskRegistry]) -> None:
-        """Refuse to wait for the caller, and from another thread."""
+        """Raise `RuntimeError` if the caller would wait for itself, or if this is another thread."""
         self._check_thread()
         for registry in registries:
             caller = registry.calling_task()
@@ -1176,17 +1199,17 @@ class Scheduler:
 
 
 def _check_running_policy(running: RunningPolicy) -> None:
-    """Refuse what is not one of the policies for running tasks.
+    """Check a policy for running tasks.
 
     Raises:
-        ValueError: if that is so.
+        ValueError: if it is unknown.
     """
     if running not in _RUNNING_POLICIES:
         raise ValueError(f'running must be "cancel" or "leave", not {running!r}')
 
 
 def _exception_types(exceptions: object) -> tuple[type[BaseException], ...]:
-    """Return exceptions that are not logged, checked.
+    """Check and return the types of exceptions that are not logged.
 
     Raises:
         TypeError: if they are not a tuple of exception types.
@@ -1200,7 +1223,7 @@ def _exception_types(exceptions: object) -> tuple[type[BaseException], ...]:
 
 
 def _check_id(task_id: Hashable) -> None:
-    """Refuse what cannot be an ID; called where looking it up failed, or found nothing.
+    """Check an ID; called if the lookup failed or found nothing.
 
     Raises:
         TypeError: if it is the handle of a task, or not hashable.
@@ -1236,7 +1259,7 @@ def _raise_all(raised: list[BaseException]) -> None:
 
 def _left_elsewhere(name: str, raised: list[BaseException]) -> RuntimeError:
     error = RuntimeError(
-        f"the scheduler {name!r} was entered in one task and left in another; its tasks have been cancelled. Where set-up "
+        f"the scheduler {name!r} was entered in one task and left in another; its tasks have been cancelled. If set-up "
         "and tear-down happen in different tasks, call scheduler.start() or host it with scheduler.run, and use "
         "scheduler.child(...) for each component"
     )

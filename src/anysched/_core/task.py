@@ -1,22 +1,29 @@
-"""The handle of a scheduled task: its state, its outcome, and waiting for it. It does not know the scheduler."""
+"""The handle of a scheduled task: its state, its outcome, and waiting for it. It does not depend on the scheduler."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
+from collections.abc import Callable, Collection, Coroutine, Generator, Hashable, Iterable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .coroutines import Target, close_unstarted, is_coroutine, make_coroutine
+from .coroutines import COROUTINE_TYPE, Target, close_unstarted, is_coroutine, make_coroutine
 from .logs import format_id, format_name
+from .moments import Moment
 from .timer_queue import Timer
 
 __all__ = [
+    "CANCELLED",
+    "CANCELLING",
+    "FAILED",
+    "FINISHED",
+    "PENDING",
+    "RUNNING",
     "CurrentRun",
     "Owner",
     "Run",
@@ -26,13 +33,14 @@ __all__ = [
     "current_run",
     "current_scheduled_task",
     "due_times",
+    "owner_of",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
 
 
 class Owner(Protocol):
-    """What a task asks of the registry that holds it."""
+    """The interface of a registry to the tasks that it holds."""
 
     @property
     def name(self) -> str:
@@ -47,7 +55,7 @@ class Owner(Protocol):
         """Change the due time of a pending task; return whether it was pending."""
         ...
 
-    def reschedule_at(self, task: ScheduledTask[Any], time: datetime, /) -> bool:
+    def reschedule_at(self, task: ScheduledTask[Any], time: datetime | Moment, /) -> bool:
         """Change the due time of a pending task; return whether it was pending."""
         ...
 
@@ -61,12 +69,12 @@ class Owner(Protocol):
 
     @property
     def family(self) -> Family:
-        """What the registry shares with others."""
+        """The state that the registry shares with others."""
         ...
 
     @property
     def instruments(self) -> RunObserver | None:
-        """The observer of runs that start, if there is one."""
+        """The observer that is called when runs start, if there is one."""
         ...
 
     def due(self, when: float, /) -> datetime:
@@ -74,20 +82,28 @@ class Owner(Protocol):
         ...
 
     def begin_wait(self, task: ScheduledTask[Any], /) -> ScheduledTask[Any] | None:
-        """Called before the caller waits for a task. Returns what to pass to `end_wait`, if anything.
+        """Called before the caller waits for a task. Return the task to pass to `end_wait`, if any.
 
         Raises:
             RuntimeError: if the caller would wait for a task that waits for the caller.
         """
         ...
 
-    def end_wait(self, waiting: ScheduledTask[Any], /) -> None:
-        """Called after the caller has waited."""
+    def end_wait(self, task: ScheduledTask[Any], waiting: ScheduledTask[Any], /) -> None:
+        """Called after the caller has waited for a task."""
+        ...
+
+    def needs(self, task: ScheduledTask[Any], /) -> list[Collection[ScheduledTask[Any]]]:
+        """Return what a pending task waits for: one task of each collection must end before it can start."""
+        ...
+
+    def awaits_slot(self, task: ScheduledTask[Any], /) -> bool:
+        """Return whether a task is pending and needs a slot while all are taken."""
         ...
 
 
 class Family(Protocol):
-    """What the registries of a scheduler and its children share.
+    """The state that the registries of a scheduler and its children share.
 
     Attributes:
         instruments_version: 0 if there are no instruments.
@@ -97,7 +113,7 @@ class Family(Protocol):
 
 
 class RunObserver(Protocol):
-    """Is called when runs start."""
+    """An object that is called when runs start."""
 
     def run_started(self, task: ScheduledTask[Any], when: float, /) -> None:
         """Called when a run starts, with the time at which it was due."""
@@ -105,17 +121,17 @@ class RunObserver(Protocol):
 
 
 RunningPolicy = Literal["cancel", "leave"]
-"""What to do with a task that runs when it is cancelled; see `Scheduler.cancel`."""
+"""What to do if a cancelled task is running; see `Scheduler.cancel`."""
 
 PAUSED = -1
-"""The dispatch index of a task that is paused."""
+"""The dispatch index of a paused task."""
 
 
 class Run(Protocol):
-    """One start of a task, from the moment at which it is handed to the event loop."""
+    """One run of a task, from the moment when it is handed to the event loop."""
 
     due: float | None
-    """The due time that it serves: a float on the monotonic clock, or an int on the wall clock; set at the start."""
+    """The due time of the run: a float on the monotonic clock or an int on the wall clock; set at the start."""
 
     missed: int
     """How many other due times it covers."""
@@ -135,14 +151,14 @@ class Run(Protocol):
 
 
 class Status(Enum):
-    """Where a task is in its life. The names are those of `anyio.TaskHandle.Status`, and ``RUNNING``."""
+    """The status of a task. The names are those of `anyio.TaskHandle.Status` plus ``RUNNING``."""
 
     PENDING = "pending"
     """It has not started."""
     RUNNING = "running"
-    """Its coroutine runs."""
+    """Its coroutine is running."""
     CANCELLING = "cancelling"
-    """Its coroutine runs and has been cancelled."""
+    """Its coroutine is running and has been cancelled."""
     FINISHED = "finished"
     """Its coroutine returned."""
     FAILED = "failed"
@@ -151,9 +167,9 @@ class Status(Enum):
     """It was cancelled, before it started or while it ran."""
 
     def __eq__(self, other: object) -> bool:
-        """Return whether this is the same status, also where the other one is anyio's.
+        """Return whether this is the same status; a status of anyio with the same name is equal.
 
-        Code that is written for anyio's handles would otherwise silently find them unequal.
+        Otherwise, comparisons in code that is written for anyio's handles would silently be false.
         """
         if isinstance(other, anyio.TaskHandle.Status):
             return self.name == other.name
@@ -162,14 +178,22 @@ class Status(Enum):
     __hash__ = Enum.__hash__  # by the name, as anyio's
 
 
+# To look up a member in its class takes as long as a call. The paths of scheduling, starting and cancelling use these.
+PENDING: Final = Status.PENDING
+RUNNING: Final = Status.RUNNING
+CANCELLING: Final = Status.CANCELLING
+FINISHED: Final = Status.FINISHED
+FAILED: Final = Status.FAILED
+CANCELLED: Final = Status.CANCELLED
+
 _Status: TypeAlias = Status
 
 
 class ScheduledTask(Timer, Generic[T_co]):
     """A task of a `Scheduler`: the handle that every ``schedule*`` call returns.
 
-    It has the interface of `anyio.TaskHandle` where the two overlap, and raises anyio's exceptions; `task_id` and `due`
-    come on top. Any number of tasks may await it, any number of times.
+    It has the interface of `anyio.TaskHandle` where the two overlap, and raises anyio's exceptions. Any number of tasks
+    can await it, any number of times.
     """
 
     Status = Status
@@ -194,17 +218,17 @@ class ScheduledTask(Timer, Generic[T_co]):
     ) -> None:
         self._owner = owner
         self._task_id = task_id
-        self._status = Status.PENDING
-        # What to run and in which context, until it starts.
+        self._status = PENDING
+        # The target to run and its context, until it starts.
         self._target: Target | None = target
         self._args = args
         self._context = context
-        # The dispatcher's: the due time, a float on the monotonic clock or an int on the wall clock, `None` once the
-        # task has started; the place among those that are due (0: none); the present start.
+        # For the dispatcher: the due time (a float on the monotonic clock or an int on the wall clock, `None` once the
+        # task has started), the place among the due tasks (0 if it is not due), and the current run.
         self._when: float | None = None
         self._dispatch_index = 0
         self._run: Run | None = None
-        # The return value or the exception, and an event that is made when a task waits.
+        # The return value or the exception, and an event that is created when another task waits for this one.
         self._outcome: Any = None
         self._finished_event: anyio.Event | None = None
 
@@ -225,22 +249,23 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def status(self) -> _Status:
-        """Where the task is in its life."""
+        """The status of the task."""
         return self._status
 
     @property
     def due(self) -> datetime | None:
-        """When the task is due (aware UTC); `None` once it has started; if it recurs, the next time, `None` during a run.
+        """When the task is due (aware UTC), or `None` once it has started.
 
-        A task that was dropped before it started keeps its due time, so that it can be stored and scheduled again.
-        After a delay, which is elapsed time, this is what the delay comes to by the present wall clock.
+        For a recurring task, this is the time of the next run, or `None` during a run. A task that was dropped before
+        it started keeps its due time, so that it can be stored and scheduled again. If the task was scheduled with a
+        delay, which is elapsed time, the due time is calculated with the current wall clock.
         """
         when = self._when
         return None if when is None else self._owner.due(when)
 
     @property
     def run_count(self) -> int:
-        """How often the task has been started, 0 or 1, and more only if it recurs (`Scheduler.schedule_every`)."""
+        """The number of starts of the task; 0 or 1, unless it is recurring (`Scheduler.schedule_every`)."""
         return int(self._when is None)
 
     @property
@@ -251,7 +276,7 @@ class ScheduledTask(Timer, Generic[T_co]):
             anyio.TaskNotFinished: if it has not ended.
             anyio.TaskCancelled: if it was cancelled.
         """
-        if self._status is Status.FAILED:
+        if self._status is FAILED:
             failure: BaseException = self._outcome
             return failure
         self._check_finished()
@@ -259,14 +284,14 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def return_value(self) -> T_co:
-        """What the task returned.
+        """The return value of the task.
 
         Raises:
             anyio.TaskNotFinished: if it has not ended.
             anyio.TaskFailed: if it raised an exception, which is the ``__cause__``.
             anyio.TaskCancelled: if it was cancelled (a subclass of `anyio.TaskFailed`).
         """
-        if self._status is Status.FAILED:
+        if self._status is FAILED:
             raise anyio.TaskFailed(f"the task {self.name!r} raised an exception") from self._outcome
         self._check_finished()
         value: T_co = self._outcome
@@ -274,26 +299,26 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def function(self) -> Callable[..., Coroutine[Any, Any, Any]] | None:
-        """The function that was scheduled, until the task starts, and after it was dropped; `None` for a coroutine.
+        """The scheduled function if the task has not started or was dropped; `None` if a coroutine was scheduled.
 
-        That of a recurring task is known until the task ends.
+        The function of a recurring task is kept until the task ends.
         """
         target = self._target
         return None if target is None or is_coroutine(target) else target
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """The arguments of the function, as long as it is known."""
+        """The arguments of the function, as long as `function` is not `None`."""
         return self._args
 
     @property
     def recurs(self) -> bool:
-        """Whether the task was scheduled to run repeatedly."""
+        """Whether the task is recurring."""
         return False
 
     @property
     def paused(self) -> bool:
-        """Whether the task is paused. If so, it does not start until it is resumed."""
+        """Whether the task is paused. A paused task does not start until it is resumed."""
         return self._dispatch_index == PAUSED
 
     @property
@@ -307,13 +332,13 @@ class ScheduledTask(Timer, Generic[T_co]):
         return None
 
     def cancel(self, *, running: RunningPolicy = "cancel") -> None:
-        """Cancel the task and free its ID, if it still holds it; nothing happens if it has ended.
+        """Cancel the task and free its ID if it still holds it; do nothing if it has ended.
 
-        This is `Scheduler.cancel` for this very task, also after another one has taken over its ID. As there, a task
-        that cancels itself is left to finish.
+        This is `Scheduler.cancel` for this particular task, even after another task has taken over its ID. As there, a
+        task that cancels itself is left to finish.
 
         Args:
-            running: What to do if it runs, as in `Scheduler.cancel`.
+            running: What to do if the task is running, as in `Scheduler.cancel`.
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.
@@ -336,7 +361,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         """
         return self._owner.reschedule_later(self, delay)
 
-    def reschedule_at(self, time: datetime) -> bool:
+    def reschedule_at(self, time: datetime | Moment) -> bool:
         """Make the task due at a time of the wall clock, as `Scheduler.reschedule_at` does.
 
         Args:
@@ -351,7 +376,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         return self._owner.reschedule_at(self, time)
 
     def pause(self) -> bool:
-        """Pause the task, as `Scheduler.pause` does; return whether that did something."""
+        """Pause the task, as `Scheduler.pause` does; return whether the task was paused by this call."""
         return self._owner.pause(self)
 
     def resume(self) -> bool:
@@ -362,8 +387,10 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Wait until the task has ended, no matter how.
 
         Raises:
-            RuntimeError: if the caller is the task itself, or a child task of it in anyio's task groups; or the previous
-                holder of the ID, for whose end the task waits. (Longer ways to wait for oneself are not found.)
+            RuntimeError: if this would be a deadlock: the caller is the task itself, a child task of it in anyio's task
+                groups, or the previous holder of the ID, for whose end the task waits; or, under a limit, the task or
+                one for which it waits needs a slot, and all slots are taken by tasks that wait for one themselves.
+                (Other long cycles are not detected.)
         """
         if self._is_done():
             await checkpoint()
@@ -375,12 +402,12 @@ class ScheduledTask(Timer, Generic[T_co]):
             await self._finished_event.wait()
         finally:
             if waiting is not None:
-                self._owner.end_wait(waiting)
+                self._owner.end_wait(self, waiting)
 
     async def result(self) -> T_co:
-        """Wait until the task has ended, and return what it returned; raise what it raised, as itself.
+        """Wait until the task has ended; return its return value, or raise its exception unchanged.
 
-        This is the habit of asyncio, where awaiting the handle raises `anyio.TaskFailed` instead.
+        This is what awaiting an asyncio task does. Awaiting the handle raises `anyio.TaskFailed` instead.
 
         Raises:
             BaseException: the exception that the task raised.
@@ -388,13 +415,13 @@ class ScheduledTask(Timer, Generic[T_co]):
             RuntimeError: as `wait`.
         """
         await self.wait()
-        if self._status is Status.FAILED:
+        if self._status is FAILED:
             failure: BaseException = self._outcome
             raise failure
         return self.return_value
 
     def __await__(self) -> Generator[Any, Any, T_co]:
-        """Wait until the task has ended, and return what it returned; see `wait` and `return_value`."""
+        """Wait until the task has ended, and return its return value; see `wait` and `return_value`."""
         yield from self.wait().__await__()
         return self.return_value
 
@@ -406,21 +433,21 @@ class ScheduledTask(Timer, Generic[T_co]):
         return f"<ScheduledTask {status} name={self.name!r} task_id={task_id}{when} run_count={count}>"
 
     def __reduce__(self) -> NoReturn:
-        """Refuse to be copied or pickled: there is one handle for each task."""
+        """Refuse to be copied or pickled, since there is only one handle for each task."""
         raise TypeError("a ScheduledTask cannot be copied or pickled; store its task_id and due, and schedule it again")
 
     def _is_done(self) -> bool:
-        # By identity: to compare or hash members of an enumeration is slow.
+        # By identity, because comparing or hashing members of an enumeration is slow.
         status = self._status
-        return status is Status.FINISHED or status is Status.FAILED or status is Status.CANCELLED
+        return status is FINISHED or status is FAILED or status is CANCELLED
 
     def _check_finished(self) -> None:
-        if self._status is Status.PENDING or self._status is Status.RUNNING:
+        if self._status is PENDING or self._status is RUNNING:
             raise anyio.TaskNotFinished(f"the task {self.name!r} has not ended yet")
-        if self._status is not Status.FINISHED:
+        if self._status is not FINISHED:
             raise anyio.TaskCancelled(f"the task {self.name!r} was cancelled") from self._outcome
 
-    # The changes of state: called by the dispatcher, the run and the registry. No other module writes these fields.
+    # State changes, called by the dispatcher, the run and the registry. No other module writes these fields.
 
     def _prepare(self) -> bool:
         """Return whether the task can start now. If not, it has requeued itself."""
@@ -439,17 +466,17 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Set the due time: a float on the monotonic clock, an int on the wall clock, `None` if there is none.
 
         Returns:
-            Whether the task may be queued: it may be paused.
+            Whether the task can be queued, that is, whether it is not paused.
         """
         self._when = when
         return self._dispatch_index != PAUSED
 
     def _set_dispatch_index(self, index: int) -> None:
-        """Set the task's place among those that are due; 0 if it is not due."""
+        """Set the task's place among the due tasks; 0 if it is not due."""
         self._dispatch_index = index
 
     def _set_not_due(self) -> None:
-        """Undo that the task was due, or handed to the event loop."""
+        """Reset the task to not due and not handed to the event loop."""
         self._dispatch_index = min(self._dispatch_index, 0)  # it may be paused
         self._run = None
 
@@ -466,7 +493,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         run.due, run.missed = self._served_due(when)
         self._clear_target()
         self._when = None
-        self._status = Status.RUNNING
+        self._status = RUNNING
         _current.set(run)
         owner = self._owner
         if owner.family.instruments_version and owner.instruments is not None:
@@ -478,7 +505,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         return make_coroutine(target, args)
 
     def _served_due(self, when: float) -> tuple[float, int]:
-        """Return the due time that a run serves, and how many others it covers."""
+        """Return the due time of a run, and how many other due times it covers."""
         return when, 0
 
     def _start_cancelled(self) -> None:
@@ -490,10 +517,10 @@ class ScheduledTask(Timer, Generic[T_co]):
         return self._run is not None and self._run.contains_current_task()
 
     def _cancel_run(self) -> None:
-        """Cancel the running coroutine, unless that was done before."""
-        if self._status is Status.RUNNING:
+        """Cancel the running coroutine, unless it has already been cancelled."""
+        if self._status is RUNNING:
             assert self._run is not None
-            self._status = Status.CANCELLING
+            self._status = CANCELLING
             self._run.cancel()
 
     def _find_next(self, status: _Status | None = None) -> object:
@@ -501,25 +528,27 @@ class ScheduledTask(Timer, Generic[T_co]):
         return None
 
     def _advance(self, found: Any, failure: BaseException | None) -> None:
-        """Wait for the next run. Only a task that recurs is asked."""
+        """Wait for the next run. Only called for recurring tasks."""
         raise NotImplementedError
 
     def _clock_set_back(self, unseen: float) -> None:
-        """Called when the wall clock was set back, since so many seconds ago. Only a task that recurs is called."""
+        """Called when the wall clock was set back, since so many seconds ago. Only called for recurring tasks."""
         raise NotImplementedError
 
     def _rearm(self, target: Target, args: tuple[Any, ...], context: Context) -> None:
         """Return to the status PENDING, as before the first run."""
         self._target, self._args, self._context = target, args, context
-        self._status = Status.PENDING
+        self._status = PENDING
         self._run = None
 
     def _complete(self, status: _Status, outcome: object) -> Target | None:
-        """Enter the final status, and wake those who wait for it. Return the target, which the caller must close."""
-        target, args = self._target, self._args
-        self._clear_target()
-        if target is not None and not is_coroutine(target):
-            self._target, self._args = target, args  # it was dropped, and may be scheduled again
+        """Enter the final status and wake the waiting tasks. Return the target, which the caller must close."""
+        target = self._target
+        self._context = None
+        self._dispatch_index = 0
+        if type(target) is COROUTINE_TYPE or (target is not None and is_coroutine(target)):
+            self._target = None
+        # A function that was dropped is kept with its arguments: it may be scheduled again.
         self._status = status
         self._outcome = outcome
         self._run = None
@@ -529,7 +558,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         return target
 
     def _close(self, target: Target | None) -> None:
-        """Close what will never run: the last thing to do, because it may run finalizers."""
+        """Close a target that will never run. This must be the last step, because it may run finalizers."""
         if target is not None:
             close_unstarted(target)
 
@@ -545,15 +574,20 @@ def due_times(tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:
     return [task._when for task in tasks]
 
 
-# The run and not the task: a context may outlive the task and must keep nothing of its outcome.
+def owner_of(task: ScheduledTask[Any]) -> Owner:
+    """Return the registry that holds a task, possibly that of another scheduler."""
+    return task._owner
+
+
+# The run and not the task, since a context may outlive the task and must not keep its outcome alive.
 _current: ContextVar[Run | None] = ContextVar("anysched_current_run", default=None)
 
 
 def current_scheduled_task() -> ScheduledTask[Any] | None:
     """Return the scheduled task in which the caller runs, or `None`.
 
-    It is found through the context, so that it is also found from the task's child tasks. Once the run has ended, it is
-    no longer returned.
+    It is looked up in the context, so it is also found in child tasks. Once the run has ended, it is no longer
+    returned.
     """
     run = _current.get()
     return None if run is None else run.task
@@ -565,8 +599,8 @@ class CurrentRun:
 
     Attributes:
         task: The task.
-        due: The due time that the run serves (aware UTC): that of the grid or of the list for a recurring task, also if
-            the run is late. If the run was brought forward by rescheduling, this is the time at which it was put.
+        due: The due time of the run (aware UTC), even if the run is late. For a recurring task, it is one of the
+            regular due times. If the run was brought forward by rescheduling, it is the time that was set.
         missed: How many other due times a run of a recurring task covers, as far as they are known; 0 unless
             ``missed="latest"``.
     """
@@ -582,10 +616,10 @@ class CurrentRun:
 
 
 def current_run() -> CurrentRun:
-    """Return the run in which the caller is; it is found through the context, as by `current_scheduled_task`.
+    """Return the run in which the caller runs; like `current_scheduled_task`, it looks in the context.
 
     Raises:
-        RuntimeError: if the caller is in no run of a scheduled task.
+        RuntimeError: if the caller is not in a run of a scheduled task.
     """
     run = _current.get()
     task = None if run is None else run.task

@@ -2,6 +2,7 @@
 
 from .errors import StoreError, StoreInUseError, UnknownHandlerError
 from .memory import MemoryStore
+from .operations import DurableStatistics
 from .run import DurableRun, current_run
 from .scheduler import DurableScheduler
 from .sqlite import SQLiteStore
@@ -12,6 +13,7 @@ from .values import TaskId
 __all__ = [
     "DurableRun",
     "DurableScheduler",
+    "DurableStatistics",
     "DurableTask",
     "MemoryStore",
     "SQLiteStore",

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Self, final
 
-from .operations import Entry, List
+from .operations import Entry, List, Status
 from .task import DurableTask
 
-__all__ = ["TaskIterator"]
+__all__ = ["Pages", "TaskIterator"]
 
 PAGE = 100
 """How many tasks are read at once."""
+
+
+@final
+class Pages:
+    """Asks for entries a page at a time.
+
+    Args:
+        ranges: The ranges of encoded IDs, each from the first to before the second.
+        status: The status of the entries, if not all are asked for.
+    """
+
+    def __init__(self, ranges: list[tuple[str, str]], status: Status | None = None) -> None:
+        self._pages = deque(List(low, high, after=False, limit=PAGE, status=status) for low, high in ranges)
+
+    def next(self) -> List | None:
+        """Return the operation that reads the next page, or `None` if there is none. `add` must be called with its result."""
+        return self._pages[0] if self._pages else None
+
+    def add(self, entries: list[Entry]) -> None:
+        """Called with the entries of a page."""
+        page = self._pages.popleft()
+        if len(entries) == page.limit:
+            self._pages.appendleft(replace(page, low=entries[-1].task_id, after=True))
 
 
 @final
@@ -22,18 +46,15 @@ class TaskIterator:
     It is not a generator: one that is not iterated to its end, as on trio, leaves nothing to be closed.
 
     Args:
-        ranges: The ranges of encoded IDs, each from the first to before the second.
+        pages: Which entries to read.
         read: Reads a page.
         handle: Makes a handle.
     """
 
     def __init__(
-        self,
-        ranges: list[tuple[str, str]],
-        read: Callable[[List], Awaitable[list[Entry]]],
-        handle: Callable[[Entry], DurableTask],
+        self, pages: Pages, read: Callable[[List], Awaitable[list[Entry]]], handle: Callable[[Entry], DurableTask]
     ) -> None:
-        self._pages = deque(List(low, high, after=False, limit=PAGE) for low, high in ranges)
+        self._pages = pages
         self._read = read
         self._handle = handle
         self._entries: deque[Entry] = deque()
@@ -43,12 +64,10 @@ class TaskIterator:
 
     async def __anext__(self) -> DurableTask:
         while not self._entries:
-            if not self._pages:
+            page = self._pages.next()
+            if page is None:
                 raise StopAsyncIteration
-            page = self._pages.popleft()
             entries = await self._read(page)
+            self._pages.add(entries)
             self._entries.extend(entries)
-            if len(entries) == page.limit:
-                following = List(entries[-1].task_id, page.high, after=True, limit=PAGE)
-                self._pages.appendleft(following)
         return self._handle(self._entries.popleft())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, final, get_args
 
 from .errors import StoreError, StoreInUseError
 from .operations import (
@@ -15,10 +16,15 @@ from .operations import (
     CancelAll,
     CancelResult,
     Claim,
+    Count,
+    DurableStatistics,
     End,
     EndResult,
     Entry,
+    Export,
     Find,
+    Import,
+    ImportResult,
     IsEmpty,
     List,
     Load,
@@ -35,7 +41,9 @@ from .operations import (
     Resume,
     Retry,
     Seen,
+    Snapshot,
     State,
+    Status,
 )
 
 __all__ = ["MemoryStore"]
@@ -234,6 +242,7 @@ class MemoryStore:
             if entry.holds
             and operation.low <= entry.task_id < operation.high
             and not (operation.after and entry.task_id == operation.low)
+            and operation.status in (None, entry.status)
         ]
         return sorted(found, key=lambda entry: entry.task_id)[: operation.limit]
 
@@ -246,6 +255,10 @@ class MemoryStore:
             and not any(other.generation < entry.generation for other in self._predecessors(entry.task_id))
         ]
         return sorted(found, key=lambda placed: (placed.due, placed.generation))[: operation.limit]
+
+    def _count(self, _operation: Count) -> DurableStatistics:
+        found = Counter(entry.status for entry in self._entries.values())
+        return DurableStatistics(**{status: found[status] for status in get_args(Status)})
 
     def _is_empty(self, _operation: IsEmpty) -> bool:
         return not self._entries
@@ -285,6 +298,32 @@ class MemoryStore:
     def _see(self, operation: Seen) -> None:
         self._seen = max(self._seen, operation.now)
 
+    def _export(self, _operation: Export) -> Snapshot:
+        return Snapshot(self._identity, self._generation, self._seen, tuple(self._entries.values()))
+
+    def _import(self, operation: Import) -> ImportResult:
+        snapshot = operation.snapshot
+        stored = {entry.task_id for entry in self._entries.values()}
+        conflicts = stored & {entry.task_id for entry in snapshot.entries}
+        if conflicts and operation.on_conflict == "error":
+            return ImportResult(0, tuple(sorted(conflicts)), renumbered=False)
+        renumbered = self._generation > 0
+        if not renumbered:
+            self._identity, self._generation = snapshot.identity, snapshot.generation
+        for entry in list(self._entries.values()):
+            if entry.task_id in conflicts and operation.on_conflict == "replace":
+                del self._entries[entry.generation]
+        added = 0
+        for entry in snapshot.entries:
+            if entry.task_id in conflicts and operation.on_conflict == "keep":
+                continue
+            added += 1
+            self._generation += renumbered
+            generation = self._generation if renumbered else entry.generation
+            self._entries[generation] = replace(entry, generation=generation)
+        self._seen = max(self._seen, snapshot.seen)
+        return ImportResult(added, tuple(sorted(conflicts)), renumbered)
+
 
 def _may_start(entry: Entry) -> bool:
     return entry.state is State.PENDING and not entry.paused
@@ -295,8 +334,11 @@ _PERFORM: Mapping[type[Operation[Any]], Callable[[MemoryStore, Any], Any]] = {
     Cancel: MemoryStore._cancel,
     CancelAll: MemoryStore._cancel_all,
     Claim: MemoryStore._claim,
+    Count: MemoryStore._count,
     End: MemoryStore._end,
+    Export: MemoryStore._export,
     Find: MemoryStore._find,
+    Import: MemoryStore._import,
     IsEmpty: MemoryStore._is_empty,
     List: MemoryStore._list,
     Load: MemoryStore._load,

@@ -10,6 +10,7 @@ released or taken over. An entry has *begun* if it runs, or was interrupted whil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, Literal, TypeVar
@@ -20,10 +21,15 @@ __all__ = [
     "CancelAll",
     "CancelResult",
     "Claim",
+    "Count",
+    "DurableStatistics",
     "End",
     "EndResult",
     "Entry",
+    "Export",
     "Find",
+    "Import",
+    "ImportResult",
     "IsEmpty",
     "List",
     "Load",
@@ -40,7 +46,9 @@ __all__ = [
     "Resume",
     "Retry",
     "Seen",
+    "Snapshot",
     "State",
+    "Status",
 ]
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
@@ -59,6 +67,17 @@ class State(IntEnum):
     """For its handler to be registered."""
 
 
+Status = Literal["pending", "paused", "running", "parked", "unknown"]
+"""A state by its name, and for pending entries, whether they are paused. An entry has one of them."""
+
+_STATUSES: Mapping[State, Status] = {
+    State.PENDING: "pending",
+    State.RUNNING: "running",
+    State.PARKED: "parked",
+    State.UNKNOWN: "unknown",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A task as it is stored. Times are microseconds of UTC since 1970.
@@ -69,15 +88,15 @@ class Entry:
         holds: Whether it holds the ID.
         state: What it waits for.
         paused: Whether it is paused.
-        due: When the next run is due, or the present one was.
+        due: When the next run is due, or the current run was.
         time: The time of the recurrence that this run serves: without jitter, and before it was rescheduled.
         handler: The name of the handler.
         args: The arguments, encoded.
         recurrence: The recurrence, encoded; `None` if it runs once.
         expires: How late a run may begin, in microseconds, if there is a limit.
         run_count: How many runs have ended.
-        attempts: How often the present run has been claimed.
-        kills: How often the process has ended during the present run.
+        attempts: How often the current run has been claimed.
+        kills: How often the process has ended during the current run.
         problem: Why it is parked.
     """
 
@@ -96,6 +115,13 @@ class Entry:
     attempts: int
     kills: int
     problem: str | None
+
+    @property
+    def status(self) -> Status:
+        """The state by its name, and whether a pending entry is paused."""
+        if self.state is State.PENDING and self.paused:
+            return "paused"
+        return _STATUSES[self.state]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +250,7 @@ class Claim(Operation[Entry | None]):
     """Begin a run of an entry: it is running from now on, and one attempt more is counted.
 
     The result is `None`, and nothing changes, unless the entry exists, is pending, not paused, and due at ``due``. The due
-    time is compared as a version: an entry that was moved is not claimed by those who knew the earlier time.
+    time is compared as a version: an entry that was moved cannot be claimed with its earlier due time.
     """
 
     generation: int
@@ -300,12 +326,14 @@ class List(Operation[list[Entry]]):
         after: Whether ``low`` itself is left out.
         high: The end.
         limit: The most entries to return.
+        status: If given, only entries with this status are returned.
     """
 
     low: str
     high: str
     after: bool
     limit: int
+    status: Status | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +349,30 @@ class Load(Operation[list[Placed]]):
     due: int
     generation: int
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class DurableStatistics:
+    """How many tasks there are in a store, by their status, with those that no longer hold their ID.
+
+    Attributes:
+        pending: Those that wait for their due time.
+        paused: Those that are paused.
+        running: Those that run.
+        parked: Those that cannot run, and wait for `DurableScheduler.retry`.
+        unknown: Those that wait until their handler is registered.
+    """
+
+    pending: int
+    paused: int
+    running: int
+    parked: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Operation[DurableStatistics]):
+    """Count the entries, predecessors included. It may take a time that grows with their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +425,62 @@ class Adopt(Operation[int]):
 
 @dataclass(frozen=True, slots=True)
 class Seen(Operation[None]):
-    """Store the present time, unless a later one is stored."""
+    """Store the current time, unless a later time is stored."""
 
     now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The contents of a store.
+
+    Attributes:
+        identity: See `RecoverResult`.
+        generation: The latest generation that was given to an entry; 0 if there was none.
+        seen: See `RecoverResult`.
+        entries: All entries, in the order of their generations.
+    """
+
+    identity: str
+    generation: int
+    seen: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Export(Operation[Snapshot]):
+    """Return the contents of the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """The result of `Import`.
+
+    Attributes:
+        added: How many entries were added.
+        conflicts: The encoded IDs, sorted, of which there were entries in the store and in the snapshot.
+        renumbered: Whether the entries have other generations than in the snapshot.
+    """
+
+    added: int
+    conflicts: tuple[str, ...]
+    renumbered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Import(Operation[ImportResult]):
+    """Add the entries of a snapshot, in their order.
+
+    A store that never had an entry becomes the one of which the snapshot is: with its identity, its generations, and the
+    latest generation that it had given. Another store gives the entries generations of its own. The latest time that the
+    snapshot has seen is stored as by `Seen`.
+
+    Attributes:
+        snapshot: The snapshot. At most one of its entries holds each ID.
+        on_conflict: What to do about IDs of which the store has entries, holders or predecessors: ``"error"``: add
+            nothing at all; ``"keep"``: leave out the entries of the snapshot with these IDs; ``"replace"``: remove those of
+            the store.
+    """
+
+    snapshot: Snapshot
+    on_conflict: Literal["error", "keep", "replace"] = "error"

@@ -10,7 +10,7 @@ import sqlite3
 
 from .errors import StoreError
 
-__all__ = ["COLUMNS", "MIGRATIONS", "migrate"]
+__all__ = ["COLUMNS", "MIGRATIONS", "check_version", "migrate"]
 
 COLUMNS = (
     "generation, id, holds, state, paused, due, time, (select name from anysched_handler h where h.number = handler), "
@@ -44,6 +44,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "create index anysched_predecessor on anysched_entry (id) where holds = 0",
         "create index anysched_due on anysched_entry (due) where state = 0 and paused = 0",
         "create index anysched_not_pending on anysched_entry (state) where state != 0",
+        "create index anysched_paused on anysched_entry (id) where paused = 1",
     ),
 )
 """The statements that make each version of the schema out of the one before."""
@@ -56,16 +57,37 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         StoreError: if the file is of a newer version than this release knows.
     """
     connection.execute("create table if not exists anysched_meta (key text primary key, value) without rowid")
-    row = connection.execute("select value from anysched_meta where key = 'schema'").fetchone()
-    version = 0 if row is None else row[0]
-    if version > len(MIGRATIONS):
-        raise StoreError(
-            f"the file {path} has version {version} of the schema, and this release of anysched knows {len(MIGRATIONS)}: "
-            "install the release that wrote it, or a later one"
-        )
+    version = _version(connection, path)
     for statements in MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)
     if version < len(MIGRATIONS):
         connection.execute("insert or replace into anysched_meta values ('schema', ?)", [len(MIGRATIONS)])
     connection.execute("insert or ignore into anysched_meta values ('identity', ?)", [secrets.token_hex(8)])
+
+
+def check_version(connection: sqlite3.Connection, path: str) -> None:
+    """Check that a file has the newest version of the schema, without changing it.
+
+    Raises:
+        StoreError: if it has another one, or is not a store.
+    """
+    if not connection.execute("select 1 from sqlite_master where name = 'anysched_meta'").fetchall():
+        raise StoreError(f"the file {path} is not a store of anysched: it has none of its tables")
+    version = _version(connection, path)
+    if version < len(MIGRATIONS):
+        raise StoreError(
+            f"the file {path} has version {version} of the schema, and this release of anysched reads {len(MIGRATIONS)}: "
+            "a scheduler of this release brings it to that when it opens it"
+        )
+
+
+def _version(connection: sqlite3.Connection, path: str) -> int:
+    rows = connection.execute("select value from anysched_meta where key = 'schema'").fetchall()
+    version: int = rows[0][0] if rows else 0
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"the file {path} has version {version} of the schema, and this release of anysched knows {len(MIGRATIONS)}: "
+            "install the release that wrote it, or a later one"
+        )
+    return version

@@ -18,10 +18,15 @@ from .operations import (
     CancelAll,
     CancelResult,
     Claim,
+    Count,
+    DurableStatistics,
     End,
     EndResult,
     Entry,
+    Export,
     Find,
+    Import,
+    ImportResult,
     IsEmpty,
     List,
     Load,
@@ -38,9 +43,11 @@ from .operations import (
     Resume,
     Retry,
     Seen,
+    Snapshot,
     State,
+    Status,
 )
-from .schema import COLUMNS, migrate
+from .schema import COLUMNS, check_version, migrate
 
 __all__ = ["SQLiteStore", "Synchronous"]
 
@@ -58,6 +65,14 @@ MIN_SQLITE = (3, 35, 0)
 # Whether an entry must wait for a predecessor. One that runs is known to the scheduler, which lets others wait.
 _BLOCKED = "exists (select 1 from anysched_entry p where p.id = ? and p.holds = 0 and p.state != 1)"
 _PLACED = "generation, id, due, state = 0 and paused = 0"
+# Each repeats the condition of its partial index.
+_HAS_STATUS: Mapping[Status, str] = {
+    "pending": "state = 0 and paused = 0",
+    "paused": "state = 0 and paused = 1",
+    "running": "state = 1 and state != 0",
+    "parked": "state = 2 and state != 0",
+    "unknown": "state = 3 and state != 0",
+}
 
 
 @final
@@ -76,17 +91,22 @@ class SQLiteStore:
             lost when the power fails. With ``"normal"`` it does not wait: nothing is lost when the process is killed, but
             a power failure or a crash of the system may lose what was acknowledged last, and run again what had ended. The
             file is consistent in both cases.
+        read_only: Whether to only read the file, even while a scheduler has it open, for programs that inspect it. Of the
+            operations, those that change something fail.
 
     Raises:
         TypeError: if the path is not one.
         ValueError: if ``synchronous`` is unknown.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, synchronous: Synchronous = "full") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, synchronous: Synchronous = "full", read_only: bool = False
+    ) -> None:
         if synchronous not in get_args(Synchronous):
             raise ValueError(f'synchronous must be "full" or "normal", not {synchronous!r}')
         self._path = Path(path).absolute()
         self._synchronous = synchronous
+        self._read_only = read_only
         self._lock: sqlite3.Connection | None = None
         self._connection: sqlite3.Connection | None = None
         self._process = 0
@@ -115,17 +135,11 @@ class SQLiteStore:
                 f"SQLite {'.'.join(map(str, MIN_SQLITE))} or later is needed, not {sqlite3.sqlite_version}"
             )
         try:
-            self._acquire_lock()
-            self._connection = connection = self._connect(self._path, BUSY_TIMEOUT)
-            connection.execute("pragma journal_mode = wal")
-            connection.execute(f"pragma synchronous = {self._synchronous}")
-            connection.execute(f"pragma cache_size = -{CACHE_KIBIBYTES}")
-            connection.execute("begin immediate")
-            migrate(connection, str(self._path))
-            owner = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-            connection.execute("insert or replace into anysched_meta values ('owner', ?)", [owner])
-            connection.execute("commit")
-            self._file = self._identify()
+            if self._read_only:
+                self._open_to_read()
+            else:
+                self._open_as_owner()
+                self._file = self._identify()
         except BaseException as error:
             self.close()
             if isinstance(error, (sqlite3.Error, OSError)):
@@ -133,6 +147,25 @@ class SQLiteStore:
             raise
         self._process = os.getpid()
         self._handlers.clear()
+
+    def _open_to_read(self) -> None:
+        self._file = self._identify()
+        self._connection = self._connect(f"{self._path.as_uri()}?mode=ro", BUSY_TIMEOUT)
+        check_version(self._connection, str(self._path))
+
+    def _open_as_owner(self) -> None:
+        self._acquire_lock()
+        self._connection = connection = self._connect(self._path, BUSY_TIMEOUT)
+        # Without it, macOS leaves data in the cache of the disk. Other systems have only one way to sync.
+        connection.execute("pragma fullfsync = on")
+        connection.execute("pragma journal_mode = wal")
+        connection.execute(f"pragma synchronous = {self._synchronous}")
+        connection.execute(f"pragma cache_size = -{CACHE_KIBIBYTES}")
+        connection.execute("begin immediate")
+        migrate(connection, str(self._path))
+        owner = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        connection.execute("insert or replace into anysched_meta values ('owner', ?)", [owner])
+        connection.execute("commit")
 
     def commit(self, operations: Sequence[Operation[Any]], /) -> list[Any]:
         """Perform operations in one transaction.
@@ -151,7 +184,7 @@ class SQLiteStore:
         try:
             if self._identify() != self._file:
                 raise StoreError(f"the file {self._path} has been replaced by another one")
-            connection.execute("begin immediate")
+            connection.execute("begin" if self._read_only else "begin immediate")
             results = [_PERFORM[type(operation)](self, connection, operation) for operation in operations]
             connection.execute("commit")
         except BaseException as error:
@@ -161,7 +194,8 @@ class SQLiteStore:
                 with suppress(sqlite3.Error):
                     connection.execute("rollback")
             if isinstance(error, (sqlite3.Error, OSError)):
-                raise StoreError(f"the file {self._path} cannot be written: {error}") from error
+                verb = "read" if self._read_only else "written"
+                raise StoreError(f"the file {self._path} cannot be {verb}: {error}") from error
             raise
         return results
 
@@ -173,9 +207,10 @@ class SQLiteStore:
                     connection.close()
         self._connection = self._lock = None
 
-    def _connect(self, path: Path, timeout: float) -> sqlite3.Connection:
+    def _connect(self, path: Path | str, timeout: float) -> sqlite3.Connection:
+        is_uri = isinstance(path, str)
         return sqlite3.connect(
-            path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=64
+            path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=64, uri=is_uri
         )
 
     def _acquire_lock(self) -> None:
@@ -369,9 +404,10 @@ class SQLiteStore:
         return _find(connection, "generation = ?", operation.generation)
 
     def _list(self, connection: sqlite3.Connection, operation: List) -> list[Entry]:
+        has_status = "" if operation.status is None else f"and {_HAS_STATUS[operation.status]} "
         rows = connection.execute(
             f"select {COLUMNS} from anysched_entry where holds = 1 and id {'>' if operation.after else '>='} ? and id < ? "
-            "order by id limit ?",
+            f"{has_status}order by id limit ?",
             [operation.low, operation.high, operation.limit],
         )
         return [_entry(row) for row in rows]
@@ -385,6 +421,14 @@ class SQLiteStore:
             [operation.due, operation.generation, operation.limit],
         )
         return [Placed(generation, task_id, due, ready=True) for generation, task_id, due in rows]
+
+    def _count(self, connection: sqlite3.Connection, _operation: Count) -> DurableStatistics:
+        # The rest is pending: counting all rows is faster than counting those of a partial index.
+        total = _one(connection, "select count(*) from anysched_entry")[0]
+        others = [status for status in get_args(Status) if status != "pending"]
+        selected = ", ".join(f"(select count(*) from anysched_entry where {_HAS_STATUS[status]})" for status in others)
+        counts = dict(zip(others, _one(connection, f"select {selected}"), strict=True))
+        return DurableStatistics(pending=total - sum(counts.values()), **counts)
 
     def _is_empty(self, connection: sqlite3.Connection, _operation: IsEmpty) -> bool:
         return _one(connection, "select 1 from anysched_entry limit 1") is None
@@ -420,7 +464,7 @@ class SQLiteStore:
                 unknown[name] = count
             else:
                 connection.execute("delete from anysched_handler where number = ?", [number])
-        meta = dict(connection.execute("select key, value from anysched_meta").fetchall())
+        meta = _meta(connection)
         return RecoverResult(
             interrupted=len(interrupted),
             parked=tuple(task_id for task_id, _, _ in parked),
@@ -443,12 +487,74 @@ class SQLiteStore:
             [operation.now],
         )
 
+    def _export(self, connection: sqlite3.Connection, _operation: Export) -> Snapshot:
+        meta = _meta(connection)
+        rows = connection.execute(f"select {COLUMNS} from anysched_entry order by generation")
+        return Snapshot(meta["identity"], _generation(connection), meta.get("seen", 0), tuple(map(_entry, rows)))
+
+    def _import(self, connection: sqlite3.Connection, operation: Import) -> ImportResult:
+        snapshot, policy = operation.snapshot, operation.on_conflict
+        conflicts = [
+            task_id
+            for task_id in sorted({entry.task_id for entry in snapshot.entries})
+            if _one(connection, "select 1 from anysched_entry where id = ? and holds = 1", [task_id])
+            or _one(connection, "select 1 from anysched_entry where id = ? and holds = 0", [task_id])
+        ]
+        if conflicts and policy == "error":
+            return ImportResult(0, tuple(conflicts), renumbered=False)
+        if policy == "replace":
+            for holds in (0, 1):
+                connection.executemany(
+                    f"delete from anysched_entry where id = ? and holds = {holds}",
+                    [(task_id,) for task_id in conflicts],
+                )
+        renumbered = _generation(connection) > 0
+        left_out = set(conflicts if policy == "keep" else ())
+        rows = [
+            (
+                None if renumbered else entry.generation,
+                entry.task_id,
+                entry.holds,
+                entry.state,
+                entry.paused,
+                entry.due,
+                entry.time,
+                self._handler_number(connection, entry.handler),
+                entry.args,
+                entry.recurrence,
+                entry.expires,
+                entry.run_count,
+                entry.attempts,
+                entry.kills,
+                entry.problem,
+            )
+            for entry in snapshot.entries
+            if entry.task_id not in left_out
+        ]
+        connection.executemany(f"insert into anysched_entry values ({', '.join('?' * 15)})", rows)
+        if not renumbered:
+            connection.execute("update anysched_meta set value = ? where key = 'identity'", [snapshot.identity])
+            connection.execute("delete from sqlite_sequence where name = 'anysched_entry'")
+            connection.execute("insert into sqlite_sequence values ('anysched_entry', ?)", [snapshot.generation])
+        self._seen(connection, Seen(snapshot.seen))
+        return ImportResult(len(rows), tuple(conflicts), renumbered)
+
 
 def _one(connection: sqlite3.Connection, statement: str, values: Sequence[object] = ()) -> Any:
     """Return the first row of a result, or `None`."""
     # All rows are fetched: a statement that is not at its end would keep the transaction open.
     rows = connection.execute(statement, values).fetchall()
     return rows[0] if rows else None
+
+
+def _meta(connection: sqlite3.Connection) -> dict[str, Any]:
+    return dict(connection.execute("select key, value from anysched_meta").fetchall())
+
+
+def _generation(connection: sqlite3.Connection) -> int:
+    """Return the latest generation that was given to an entry, or 0."""
+    row = _one(connection, "select seq from sqlite_sequence where name = 'anysched_entry'")
+    return 0 if row is None else cast("int", row[0])
 
 
 def _entry(row: Sequence[Any]) -> Entry:
@@ -466,8 +572,11 @@ _PERFORM: Mapping[type[Operation[Any]], Callable[[SQLiteStore, sqlite3.Connectio
     Cancel: SQLiteStore._cancel,
     CancelAll: SQLiteStore._cancel_all,
     Claim: SQLiteStore._claim,
+    Count: SQLiteStore._count,
     End: SQLiteStore._end,
+    Export: SQLiteStore._export,
     Find: SQLiteStore._find,
+    Import: SQLiteStore._import,
     IsEmpty: SQLiteStore._is_empty,
     List: SQLiteStore._list,
     Load: SQLiteStore._load,

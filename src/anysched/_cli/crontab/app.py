@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
-from signal import SIGPIPE
 from typing import Final
 
 import anyio
 
+from anysched._cli.exit_statuses import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
+from anysched._cli.printing import print_lines
 from anysched._cli.reports.json_lines import JsonReport
 from anysched._cli.reports.report import for_stream
-from anysched._cli.shutdown import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_SIGNAL, EXIT_USAGE
-from anysched._cli.streams import print_error, write_line
+from anysched._cli.streams import print_error
 
 from .arguments import CrontabArguments
 from .environment import is_current_user
@@ -58,9 +58,9 @@ def run_crontab(arguments: CrontabArguments) -> int:
                 print_error(f"{file.name}: line {warning.number}: warning: {warning.reason}")
             if suspicious and arguments.strict:
                 return EXIT_FAILURE
-            return _print([f"{file.name}: {len(lines)} command{'s' * (len(lines) != 1)}, and nothing is run"])
+            return print_lines([f"{file.name}: {len(lines)} command{'s' * (len(lines) != 1)}, and nothing is run"])
         if arguments.until is not None:
-            return _print(_preview(lines, zone, arguments.until, arguments))
+            return print_lines(_preview(lines, zone, arguments.until, arguments))
         report = JsonReport(sys.stdout) if arguments.log_format == "json" else for_stream(sys.stdout, zone)
         session = CrontabSession(file, lines, report, arguments.grace, arguments.web)
         return anyio.run(session.run, backend=arguments.backend)
@@ -76,20 +76,8 @@ def _preview(lines: Iterable[CronLine], zone: tzinfo, until: datetime, arguments
 
 
 def _as_utc(time: datetime) -> datetime:
-    """Return a time in UTC, or the nearest one that there is: at its ends, the calendar depends on the zone."""
+    """Return a time in UTC, or the nearest possible one, since the limits of the calendar depend on the zone."""
     try:
         return time.astimezone(UTC)
     except OverflowError:
         return FIRST if time.year == FIRST.year else LAST
-
-
-def _print(lines: Iterable[str]) -> int:
-    try:
-        for line in lines:
-            write_line(sys.stdout, line)
-    except BrokenPipeError:  # the reader has closed it
-        return EXIT_SIGNAL + SIGPIPE
-    except OSError as error:
-        print_error(f"cannot write to the standard output: {error.strerror}")
-        return EXIT_FAILURE
-    return 0

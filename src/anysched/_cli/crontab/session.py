@@ -12,13 +12,12 @@ from typing import final
 import anyio
 
 from anysched import Scheduler
+from anysched._cli.exit_statuses import EXIT_SIGNAL, EXIT_USAGE
 from anysched._cli.logs import logs_to
 from anysched._cli.orphans import reap_orphans
 from anysched._cli.page import Address, start_page
 from anysched._cli.reports.events import Report
 from anysched._cli.shutdown import (
-    EXIT_SIGNAL,
-    EXIT_USAGE,
     STATE_SIGNALS,
     Actions,
     cancel_on_second_signal,
@@ -45,7 +44,7 @@ class CrontabSession:
         lines: Its lines.
         report: Where to report.
         grace: How long running commands may take when a signal ends the schedule, in seconds.
-        web: The host and the port of the page, if there is to be one.
+        web: The host and the port of the page, if requested.
     """
 
     def __init__(

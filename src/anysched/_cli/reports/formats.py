@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from anysched._cli.entries import TaskId
 
-__all__ = ["CommandLine", "TimeFormat", "count_lines", "format_command", "format_duration", "format_id"]
+__all__ = ["CommandLine", "TimeFormat", "count_lines", "format_command", "format_duration", "format_id", "printable"]
 
 CommandLine: TypeAlias = tuple[str, ...] | str
 """A program with its arguments, or a command line for a shell."""
@@ -69,9 +69,13 @@ def format_id(task_id: TaskId) -> str:
 
 def format_command(command: CommandLine) -> str:
     """Return a command as it would be typed in a shell, always on one line."""
+    return printable(command if isinstance(command, str) else shlex.join(command))
+
+
+def printable(text: str) -> str:
+    """Return a text with line breaks and other control characters escaped."""
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in (command if isinstance(command, str) else shlex.join(command))
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
 
 

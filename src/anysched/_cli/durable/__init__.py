@@ -1,0 +1,1 @@
+"""Looking into the store of a durable scheduler from the command line, and moving it: ``anysched durable``."""
