@@ -87,7 +87,7 @@ class Script:
     steps: tuple[Step, ...]
 
 
-PERIODS = st.sampled_from([SECOND, 7 * SECOND, MINUTE, 90 * SECOND, HOUR])
+PERIODS = st.sampled_from([7 * SECOND, MINUTE, 90 * SECOND, HOUR])
 DURATIONS = st.sampled_from([0, 0, 5, SECOND, 20 * SECOND, 100 * SECOND, 2 * HOUR])
 PLANS = st.builds(
     Plan,
@@ -592,7 +592,7 @@ def play(script: Script, backend: Literal["asyncio", "trio"], simulated: Counter
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=100, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(script=SCRIPTS)
 def test_what_recurs_goes_by_the_model(
     simulated: Counter[str], backend: Literal["asyncio", "trio"], script: Script
