@@ -197,7 +197,7 @@ class SQLiteMachine(StoreMachine):
         shutil.rmtree(folder)
 
 
-TestSQLite = run_contract(SQLiteMachine)
+TestSQLite = pytest.mark.slow(run_contract(SQLiteMachine))
 
 
 @pytest.fixture(params=["memory", "sqlite"])
