@@ -147,7 +147,7 @@ async def test_actions_are_stored(store: FaultyStore) -> None:
         assert program.ran == ["c"]
         assert await page.act("b", "cancel") == (200, "{}")
         assert await page.act("a", "nonsense") == (
-            400, "there is no such action; there are run, postpone, pause, resume, retry, cancel",
+            400, "unknown action; the actions are run, postpone, pause, resume, retry, cancel",
         )  # fmt: skip
     async with Program(store).scheduler as scheduler:
         assert {task.task_id async for task in scheduler.tasks()} == {"a", ("mail", 7), "orphan"}
