@@ -141,13 +141,6 @@ def lint(session: nox.Session) -> None:
         session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
 
 
-@nox.session
-def prose(session: nox.Session) -> None:
-    """Show what the prose style finds, including the patterns that the lint session does not check yet."""
-    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
-    session.run("python", ".ci/prose.py", "--all")
-
-
 def build_site(session: nox.Session) -> None:
     """Build the site of the documentation, into ``build/site``. A warning is an error."""
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-d", "build/doctrees", "docs", SITE)
@@ -155,9 +148,10 @@ def build_site(session: nox.Session) -> None:
 
 @nox.session(tags=["first"])
 def docs(session: nox.Session) -> None:
-    """Build the site of the documentation."""
+    """Build the site of the documentation, and ask its search what new users ask."""
     install(session, "docs")
     build_site(session)
+    session.run("python", "docs/check_search.py", SITE)
 
 
 @nox.session
@@ -191,6 +185,13 @@ def interrupts(session: nox.Session) -> None:
     """Interrupt a busy scheduler a hundred times at random moments, on each backend."""
     install(session, "test")
     session.run("pytest", "tests/soak/test_random_interrupts.py", *session.posargs, env={"INTERRUPTS": "100"})
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """Kill a program with a durable scheduler three hundred times at random moments, and look at what it did."""
+    install(session, "test")
+    session.run("pytest", "tests/durable/test_durable_kills.py", *session.posargs, env={"KILLS": "300"})
 
 
 @nox.session

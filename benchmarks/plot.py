@@ -24,7 +24,7 @@ _ROWS = {
 # Mid-tones, which stand out from white and from black alike.
 _COLOURS = {
     "loop": "#8c959f",
-    "seed": "#d9822b",
+    "pydis_core": "#d9822b",
     "anyio": "#3b8eea",
     "aiojobs": "#a371f7",
     "apscheduler": "#d6547b",
@@ -33,10 +33,10 @@ _TEXT = "#7d8590"
 
 
 def plot(path: Path, table: Mapping[str, Figures], machine: Mapping[str, Any]) -> None:
-    """Draw the chart as SVG, for a page that may be light or dark.
+    """Draw the chart as SVG, for a page that may be light or dark, and another for narrow screens beside it.
 
     Args:
-        path: The file to write.
+        path: The file to write; the other one has ``-narrow`` at the end of its name.
         table: The medians, by row and peer.
         machine: What the figures depend on, for the caption.
     """
@@ -44,11 +44,18 @@ def plot(path: Path, table: Mapping[str, Figures], machine: Mapping[str, Any]) -
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "anysched"  # the same figures make the same file
+    _draw(path, table, machine, narrow=False)
+    _draw(path.with_stem(f"{path.stem}-narrow"), table, machine, narrow=True)
+
+
+def _draw(path: Path, table: Mapping[str, Figures], machine: Mapping[str, Any], *, narrow: bool) -> None:
+    """Draw a chart. A narrow one is shown at its own size: the names of the rows are above their bars."""
     from matplotlib import pyplot as plt
 
     names = [name for name in _ROWS if table.get(name, {}).get("anysched")]
-    figure, axes = plt.subplots(figsize=(9, 0.9 * len(names) + 1.2), layout="constrained")
-    height = 0.8 / len(_COLOURS)
+    size = (3.7, 1.15 * len(names) + 1.6) if narrow else (9, 0.9 * len(names) + 1.2)
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    height = (0.7 if narrow else 0.8) / len(_COLOURS)
     for position, (peer, colour) in enumerate(_COLOURS.items()):
         bars = [
             (index + (position - (len(_COLOURS) - 1) / 2) * height, table[name][peer] / table[name]["anysched"])
@@ -71,20 +78,31 @@ def plot(path: Path, table: Mapping[str, Figures], machine: Mapping[str, Any]) -
         axes.bar_label(drawn, labels, padding=3, fontsize=7, color=_TEXT)
     axes.axvline(1, color=_TEXT, linewidth=1)
     axes.set_xscale("log")
-    axes.set_yticks(range(len(names)), [_ROWS[name] for name in names])
+    if narrow:
+        axes.set_yticks([])
+        for index, name in enumerate(names):
+            text = axes.text(
+                0, index - 0.46, _ROWS[name], transform=axes.get_yaxis_transform(), color=_TEXT, fontsize=9
+            )
+            text.set_in_layout(False)  # the bars are below it, not beside it
+    else:
+        axes.set_yticks(range(len(names)), [_ROWS[name] for name in names])
     axes.invert_yaxis()
-    axes.margins(x=0.08)
-    axes.set_xlabel(
-        "times as much as anysched with coroutines (right of the line: anysched takes less)\n"
-        f"asyncio, Python {machine['python']}, {machine['processor']}, {machine['cores']} cores, {machine['date']}",
-        color=_TEXT,
-        fontsize=8,
-    )
+    axes.margins(x=0.15 if narrow else 0.08)
+    about = [
+        "times as much as anysched with coroutines",
+        "(right of the line: anysched takes less)",
+        f"asyncio, Python {machine['python']}",
+        f"{machine['processor']}, {machine['cores']} cores, {machine['date']}",
+    ]
+    caption = "\n".join(about) if narrow else f"{about[0]} {about[1]}\n{about[2]}, {about[3]}"
+    axes.set_xlabel(caption, color=_TEXT, fontsize=8)
     axes.tick_params(colors=_TEXT, which="both", labelsize=9)
     for spine in axes.spines.values():
         spine.set_visible(False)
+    columns, middle = (2, 0.5) if narrow else (len(_COLOURS), 0.4)
     axes.legend(
-        loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=len(_COLOURS), frameon=False, labelcolor=_TEXT, fontsize=8
+        loc="lower center", bbox_to_anchor=(middle, 1.0), ncols=columns, frameon=False, labelcolor=_TEXT, fontsize=8
     )
     figure.savefig(path, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,8 +109,15 @@ def run(jobs: Iterable[Job], rounds: int, seconds: float, tell: Callable[[Job, i
 
 def _measure(job: Job) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.worker", job.workload, job.peer, str(job.count)]
-    process = subprocess.run(  # noqa: S603  # this very interpreter
-        command, cwd=_ROOT, capture_output=True, text=True, check=True, timeout=_TIMEOUT
-    )
+    with tempfile.TemporaryDirectory() as folder:  # for the files of a peer
+        process = subprocess.run(  # noqa: S603  # this very interpreter
+            command,
+            cwd=_ROOT,
+            env={**os.environ, "TMPDIR": folder},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_TIMEOUT,
+        )
     figures: dict[str, float] = json.loads(process.stdout)
     return figures

@@ -2,7 +2,8 @@
 
 Every page is opened at the width of a desktop and of a phone. It fails on an error or a warning in the console, on
 anything that is fetched from elsewhere, on a link within the site that leads nowhere, on a picture that does not show,
-and on a page that has to be scrolled sideways.
+on a page that has to be scrolled sideways, on code that is cut off and contents that are hidden on a desktop, on a
+drawing that is too small to be read, and on a search that does not find the page that it should.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urldefrag
+from urllib.parse import quote, unquote, urldefrag
 
+from check_search import questions
 from selenium import webdriver
+from selenium.webdriver.support.ui import WebDriverWait
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 FLAGS = (
@@ -40,8 +43,23 @@ const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
 const fetched = performance.getEntriesByType('resource').map(e => e.name);
 const pictures = [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src);
 const wide = document.documentElement.scrollWidth - window.innerWidth;
-return {links, ids, fetched, pictures, wide};
+const desktop = window.innerWidth > 1000;
+const cut = [...document.querySelectorAll('pre')].filter(e => desktop && e.scrollWidth > e.clientWidth);
+const lines = cut.map(e => e.textContent.split('\\n').sort((a, b) => b.length - a.length)[0]);
+const chapters = document.querySelectorAll('article h2').length;
+const toc = document.querySelector('.toc-drawer');
+const hidden = desktop && chapters > 3 && !(toc && toc.getBoundingClientRect().left < window.innerWidth - 100);
+const svgs = [...document.querySelectorAll('figure.drawing svg')];
+const small = svgs.filter(e => 11 * e.clientWidth / e.viewBox.baseVal.width < 10).length;
+return {links, ids, fetched, pictures, wide, lines, hidden, small};
 """
+
+FIRST = 6
+"""How many results a user looks at."""
+
+SEARCHED = "return !!document.querySelector('#search-results .search-summary')?.innerText;"
+
+RESULTS = "return [...document.querySelectorAll('#search-results ul.search > li > a')].map(a => a.href);"
 
 
 @contextmanager
@@ -92,7 +110,7 @@ def open_page(driver: Any, url: str, width: str, scheme: str = "light") -> None:
 
 
 def check(driver: Any, site: Path, base: str) -> list[str]:
-    """Return what is wrong with the site, one thing a line."""
+    """Return the problems of the site, one per line."""
     faults: list[str] = []
     pages = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html") if "_static" not in path.parts)
     ids: dict[str, set[str]] = {}
@@ -108,6 +126,11 @@ def check(driver: Any, site: Path, base: str) -> list[str]:
             faults += [f"{page}: a picture does not show: {url}" for url in seen["pictures"]]
             if seen["wide"] > 0:
                 faults.append(f"{page}: {seen['wide']} pixels too wide for a {width}")
+            faults += [f"{page}: code is cut off: {line}" for line in seen["lines"]]
+            if seen["hidden"]:
+                faults.append(f"{page}: the contents are hidden on a {width}")
+            if seen["small"]:
+                faults.append(f"{page}: {seen['small']} drawings are too small on a {width}")
     for page, link in sorted(set(links)):
         url, fragment = urldefrag(link)
         if not url.startswith(base):
@@ -118,6 +141,19 @@ def check(driver: Any, site: Path, base: str) -> list[str]:
         elif fragment and unquote(fragment) not in ids.get(target, set()):
             faults.append(f"{page}: a link leads nowhere: {target}#{fragment}")
     print(f"{len(pages)} pages at {len(WIDTHS)} widths, {len(set(links))} links, {len(faults)} faults")
+    return faults
+
+
+def search(driver: Any, base: str) -> list[str]:
+    """Return which queries do not have their page among the first results."""
+    faults: list[str] = []
+    for query, page in questions():
+        driver.get(f"{base}search.html?q={quote(query)}")
+        WebDriverWait(driver, 10).until(lambda driver: driver.execute_script(SEARCHED))
+        found = driver.execute_script(RESULTS)
+        pages = list(dict.fromkeys(unquote(urldefrag(url)[0]).removeprefix(base).partition("?")[0] for url in found))
+        if f"{page}.html" not in pages[:FIRST]:
+            faults.append(f"search for {query!r}: {page} is not among {', '.join(pages[:FIRST])}")
     return faults
 
 
@@ -150,7 +186,7 @@ def main() -> int:
         if options.pictures is not None:
             take_pictures(driver, base, options.pages, options.pictures)
             return 0
-        faults = check(driver, options.site, base)
+        faults = [*check(driver, options.site, base), *search(driver, base)]
     print(*faults, sep="\n", file=sys.stderr)
     return 1 if faults else 0
 

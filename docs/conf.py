@@ -1,5 +1,6 @@
 """How the site is built: ``nox -s docs``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,8 +22,12 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinxext.opengraph",
     "external_links",
+    "one_signature",
     "pages",
+    "summary",
     "module_graph",
     "timeline",
 ]
@@ -32,6 +37,7 @@ nitpicky = True
 # Docstrings name things in single backticks, which is a reference in Sphinx's own markup.
 default_role = "py:obj"
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "signature"
 autodoc_type_aliases = {
     "SchedulerState": "SchedulerState",
@@ -54,6 +60,16 @@ nitpick_ignore_regex = [
     ),
     ("py:.*", r"anysched\.durable\.(scheduler\.HandlerT|recurrence\.Calendar)"),
 ]
+
+# Programs are copied, what they print is not.
+copybutton_selector = "div.highlight:not(.highlight-text div) pre"
+copybutton_prompt_text = "$ "
+
+# Where the site is served, if that is known: Read the Docs says it.
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
+ogp_site_url = html_baseurl
+ogp_social_cards = {"enable": False}
+ogp_use_first_image = False
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3

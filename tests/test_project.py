@@ -1,4 +1,4 @@
-"""What the files beside the package say of it agrees: the Pythons, and the version."""
+"""The files of the project agree on the version and on the supported Pythons."""
 
 import re
 import tomllib
@@ -49,3 +49,9 @@ def test_the_links_of_the_readme_lead_to_files() -> None:
     links = re.findall(r"\]\((?!https:)([^)#]+)", (ROOT / "README.md").read_text("utf-8"))
     assert len(links) > 20
     assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_read_the_docs_builds_the_site_with_the_extras_that_nox_does() -> None:
+    (ours,) = re.findall(r'session\.install\("-e\.\[(.*)\]", \*nox', (ROOT / "noxfile.py").read_text("utf-8"))
+    (theirs,) = re.findall(r'-e "\.\[(.*)\]"', (ROOT / ".readthedocs.yaml").read_text("utf-8"))
+    assert theirs == ours

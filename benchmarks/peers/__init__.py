@@ -20,13 +20,14 @@ class Entry:
 
     Attributes:
         name: Names it in the results and on the command line.
-        title: Heads its column.
-        backend: What it runs on.
+        title: The heading of its column.
+        backend: The event loop that it runs on.
         needs: The package that has to be installed.
         module: The module of its adapter.
         adapter: The class of its adapter.
         most: The most IDs that it is given, where more would take minutes; its cost for each only grows with them.
         variant: Whether it is `anysched` with something added, which takes part in the rows that name it and no others.
+        instrumented: Whether that are instruments.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Entry:
     adapter: str
     most: int = 10_000_000
     variant: bool = False
+    instrumented: bool = False
 
     @property
     def installed(self) -> bool:
@@ -44,27 +46,31 @@ class Entry:
         return find_spec(self.needs) is not None and find_spec(self.backend) is not None
 
     def make(self) -> Peer:
-        """Return the peer, not yet entered."""
+        """Return the peer, which has not been entered."""
         return cast("Peer", getattr(import_module(f"{__name__}.{self.module}"), self.adapter)())
 
 
 def _variants(backend: Backend) -> tuple[Entry, ...]:
-    """Return `anysched` with instruments."""
+    """Return `anysched` with instruments, and with an SQLite file."""
     prefix = "anysched" if backend == "asyncio" else "trio-anysched"
+
+    def variant(
+        name: str,
+        title: str,
+        adapter: str,
+        needs: str = "anysched",
+        module: str = "_anysched",
+        instrumented: bool = True,
+    ) -> Entry:
+        return Entry(
+            f"{prefix}-{name}", title, backend, needs, module, adapter, variant=True, instrumented=instrumented
+        )
+
     return (
-        Entry(
-            f"{prefix}-instrument", "with an instrument", backend, "anysched", "_anysched", "Instrumented", variant=True
-        ),
-        Entry(f"{prefix}-history", "with History", backend, "anysched", "_anysched", "WithHistory", variant=True),
-        Entry(
-            f"{prefix}-telemetry",
-            "with OpenTelemetry",
-            backend,
-            "opentelemetry",
-            "_anysched",
-            "WithTelemetry",
-            variant=True,
-        ),
+        variant("instrument", "with an instrument", "Instrumented"),
+        variant("history", "with History", "WithHistory"),
+        variant("telemetry", "with OpenTelemetry", "WithTelemetry", "opentelemetry"),
+        variant("durable", "anysched.durable", "Durable", module="_durable", instrumented=False),
     )
 
 
@@ -73,7 +79,7 @@ _ENTRIES = (
     Entry("anysched-functions", "anysched (functions)", "asyncio", "anysched", "_anysched", "Functions"),
     *_variants("asyncio"),
     Entry("loop", "loop by hand", "asyncio", "asyncio", "_loop", "Loop"),
-    Entry("seed", "pydis-core", "asyncio", "pydis_core", "_seed", "Seed"),
+    Entry("pydis_core", "pydis-core", "asyncio", "pydis_core", "_pydis_core", "PydisCore"),
     Entry("aiojobs", "aiojobs", "asyncio", "aiojobs", "_aiojobs", "Aiojobs"),
     Entry("apscheduler", "APScheduler 3", "asyncio", "apscheduler", "_apscheduler", "Apscheduler", most=5_000),
     Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup", most=25_000),

@@ -1,4 +1,4 @@
-"""The dashboard as a person sees it: in Chromium, served by hypercorn on both event loops."""
+"""The dashboard in Chromium, served by hypercorn on both event loops."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypercorn.config import Config
 
 from anysched import Scheduler
+from anysched.durable import DurableScheduler, MemoryStore
+from anysched.durable.operations import Claim, Park, Put
 from anysched.web import dashboard
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
@@ -64,13 +66,16 @@ class Site:
         call = partial(method, *args, **options)
         return self._portal.call(lambda: [call()])[0]  # in a list: the portal would await a handle
 
+    def make(self) -> Any:
+        return Scheduler("app")
+
     async def _main(self, *, task_status: TaskStatus[Any]) -> None:
         config = Config()
         config.bind = [f"127.0.0.1:{self._port}"]
         config.accesslog = config.errorlog = None
         config.graceful_timeout = 0.1
         stop = anyio.Event()
-        async with Scheduler("app") as scheduler:
+        async with self.make() as scheduler:
             app: Any = dashboard(scheduler, actions=True)
             task_status.started((scheduler, stop.set))
             serve: Any
@@ -81,6 +86,19 @@ class Site:
             await serve(app, config, shutdown_trigger=stop.wait)
 
 
+class DurableSite(Site):
+    """A durable scheduler with its dashboard. One task is parked."""
+
+    def make(self) -> Any:
+        store = MemoryStore()
+        store.open()
+        store.commit([Put('["mail",7]', 0, 0, "mail", "[]"), Claim(1, 0), Park(1, "TypeError: it does not fit")])
+        store.close()
+        scheduler = DurableScheduler("app", store)
+        scheduler.handler("mail")(broken)
+        return scheduler
+
+
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
     with browser() as driver:
@@ -88,12 +106,12 @@ def driver() -> Iterator[Any]:
 
 
 @contextmanager
-def served(backend: Literal["asyncio", "trio"]) -> Iterator[Site]:
+def served(backend: Literal["asyncio", "trio"], make: type[Site] = Site) -> Iterator[Site]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with start_blocking_portal(backend) as portal:
-        site = Site(portal, backend, port)
+        site = make(portal, backend, port)
         try:
             yield site
         finally:
@@ -106,9 +124,15 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def durable_site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with served(request.param, DurableSite) as site:
+        yield site
+
+
 @pytest.fixture
 def page(driver: Any, site: Site) -> Iterator[Any]:
-    """The opened page. In the end its console has to be clean, and nothing has to come from elsewhere."""
+    """The opened page. At the end its console must be empty, and nothing may have been loaded from elsewhere."""
     open_page(driver, site.url, "desktop")
     driver.get_log("browser")
     yield driver
@@ -240,9 +264,35 @@ def test_postpone_and_run_now(site: Site, page: Any) -> None:
     click(page, button("detail", "Run now"))
     click(page, button("confirm", "Run now"))
     see(page, text("failed"), "1")
-    # The task has no more actions, and the dialog says what came of it.
+    # The task has no more actions, and the dialog shows its outcome.
     see(page, "document.querySelectorAll('#detail .buttons').length", 0)
     see(page, "document.querySelector('#detail .status').textContent", "failed")
+
+
+def test_what_is_parked_is_retried(driver: Any, durable_site: Site) -> None:
+    open_page(driver, durable_site.url, "desktop")
+    see(driver, STATUSES, ["parked"])
+    see(driver, text("parked"), "1")
+    see(driver, "document.getElementById('parked').checkVisibility()")
+    choose(driver, "status", "parked")
+    assert "TypeError: it does not fit" in driver.execute_script("return document.querySelector('#rows').textContent")
+    click(driver, link("('mail', 7)"))
+    see(driver, "document.getElementById('detail').open")
+    see(driver, f"{button('detail', 'Retry')} !== undefined")
+    assert "TypeError: it does not fit" in driver.execute_script("return document.getElementById('detail').innerText")
+    check(driver)
+    click(driver, button("detail", "Retry"))
+    click(driver, button("confirm", "Retry"))
+    see(driver, text("parked"), "0")
+    see(driver, text("failed"), "1")  # the handler has run, and failed
+    see(driver, "document.querySelector('#detail .status').textContent", "failed")
+    driver.get("about:blank")
+
+
+def test_a_scheduler_in_memory_has_nothing_parked(site: Site, page: Any) -> None:
+    site.call(site.scheduler.schedule_later, HOUR, "report", broken)
+    see(page, STATUSES, ["pending"])
+    see(page, "document.getElementById('parked').checkVisibility()", False)
 
 
 def test_it_reconnects_after_a_restart(site: Site, page: Any) -> None:
@@ -332,7 +382,7 @@ def test_it_is_accessible_and_fits(driver: Any, busy_site: Site, width: str, sch
 
 
 def check(driver: Any) -> None:
-    """Check that what is shown fits and is accessible."""
+    """Check that the page fits its window and is accessible."""
     assert driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
     if AXE is None:
         pytest.skip("AXE does not name the file of axe-core")

@@ -1,4 +1,4 @@
-"""``anysched durable``: what the store of a durable scheduler keeps, changed and moved from the command line."""
+"""``anysched durable``: showing, changing and moving the store of a durable scheduler from the command line."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ pending  2026-01-01 13:00:00  remind        ["reminder",7]
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended, and what it wrote."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -107,7 +107,7 @@ def perform(path: Path, *operations: Operation[Any]) -> list[Any]:
 
 
 def kept(path: Path) -> Snapshot:
-    """Return what a store keeps."""
+    """Return the contents of a store."""
     (snapshot,) = perform(path, Export())
     assert isinstance(snapshot, Snapshot)
     return snapshot
@@ -189,12 +189,12 @@ def test_ls_in_json(run: Run, path: Path) -> None:
                 'arguments  [42,"the tea is ready"]',
                 "expires    1 h after it is due",
                 "runs       0",
-                "attempts   1 at the present run",
+                "attempts   1 at the current run",
             ],
         ),
         ('["reminder", 7]', ['ID         ["reminder",7]', "due        2026-01-01 13:00:00"]),
         ("backup", ["recurs     30 2 * * * (Europe/Paris), missed: latest"]),
-        ("7", ["recurs     every 1 min 30 s from the end of a run, put off by up to 0.5 s, missed: skip"]),
+        ("7", ["recurs     every 1 min 30 s from the end of a run, delayed by up to 0.5 s, missed: skip"]),
         ('"7"', ["recurs     at 3 times, missed: all"]),
     ],
 )
@@ -342,6 +342,7 @@ TASK = {
         ([HEADER, {**TASK, "generation": 10}], 'line 2: "generation" must be greater than that of the line before'),
         ([HEADER, TASK, {**TASK, "id": "b"}], 'line 3: "generation" must be greater than'),
         ([HEADER, TASK, {**TASK, "generation": 4}], 'line 3: a task of a line before holds the ID ["a",1] as well'),
+        ([HEADER, {**TASK, "handler": "\ud800"}], 'line 2: "handler" has characters that are not Unicode text'),
         ([HEADER, json.dumps(TASK).replace("1", "NaN").encode()], "line 2: NaN is not JSON"),
     ],
 )
@@ -364,7 +365,7 @@ def test_an_export_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
 
 
 def test_predecessors_are_moved_as_well(run: Run, path: Path, tmp_path: Path) -> None:
-    """A task that was taken over while it ran is finished before its successor starts, also in the new store."""
+    """A task that was taken over while it ran is finished before its successor starts, even in the new store."""
     perform(path, Put("7", 1, 1, "poll", "[]", on_conflict="follow"))
     exported = run("export", path).out
     assert run("import", tmp_path / "new.db", stdin=exported).status == 0
@@ -381,6 +382,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 )
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)  # a store keeps no lone surrogates
 AMOUNTS = st.integers(0, 2**62 - 1)
 
 
@@ -401,14 +403,14 @@ ENTRIES = st.builds(
     paused=st.booleans(),
     due=AMOUNTS,
     time=AMOUNTS,
-    handler=st.text(max_size=5),
+    handler=TEXTS,
     args=st.lists(JSON, max_size=3).map(_compact),
     recurrence=st.none() | st.dictionaries(st.text(max_size=3), JSON, max_size=3).map(_compact),
     expires=st.none() | AMOUNTS,
     run_count=AMOUNTS,
     attempts=AMOUNTS,
     kills=AMOUNTS,
-    problem=st.none() | st.text(max_size=5),
+    problem=st.none() | TEXTS,
 )
 
 
@@ -418,23 +420,18 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     entries = draw(st.lists(ENTRIES, max_size=4, unique_by=lambda entry: entry.task_id if entry.holds else object()))
     steps = draw(st.lists(st.integers(1, 2**50), min_size=len(entries) + 1, max_size=len(entries) + 1))
     numbered = [replace(entry, generation=sum(steps[: index + 1])) for index, entry in enumerate(entries)]
-    return Snapshot(draw(st.text(max_size=5)), sum(steps), draw(AMOUNTS), tuple(numbered))
+    return Snapshot(draw(TEXTS), sum(steps), draw(AMOUNTS), tuple(numbered))
 
 
 @settings(deadline=None)
 @given(snapshots())
 def test_what_is_exported_comes_back(snapshot: Snapshot) -> None:
-    """As text, and through a store and as text again."""
+    """As text, and after a round trip through a store."""
     assert parse_snapshot(line.encode() for line in snapshot_lines(snapshot)) == snapshot
 
 
-def _has_surrogates(snapshot: Snapshot) -> bool:
-    texts = [snapshot.identity, *(f"{entry.handler}{entry.problem}" for entry in snapshot.entries)]
-    return any("\ud800" <= character <= "\udfff" for character in "".join(texts))
-
-
 @settings(deadline=None, max_examples=25)
-@given(snapshots().filter(lambda snapshot: not _has_surrogates(snapshot)))
+@given(snapshots())
 def test_what_is_imported_is_exported(snapshot: Snapshot) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store.db"

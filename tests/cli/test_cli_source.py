@@ -1,7 +1,8 @@
-"""Where lines come from, beside files and an open standard input."""
+"""Sources of lines other than files and an open standard input."""
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -48,7 +49,7 @@ def test_a_line_in_many_chunks(backend: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_somebody_else_was_quicker(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes may hold one pipe, and both be told that there is something to read."""
+    """Two processes may share a pipe, and both may be told that there is something to read."""
     ours, theirs = os.pipe()
     os.set_blocking(ours, False)
     really: Callable[[int], Awaitable[None]] = anyio.wait_readable
@@ -67,6 +68,26 @@ def test_somebody_else_was_quicker(backend: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(anyio, "wait_readable", wait)
     assert read_all(ours, backend) == [b"x"]
     assert waits == 3
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL])
+def test_what_cannot_be_waited_for_is_read(backend: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The first is the answer of epoll, the second that of kqueue, which macOS has."""
+
+    async def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(anyio, "wait_readable", refuse)
+    assert read_all(os.open(os.devnull, os.O_RDONLY), backend) == []
+
+
+def test_another_error_of_waiting_is_raised(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_: int) -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(anyio, "wait_readable", refuse)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        read_all(os.open(os.devnull, os.O_RDONLY), backend)
 
 
 def test_waiting_for_a_line_can_be_cancelled_at_once(backend: str) -> None:

@@ -1,8 +1,8 @@
-"""Recurring tasks, in virtual time: what lists their times."""
+"""Recurring tasks, in virtual time: the sources of their times."""
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,10 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from anysched import DuplicateTaskError, ScheduledTask, Scheduler
+from anysched._core import clock as clock_module
+from anysched._core import dispatcher as dispatcher_module
+from anysched._core import scheduler as scheduler_module
+from anysched.abc import Clock
 from anysched.testing import VirtualClock
 from anysched.testing import virtual_anyio_backend as anyio_backend  # noqa: F401
 from recurrence import (
@@ -234,16 +238,34 @@ async def test_a_generator_that_is_running_cannot_schedule_itself(scheduler: Sch
     assert "id" not in scheduler
 
 
-# A long search for the next time
+# A long search for the next time, also where the clock of the event loop is coarse, as uvloop's is: due times are then
+# rounded on their way into the queue.
+
+RESOLUTION = 1e-8
+"""Finer than the tests look at."""
+
+
+@pytest.fixture(params=["exact", "coarse"])
+def resolution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exact_clock(clock: Clock) -> Callable[[], float]:
+        return lambda: clock.monotonic() + RESOLUTION
+
+    if request.param == "coarse":
+        for module in (clock_module, dispatcher_module, scheduler_module):
+            monkeypatch.setattr(module, "exact_clock", exact_clock)
+
+
+COARSE_OR_NOT = pytest.mark.usefixtures("resolution")
 
 
 async def turns(counter: list[int]) -> None:
-    """Count the turns of the event loop."""
+    """Count the iterations of the event loop."""
     while True:
         counter[0] += 1
         await checkpoint()
 
 
+@COARSE_OR_NOT
 async def test_many_missed_times_do_not_hold_up_the_event_loop(
     scheduler: Scheduler, virtual_clock: VirtualClock
 ) -> None:
@@ -264,7 +286,7 @@ async def test_many_missed_times_do_not_hold_up_the_event_loop(
             await checkpoint()
         tg.cancel_scope.cancel()
     assert sum(asked_per_turn.values()) == 9_000
-    # One search goes on at a time; when a run has ended, only a few times are asked for. (On trio, which shuffles the
+    # Only one search continues at a time; when a run has ended, only a few times are read. (On trio, which shuffles the
     # tasks, the dispatcher may have two turns between two of the counter's.)
     assert max(asked_per_turn.values()) <= 200 + 3 * 5
     assert anyio.current_time() == 0
@@ -273,7 +295,7 @@ async def test_many_missed_times_do_not_hold_up_the_event_loop(
 
 
 def long_ago(closed: list[bool], count: int = 1_000_000, *, after: float | None = None) -> Iterator[datetime]:
-    """A generator that takes long to search, since so much lies in the past."""
+    """A generator that takes long to search, because most of its times are in the past."""
     try:
         yield START - timedelta(days=400)
         for n in range(count, 0, -1):
@@ -285,7 +307,7 @@ def long_ago(closed: list[bool], count: int = 1_000_000, *, after: float | None 
 
 
 async def search(scheduler: Scheduler, times: Iterator[datetime], runs: Runs) -> ScheduledTask[None]:
-    """Schedule, and wait until the first run has ended and the search goes on."""
+    """Schedule a task, and wait until the first run has ended and the search continues."""
     task = scheduler.schedule_at_times(times, "id", runs)
     while not runs.starts or task.status is RUNNING:
         await checkpoint()
@@ -295,6 +317,7 @@ async def search(scheduler: Scheduler, times: Iterator[datetime], runs: Runs) ->
 
 
 @pytest.mark.parametrize("how", ["cancel", "replace", "follow", "close"])
+@COARSE_OR_NOT
 async def test_a_search_can_be_ended(virtual_clock: VirtualClock, how: str) -> None:
     closed: list[bool] = []
     runs = Runs()
@@ -314,6 +337,7 @@ async def test_a_search_can_be_ended(virtual_clock: VirtualClock, how: str) -> N
     assert runs.starts == [0]
 
 
+@COARSE_OR_NOT
 async def test_a_search_needs_no_slot(virtual_clock: VirtualClock) -> None:
     closed: list[bool] = []
     async with Scheduler("test", max_running=1) as scheduler:
@@ -326,6 +350,7 @@ async def test_a_search_needs_no_slot(virtual_clock: VirtualClock) -> None:
         gate.open.set()
 
 
+@COARSE_OR_NOT
 async def test_a_task_that_is_rescheduled_during_a_search_starts_and_searches_after(
     scheduler: Scheduler, virtual_clock: VirtualClock
 ) -> None:
@@ -339,6 +364,7 @@ async def test_a_task_that_is_rescheduled_during_a_search_starts_and_searches_af
     assert closed == [True]
 
 
+@COARSE_OR_NOT
 async def test_what_was_missed_when_a_task_is_rescheduled_during_a_search_is_served_by_that_run(
     scheduler: Scheduler, virtual_clock: VirtualClock
 ) -> None:
@@ -353,6 +379,7 @@ async def test_what_was_missed_when_a_task_is_rescheduled_during_a_search_is_ser
     assert runs.starts == [0, 50, 100]
 
 
+@COARSE_OR_NOT
 async def test_a_search_may_find_nothing(scheduler: Scheduler) -> None:
     closed: list[bool] = []
     runs = Runs()
@@ -362,6 +389,7 @@ async def test_a_search_may_find_nothing(scheduler: Scheduler) -> None:
     assert (task.status, runs.starts, closed) == (FINISHED, [0], [True])
 
 
+@COARSE_OR_NOT
 async def test_a_search_does_not_go_on_while_what_is_pending_is_dropped(scheduler: Scheduler) -> None:
     for number in range(5_000):
         scheduler.schedule_later(HOUR, number, nothing)
@@ -373,6 +401,7 @@ async def test_a_search_does_not_go_on_while_what_is_pending_is_dropped(schedule
     assert task.status is CANCELLED
 
 
+@COARSE_OR_NOT
 async def test_a_search_may_fail(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
     def times() -> Iterator[datetime]:
         yield from long_ago([], 1_000)
@@ -388,10 +417,11 @@ async def test_a_search_may_fail(scheduler: Scheduler, caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("how", ["cancel", "reschedule", "replace"])
 @pytest.mark.parametrize("asked", [1, 500])
+@COARSE_OR_NOT
 async def test_what_lists_the_times_may_meddle(
     scheduler: Scheduler, how: str, asked: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When a run has ended, and in a search."""
+    """At the end of a run, and in a search."""
     closed: list[bool] = []
 
     def times() -> Iterator[datetime]:

@@ -1,4 +1,4 @@
-"""Starting tasks: natively, and in anyio's own way where that is not possible. What tasks can see is the same."""
+"""Starting tasks natively, or with anyio's own function if that is not possible. Tasks see no difference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextvars import Context
+from contextvars import Context, ContextVar
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,7 +50,7 @@ def by_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_tasks_are_started_natively(by_choice: None, anyio_backend_name: str) -> None:
-    """It takes private parts of anyio: this fails when they change. All goes on then, in anyio's own way."""
+    """It uses private parts of anyio; this fails when they change. Tasks are then started with anyio's own function."""
     async with Scheduler("test") as scheduler:
         assert isinstance(starter_of(scheduler), TrioStarter if anyio_backend_name == "trio" else AsyncioStarter)
 
@@ -132,6 +132,156 @@ async def test_a_cancellation_around_the_scheduler_reaches_its_tasks_at_every_le
     assert not shielded.cancelled
 
 
+async def test_a_cancelled_task_is_cancelled_in_all_that_it_has_entered(scheduler: Scheduler) -> None:
+    """Also in the scopes that were there before the cancellation, again at each checkpoint, and not where it is shielded."""
+    gates = [Gate() for _ in range(2)]
+    seen: list[str] = []
+
+    async def work() -> None:
+        with anyio.CancelScope() as outer, anyio.CancelScope():
+            async with anyio.create_task_group() as tg:
+                for gate in gates:
+                    tg.start_soon(gate)
+                with anyio.CancelScope(shield=True):
+                    while not gates[0].cancelled:
+                        await anyio.sleep(0)
+                    seen.append("shielded")
+                for _ in range(2):
+                    try:
+                        await anyio.sleep(0)
+                    except anyio.get_cancelled_exc_class():
+                        seen.append("cancelled")
+                await anyio.sleep(0)
+        seen.append(f"not reached, {outer.cancelled_caught}")
+
+    sibling = scheduler.schedule("sibling", anyio.sleep_forever)
+    task = scheduler.schedule("id", work)
+    for gate in gates:
+        await gate.started.wait()
+    task.cancel()
+    assert await outcome(task) == "CANCELLED"
+    assert seen == ["shielded", "cancelled", "cancelled"]
+    assert [gate.cancelled for gate in gates] == [True, True]
+    assert sibling.status.name == "RUNNING"
+
+
+async def test_a_task_that_is_cancelled_and_goes_on_is_as_before(scheduler: Scheduler) -> None:
+    """What it enters after its cancellation is cancelled as well, and asyncio counts no requests that are left."""
+
+    async def work() -> list[bool]:
+        caught: list[bool] = []
+        for _ in range(3):
+            try:
+                with anyio.CancelScope() as scope:
+                    await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                caught.append(scope.cancelled_caught)
+        return caught
+
+    task = scheduler.schedule("id", work)
+    await settle()
+    task.cancel()
+    assert await task.result() == [False] * 3
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_what_a_task_leaves_open_does_not_outlive_it(
+    by_choice: None, anyio_backend_name: str, cancelled: bool
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio calls it an internal error of its nurseries")
+    scopes = [anyio.CancelScope(), anyio.CancelScope()]
+
+    async def work() -> None:
+        for scope in scopes:
+            scope.__enter__()
+        await anyio.sleep_forever()
+
+    async with Scheduler("test") as scheduler:
+        task = scheduler.schedule("id", work)
+        await settle()
+        if cancelled:
+            task.cancel()
+        else:
+            scopes[0].cancel()
+        assert await outcome(task) == "FAILED"
+        assert isinstance(task.exception, RuntimeError)
+        group: Any = dispatcher_of(scheduler)._group.cancel_scope
+        await settle()
+        others = {scope._host_task for scope in group._child_scopes} | group._tasks
+        assert {native.get_name() for native in others - {asyncio.current_task()}} == {"anysched dispatcher"}
+
+
+async def test_each_task_runs_in_its_context_and_under_its_name_in_order(
+    scheduler: Scheduler, anyio_backend_name: str
+) -> None:
+    """Also where the event loop steps native tasks in any order, and these exchange what they run."""
+    variable = ContextVar[int]("variable", default=-1)
+    other = ContextVar[object]("other")
+    seen: list[tuple[int, int, str | None]] = []
+
+    async def work(number: int) -> None:
+        seen.append((number, variable.get(), anyio.get_current_task().name))
+        await anyio.sleep(0)
+        assert anyio.get_current_task().name == f"test_{number}"
+        assert variable.get() == number // 7
+
+    for number in range(200):
+        variable.set(number // 7)
+        if number % 50 == 49:
+            other.set(None)
+        scheduler.schedule(number, work, number)
+    await scheduler.join()
+    assert seen == [(number, number // 7, f"test_{number}") for number in range(200)]
+
+
+async def test_a_context_is_told_from_an_equal_one_by_identity(scheduler: Scheduler) -> None:
+    """Values may be equal and not the same, and comparing them may do anything."""
+
+    class Value:
+        def __eq__(self, other: object) -> bool:
+            raise ZeroDivisionError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    variable = ContextVar[Value]("variable")
+    values = [Value() for _ in range(20)]
+    seen: list[Value] = []
+
+    async def work() -> None:
+        seen.append(variable.get())
+
+    for number, each in enumerate(values):
+        variable.set(each)
+        scheduler.schedule(number, work)
+    await scheduler.join()
+    assert all(one is each for one, each in zip(seen, values, strict=True))
+
+
+async def test_a_task_that_waits_for_the_next_iteration_can_be_cancelled_and_postponed(
+    by_choice: None, anyio_backend_name: str
+) -> None:
+    """On trio, tasks in different contexts are started in different iterations."""
+    variable = ContextVar[int]("variable")
+    seen: list[int] = []
+
+    async def work(number: int) -> None:
+        seen.append(number)
+
+    async with Scheduler("test", max_running=10) as scheduler:
+        for number in range(4):
+            variable.set(number)
+            scheduler.schedule(number, work, number)
+        while not seen:
+            await anyio.sleep(0)
+        scheduler.cancel(3)
+        if 2 in scheduler.tasks:  # on asyncio, all of them have been handed over
+            scheduler.reschedule_later(0, 2)
+        await scheduler.join()
+    assert seen[0] == 0
+    assert seen in ([0, 1, 2, 3], [0, 1, 2])
+
+
 async def test_an_event_loop_that_refuses_a_task(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,7 +330,7 @@ def test_what_a_loop_refuses_to_start_is_closed(by_choice: None) -> None:
 def test_a_scheduler_that_was_never_left_does_not_keep_the_event_loop_from_shutting_down(
     by_choice: None, stubborn: bool
 ) -> None:
-    """asyncio cancels what still runs, once, and waits for its end: for the dispatcher's, too."""
+    """asyncio cancels the running tasks once and waits for their end, including the dispatcher's."""
     gate = Gate(stubborn=stubborn)
 
     async def main() -> Scheduler:
@@ -199,7 +349,7 @@ def test_a_scheduler_that_was_never_left_does_not_keep_the_event_loop_from_shutt
 
 @pytest.mark.parametrize("early", [True, False])
 def test_a_task_factory_has_its_way(by_choice: None, early: bool) -> None:
-    """Also one that runs the first step at once, and one that is set while the scheduler runs."""
+    """This includes a factory that runs the first step at once, and one that is set while the scheduler runs."""
 
     class Special(asyncio.Task[Any]):
         pass
@@ -326,7 +476,7 @@ def test_a_start_leaves_no_garbage(by_choice: None, cancelled: bool) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio has no call graph")
 @WAYS
 async def test_a_task_is_in_the_call_graph(monkeypatch: pytest.MonkeyPatch, way: Way, anyio_backend_name: str) -> None:
-    """`python -m asyncio pstree` shows a task below the one that waits for it, as it shows those of anyio."""
+    """`python -m asyncio pstree` shows a task below the task that waits for it, as with anyio's tasks."""
     if anyio_backend_name == "trio":
         pytest.skip("trio has none")
     monkeypatch.setattr(dispatcher_module, "starter_for", way)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from kills import examine, kill_many
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")
 def test_nothing_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
-    figures = kill_many(tmp_path, 30, seed=1)
+    figures = kill_many(tmp_path, int(os.environ.get("KILLS", "30")), seed=1)
     print(figures)
     assert figures.lost == []
     assert figures.violations == []

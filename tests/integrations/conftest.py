@@ -1,4 +1,4 @@
-"""Tests with the packages of the dependency group ``integrations``; where these are not, there are no such tests."""
+"""Tests with the packages of the dependency group ``integrations``. They are skipped if these are missing."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import warnings
 from importlib.util import find_spec
 
 PACKAGES = (
+    "aiocron",
     "aiohttp",
     "aiojobs",
     "apscheduler",
     "cronsim",
     "discord",
     "fastapi",
+    "fastapi_utils",
     "httpx2",
     "hypercorn",
     "opentelemetry",
     "prometheus_client",
     "pydis_core",
     "quart_trio",
+    "schedule",
     "sentry_sdk",
+    "stamina",
 )
 
 if all(map(find_spec, PACKAGES)):

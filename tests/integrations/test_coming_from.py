@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -23,8 +22,7 @@ from documentation import ROOT
 
 from anysched import DuplicateTaskError, Scheduler, current_scheduled_task
 from anysched.testing import VirtualClock
-
-Main = Callable[[], Coroutine[Any, Any, None]]
+from peers import LogHandler, Main, Runs, in_virtual_time, now
 
 FACTS: dict[str, list[str]] = {"aiojobs": [], "apscheduler": [], "discord-tasks": [], "call-later": []}
 
@@ -41,71 +39,6 @@ def fact(page: str, row: str) -> Callable[[Main], Callable[[], None]]:
         return test
 
     return decorate
-
-
-def in_virtual_time(main: Main) -> None:
-    async def run() -> None:
-        with VirtualClock.current().patch_datetime():
-            await main()
-
-    backend, options = VirtualClock().backend("asyncio")
-    anyio.run(run, backend=backend, backend_options=options)
-
-
-def now() -> float:
-    """Return the seconds since the run began."""
-    return anyio.current_time()
-
-
-class Runs:
-    """A coroutine function that takes some time and records when it runs."""
-
-    def __init__(
-        self, *seconds: float, error: Exception | None = None, cleanup: float = 0, shield: bool = True
-    ) -> None:
-        self.starts: list[float] = []
-        self.ends: list[str] = []
-        self._seconds = list(seconds)
-        self._error = error
-        self._cleanup = cleanup
-        self._shield = shield
-
-    async def __call__(self, *_: object) -> int:
-        return await self.run()
-
-    async def run(self) -> int:
-        self.starts.append(now())
-        end = "failed"
-        try:
-            await asyncio.sleep(self._seconds.pop(0) if self._seconds else 0)
-            if self._error is not None:
-                raise self._error
-            end = "done"
-        except asyncio.CancelledError:
-            end = "cancelled"
-            with anyio.CancelScope(shield=self._shield):
-                await asyncio.sleep(self._cleanup)
-            end = "cleaned up"
-            raise
-        finally:
-            self.ends.append(end)
-        return 42
-
-
-class LogHandler(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.levelname}: {record.getMessage()}")
-
-    def __enter__(self) -> list[str]:
-        logging.getLogger().addHandler(self)
-        return self.lines
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger().removeHandler(self)
 
 
 async def cancel_two(*works: Runs) -> None:
@@ -605,7 +538,7 @@ def test_discord_what_maps_to_what() -> None:
 # loop.call_later
 
 
-@fact("call-later", "What is called")
+@fact("call-later", "The callee")
 async def test_call_later_coroutine() -> None:
     async def work() -> None: ...
 
@@ -689,7 +622,7 @@ async def test_call_later_burst() -> None:
     loop = asyncio.get_running_loop()
 
     async def turns_between(numbers: list[int]) -> int:
-        """How often another task gets its turn while something is called a thousand times."""
+        """How often another task runs while something is called a thousand times."""
         turns = 0
         await begun.wait()
         while len(numbers) < 1000:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -12,12 +13,14 @@ import anyio
 import httpx2
 import pytest
 import trio
-from documentation import BLOCKS, Block, is_like, load_app, run_program
+from documentation import BLOCKS, Block, is_like, load_app, run_program, run_tests
 
 from anysched import Scheduler
 from anysched.testing import VirtualClock
 
-PROGRAMS = [block for block in BLOCKS if "integrations" in block.words]
+OURS = [block for block in BLOCKS if "integrations" in block.words]
+PROGRAMS = [block for block in OURS if block.is_program]
+TESTS = [block for block in OURS if "test" in block.words]
 
 
 @pytest.mark.parametrize(
@@ -29,10 +32,15 @@ def test_programs_print_what_the_page_says(block: Block, backend: str, monkeypat
     assert is_like(output, block.output), f"it printed\n{output}"
 
 
+@pytest.mark.parametrize("block", TESTS, ids=lambda block: block.name)
+def test_tests_pass(block: Block, tmp_path: Path) -> None:
+    run_tests(block, tmp_path)
+
+
 async def use_reminders(
     request: Callable[..., Awaitable[int]], printed: Callable[[], str], sleep: Callable[[float], Awaitable[None]]
 ) -> None:
-    """Set reminders and forget one, through the HTTP interface that the programs have in common."""
+    """Set reminders and delete one, through the HTTP interface that the programs share."""
     assert await request("PUT", "/reminders/tea", {"delay": 3600, "text": "the tea is ready"}) == 202
     assert await request("PUT", "/reminders/cake", {"delay": 3600, "text": "the cake is ready"}) == 202
     assert await request("DELETE", "/reminders/cake") == 204
@@ -158,7 +166,7 @@ def test_discord(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 
 
 def test_trio_mock_clock() -> None:
-    """The page on trio says that trio's own clock for tests moves what is scheduled by a delay."""
+    """The page on trio says that trio's own test clock affects tasks that are scheduled with a delay."""
     from trio.testing import MockClock
 
     ran = []

@@ -1,4 +1,4 @@
-"""What hangs in real time is an error in virtual time."""
+"""A program that hangs in real time raises an error in virtual time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from anysched import Scheduler
 from anysched._virtual import timeline as timeline_module
 from anysched._virtual.blocked import describe
 from anysched.testing import DeadlockError, VirtualClock
-from support import forever, nothing, timeline_of
+from support import forever, nothing, settle, timeline_of
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +39,7 @@ def run(clock: VirtualClock, backend: Any, function: Callable[..., Coroutine[Any
 
 
 def sole(error: BaseException) -> BaseException:
-    """Return what an exception group is about, where task groups wrap a single exception."""
+    """Return the only exception in nested groups, with which task groups wrap it."""
     while isinstance(error, BaseExceptionGroup):
         (error,) = error.exceptions
     return error
@@ -264,11 +265,11 @@ def test_on_trio_the_end_of_the_run_is_an_internal_error() -> None:
         run(VirtualClock(), "trio", main)
     assert isinstance(caught.value.__cause__, DeadlockError)
     del caught
-    gc.collect()  # what is left of the run complains
+    gc.collect()  # remains of the run would warn
 
 
 async def test_a_scheduler_that_is_joined_for_ever(virtual_clock: VirtualClock) -> None:
-    """The task is not to blame, and would only log the error: it is raised in the test."""
+    """It is not the task's fault, and the task would only log the error, so it is raised in the test."""
     async with Scheduler("test") as scheduler:
         scheduler.schedule("id", forever)
         with pytest.raises(DeadlockError, match="test_a_scheduler_that_is_joined"):
@@ -276,6 +277,38 @@ async def test_a_scheduler_that_is_joined_for_ever(virtual_clock: VirtualClock) 
         assert "id" in scheduler
         scheduler.cancel_all()
         await scheduler.join()
+
+
+async def test_closing_that_never_ends(virtual_clock: VirtualClock) -> None:
+    """It is reported less and less often, and then no more: the deadlock is found."""
+    released = anyio.Event()
+
+    async def stubborn() -> None:
+        with anyio.CancelScope(shield=True):
+            await released.wait()
+
+    async with Scheduler("test") as scheduler:
+        scheduler.schedule("id", stubborn)
+        began = virtual_clock.monotonic()
+        await settle()
+        with pytest.raises(DeadlockError, match="test_closing_that_never_ends"):
+            await scheduler.close()
+        assert 86_400 < virtual_clock.monotonic() - began < 7 * 86_400
+        released.set()
+
+
+async def test_leaving_that_never_ends(virtual_clock: VirtualClock) -> None:
+    async def stubborn() -> None:
+        with anyio.CancelScope(shield=True):
+            await forever()
+
+    began = virtual_clock.monotonic()
+    with suppress(BaseExceptionGroup):  # on trio the task gets the error, as its own failure
+        async with Scheduler("test") as scheduler:
+            scheduler.schedule("id", stubborn)
+            await settle()
+    assert scheduler.state == "closed"
+    assert 86_400 < virtual_clock.monotonic() - began < 7 * 86_400
 
 
 async def test_waiting_for_a_paused_world_is_no_deadlock_while_a_timer_is_set(virtual_clock: VirtualClock) -> None:
@@ -354,6 +387,7 @@ def test_a_socket(backend: Any) -> None:
         after_a_while(backend, main)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no SIGUSR1")
 def test_a_signal(backend: Any) -> None:
     async def main() -> None:
         with anyio.open_signal_receiver(signal.SIGUSR1) as signals:

@@ -1,4 +1,4 @@
-"""The dashboard, as a client sees it that is no browser."""
+"""The dashboard, tested with a client that is not a browser."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ async def test_pages(scheduler: Scheduler, client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("page", ["", "-1", "x", "1e3", "²", "9" * 30])
 async def test_a_page_that_makes_no_sense(client: httpx.AsyncClient, scheduler: Scheduler, page: str) -> None:
     scheduler.schedule_later(HOUR, "id", nothing)
-    assert (await table(client, page=page, status="unknown", order="unknown"))["rows"]
+    assert (await table(client, page=page, status="nonsense", order="nonsense"))["rows"]
 
 
 async def test_search_and_filters(
@@ -586,7 +586,7 @@ async def deny(_: Request) -> bool:
 
 
 def forget(_: Request) -> Any:
-    """Return nothing."""
+    """Return `None`."""
 
 
 def ask_for_password(_: Request) -> bool:
@@ -646,7 +646,7 @@ async def test_websockets_are_closed_and_other_scopes_passed_on(scheduler: Sched
 
 @pytest.mark.slow
 async def test_many_pending_tasks_hold_up_no_other_task(scheduler: Scheduler) -> None:
-    """How long a million take is measured apart; here each slice has to be short, in processor time."""
+    """The time for a million tasks is measured separately; here each batch must be short, in processor time."""
     async with client_of(dashboard(scheduler)) as client:
         for number in range(100_000):
             scheduler.schedule_later(HOUR + number, ("user", number), nothing)

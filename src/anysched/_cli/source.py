@@ -55,14 +55,16 @@ async def read_lines(descriptor: int, take: Callable[[bytes | None], None]) -> N
     Raises:
         OSError: if it cannot be read.
     """
-    # epoll refuses descriptors that are always readable: regular files, and devices such as /dev/null.
+    # epoll and kqueue refuse descriptors that are always readable: regular files, and devices such as /dev/null.
     waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
     splitter = LineSplitter()
     while True:
         if waits:
             try:
                 await anyio.wait_readable(descriptor)
-            except PermissionError:
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EINVAL):
+                    raise
                 waits = False
         else:
             await checkpoint()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import final
 
 __all__ = ["SCHEDULED_AT", "SchedulerLog", "format_id", "format_name", "printable"]
 
 SCHEDULED_AT = " It was scheduled at %s."
-"""What a message about a task ends with, where it is known where the task was scheduled."""
+"""The end of a message about a task if it is known where the task was scheduled."""
 
 
 def printable(text: str) -> str:
@@ -47,19 +47,23 @@ class SchedulerLog:
     Args:
         scheduler: The name of the scheduler.
         parent: The log of the parent, for a child.
+
+    Attributes:
+        is_enabled_for: Returns whether records of a level are logged. It is the logger's own method if
+            possible, since each scheduling call calls it.
     """
 
-    __slots__ = ("_depth", "_logger", "_name", "_scheduler")
+    __slots__ = ("_depth", "_logger", "_name", "_scheduler", "is_enabled_for")
 
     def __init__(self, scheduler: str, parent: SchedulerLog | None = None) -> None:
         self._scheduler = scheduler
         self._name = f"anysched.{printable(scheduler)}"
         self._depth: int = 0 if parent is None else parent._depth + 1
         self._logger: logging.Logger = logging.getLogger(self._name) if parent is None else parent._logger
-
-    def is_enabled_for(self, level: int) -> bool:
-        """Return whether records of a level are logged."""
-        return (self._nearest() if self._depth else self._logger).isEnabledFor(level)
+        self.is_enabled_for: Callable[[int], bool] = self._logger.isEnabledFor
+        if parent is not None:
+            root, name, depth = self._logger, self._name, self._depth  # not `self`, which must not refer to itself
+            self.is_enabled_for = lambda level: _nearest(root, name, depth).isEnabledFor(level)
 
     def log(
         self,
@@ -78,7 +82,7 @@ class SchedulerLog:
             task_id: The ID. The record has it as the attribute ``task_id``, and the scheduler's name as ``scheduler``.
             args: The other arguments.
             failure: The exception to log with its traceback.
-            scheduled_at: Where the task was scheduled, if that is known.
+            scheduled_at: Where the task was scheduled, if known.
         """
         args = (*args, format_id(task_id))
         if scheduled_at is not None:
@@ -109,7 +113,7 @@ class SchedulerLog:
         fields: dict[str, object],
     ) -> None:
         try:
-            logger = self._nearest()
+            logger = _nearest(self._logger, self._name, self._depth)
             if not logger.isEnabledFor(level):
                 return
             path, line, function, _ = logger.findCaller(stacklevel=3)
@@ -120,12 +124,13 @@ class SchedulerLog:
             if logging.raiseExceptions:
                 traceback.print_exc()
 
-    def _nearest(self) -> logging.Logger:
-        """Return the logger of this name, or the nearest one above it that exists."""
-        name, known = self._name, self._logger.manager.loggerDict
-        for _ in range(self._depth):
-            logger = known.get(name)
-            if isinstance(logger, logging.Logger):
-                return logger
-            name = name.rpartition(".")[0]
-        return self._logger
+
+def _nearest(root: logging.Logger, name: str, depth: int) -> logging.Logger:
+    """Return the logger of a name, or the nearest existing one above it, at most ``depth`` levels above."""
+    known = root.manager.loggerDict
+    for _ in range(depth):
+        logger = known.get(name)
+        if isinstance(logger, logging.Logger):
+            return logger
+        name = name.rpartition(".")[0]
+    return root

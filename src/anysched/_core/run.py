@@ -1,4 +1,4 @@
-"""One start of a task: from the moment at which it is handed to the event loop, to its end."""
+"""One run of a task, from the moment when it is handed to the event loop to its end."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from .backends import Backend, Scope, Starter
 from .failures import is_fatal, split_failure
-from .task import ScheduledTask, Status
+from .task import CANCELLED, FAILED, FINISHED, RUNNING, ScheduledTask, Status
 
 __all__ = ["RunHost", "RunOwner", "TaskRun"]
 
 
 class RunOwner(Protocol):
-    """What a run asks of the registry that holds its task."""
+    """The interface of a registry to the runs of its tasks."""
 
     def accepts(self, task: ScheduledTask[Any], run: TaskRun, /) -> bool:
-        """Return whether a run is still that of a task which may start."""
+        """Return whether a run is still the current run of its task, which may start."""
         ...
 
     def cancel(self, task: ScheduledTask[Any], /) -> None:
@@ -42,7 +42,7 @@ class RunOwner(Protocol):
         ...
 
     def log_stray_cancellation(self, task: ScheduledTask[Any], cancellation: BaseException, /) -> None:
-        """Log that a task was cancelled by something else than the scheduler, or a scope around it."""
+        """Log that a task was cancelled neither by the scheduler nor by a scope around it."""
         ...
 
     def native_task_ended(self, task: ScheduledTask[Any], run: TaskRun, /, *, cancelled: bool) -> None:
@@ -51,16 +51,16 @@ class RunOwner(Protocol):
 
 
 class RunHost(Protocol):
-    """What a run asks of the dispatcher that starts it."""
+    """The interface of the dispatcher to the runs that it starts."""
 
     @property
     def backend(self) -> Backend:
-        """What the event loop offers."""
+        """The interface to the event loop."""
         ...
 
     @property
     def starter(self) -> Starter:
-        """What starts native tasks."""
+        """The starter of native tasks."""
         ...
 
     def is_stopping(self) -> bool:
@@ -70,7 +70,7 @@ class RunHost(Protocol):
 
 @final
 class TaskRun:
-    """One start of a task.
+    """One run of a task.
 
     Args:
         task: The task.
@@ -78,57 +78,63 @@ class TaskRun:
         host: The dispatcher that starts it.
 
     Attributes:
+        owner: The registry that holds it.
+        host: The dispatcher that starts it.
         task: The task until the run has ended, `None` afterwards. A context that was copied during the run keeps this
             object, and must keep nothing of the outcome.
         native_task: The native task, from its first step on at the latest, until the run has ended.
+        scope: What cancels it, from the moment at which it is handed to the event loop until it has ended.
         due: The due time that it serves, set at the start.
         missed: How many other due times it covers.
     """
 
-    __slots__ = ("_host", "_owner", "_scope", "due", "missed", "native_task", "task")
+    __slots__ = ("due", "host", "missed", "native_task", "owner", "scope", "task")
 
     def __init__(self, task: ScheduledTask[Any], owner: RunOwner, host: RunHost) -> None:
         self.task: ScheduledTask[Any] | None = task
-        self._owner = owner
-        self._host = host
-        self._scope: Scope | None = host.starter.new_scope()
+        self.owner = owner
+        self.host = host
+        self.scope: Scope | None = None
         self.native_task: Any = None
         self.due: float | None = None
         self.missed = 0
 
     def cancel(self) -> None:
         """Cancel the cancel scope in which the task runs."""
-        if self._scope is not None:
-            self._scope.cancel()
+        if self.scope is not None:
+            self.scope.cancel()
 
     def contains_current_task(self) -> bool:
         """Return whether this is called in the run's native task, or in a task of a task group opened inside it."""
         native_task = self.native_task
-        return native_task is not None and any(task is native_task for task in self._host.backend.ancestors())
+        return native_task is not None and any(task is native_task for task in self.host.backend.ancestors())
 
     def native_task_ended(self, *, cancelled: bool) -> None:
         """Called when the native task has ended, possibly before its first step."""
         if self.task is not None:
-            self._owner.native_task_ended(self.task, self, cancelled=cancelled)
+            self.owner.native_task_ended(self.task, self, cancelled=cancelled)
         self._clear()
 
     async def main(self) -> None:
-        """Run the task to its end. Nothing that it raises leaves from here, except a request to end the process."""
-        task, scope, owner, host = self.task, self._scope, self._owner, self._host
+        """Run the task to its end. Of its exceptions, only requests to end the process propagate."""
+        run = self.host.starter.take(self)
+        del self
+        task, scope, owner, host = run.task, run.scope, run.owner, run.host
         assert task is not None
         assert scope is not None
-        backend = host.backend
-        if not owner.accepts(task, self):
-            self._clear()
-            return  # dropped or postponed after it was handed over, or about to be dropped: it has not started
-        if host.starter.is_cancelled():
-            owner.cancel(task)  # cancelled from outside of the scheduler before its first step: neither
-            self._clear()
+        backend, starter = host.backend, host.starter
+        if not owner.accepts(task, run):
+            run._clear()
+            return  # it was dropped or postponed after it was passed to the event loop, or is about to be dropped
+        if starter.is_cancelled():
+            owner.cancel(task)  # cancelled from outside of the scheduler before its first step: it has not started
+            run._clear()
             return
-        if self.native_task is None:
-            self.native_task = backend.current_task()
+        native_task = run.native_task
+        if native_task is None:
+            native_task = run.native_task = backend.current_task()
         owner.task_started(task)
-        status: Status = Status.FAILED
+        status: Status = FAILED
         outcome: object = None
         failure: BaseException | None = None
         stray: BaseException | None = None
@@ -136,42 +142,44 @@ class TaskRun:
             with scope:
                 try:
                     outcome = await task._start()
-                    status = Status.FINISHED
+                    status = FINISHED
                 except BaseException as exception:
                     outcome, cancelled = split_failure(exception, backend.cancelled_exc_class)
                     if is_fatal(exception):
-                        outcome = exception  # it leaves the event loop, which reports it: it is not logged
+                        outcome = exception  # not logged, since it leaves the event loop, which reports it
                         raise
                     # A cancellation that nothing asked for (a cancelled future, `asyncio.current_task().cancel()`)
                     # would cancel the whole group if it left from here. One that was asked for has done its work. Both
                     # end here.
-                    status = Status.CANCELLED if cancelled else Status.FAILED
+                    status = CANCELLED if cancelled else FAILED
                     failure = outcome
-                    if failure is None and not isinstance(exception, GeneratorExit) and self._is_stray():
+                    if failure is None and not isinstance(exception, GeneratorExit) and run._is_stray():
                         outcome = stray = exception
-                if backend.has_pending_cancellation(self.native_task):
+                if backend.has_pending_cancellation(native_task):
                     try:
                         await cancel_shielded_checkpoint()
                     except backend.cancelled_exc_class as exception:
-                        if status is Status.FINISHED:
-                            status = Status.CANCELLED
-                            outcome = stray = exception if self._is_stray() else None
+                        if status is FINISHED:
+                            status = CANCELLED
+                            outcome = stray = exception if run._is_stray() else None
         except Exception as exception:  # from the scope: the task has entered another one and never left it
             backend.leave_scopes(scope)
-            status, outcome, failure = Status.FAILED, exception, exception
+            status, outcome, failure = FAILED, exception, exception
         finally:
             owner.run_finished(task, status, outcome, failure)
             if stray is not None:
                 owner.log_stray_cancellation(task, stray)
-            self._clear()
-            # An exception refers to this frame: the frame must not refer to the exception.
-            del task, scope, owner, host, self, outcome, failure, stray
+            run._clear()
+            # An exception refers to this frame, so the frame must not refer to the exception.
+            del task, scope, owner, host, run, outcome, failure, stray
+        starter.finishing(native_task)
+        del native_task  # an exception may refer to this frame, and be kept
 
     def _is_stray(self) -> bool:
-        """Return whether a cancellation that has arrived was not asked for, by the scheduler or around it."""
+        """Return whether a cancellation was requested neither by the scheduler nor by a scope around it."""
         task = self.task
-        return task is not None and task.status is Status.RUNNING and not self._host.is_stopping()
+        return task is not None and task.status is RUNNING and not self.host.is_stopping()
 
     def _clear(self) -> None:
-        """Release everything: contexts that were copied during the run keep this object."""
-        self.task = self._scope = self.native_task = None
+        """Release all references, because contexts that were copied during the run keep this object alive."""
+        self.task = self.scope = self.native_task = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
@@ -10,6 +9,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from logging import DEBUG, WARNING
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeVar, TypeVarTuple, cast, final, get_args, overload
@@ -28,6 +28,7 @@ from .debug import call_site, check_call
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
+from .held_up import HeldUpReports
 from .logs import format_id, printable
 from .moments import Moment
 from .recurring import RecurringTask
@@ -47,15 +48,10 @@ ConflictPolicy = Literal["keep", "replace", "follow", "error"]
 DROPS_PER_ITERATION = 500
 """How many tasks are dropped on closing before the scheduler yields to the event loop."""
 
-HELD_UP_INTERVAL = 10.0
-"""The time between warnings that name the tasks which hold up closing, in seconds."""
-
-MAX_REGULAR_WARNINGS = 60
-"""After this many warnings, the time to the next one is doubled each time."""
-
 NAMES_SHOWN = 5
 """The maximum number of tasks that a warning names."""
 
+_HANDLES: tuple[type, ...] = (ScheduledTask,)
 _CONFLICT_POLICIES = frozenset(get_args(ConflictPolicy))
 _RUNNING_POLICIES = frozenset(get_args(RunningPolicy))
 
@@ -484,7 +480,7 @@ class Scheduler:
     ) -> ScheduledTask[None]:
         """Run a function at each of a series of wall-clock times; see `schedule_every` for the rest.
 
-        ``times`` is a list, a generator, ``cronsim.CronSim(...)``, a `dateutil` rule or any other iterable, finite or
+        ``times`` is a list, a generator, ``cronsim.CronSim(...)``, a rule of ``dateutil`` or any other iterable, finite or
         infinite; or a function, such as `anysched.cron.Cron`, that takes the current time and returns an iterable. Each
         time is due as in `schedule_at`. When there are no more times, the task ends as finished and its ID is free. If
         there are none at all, this has happened when the call returns, after a holder of the ID was handled by
@@ -580,7 +576,7 @@ class Scheduler:
         try:
             check_target(target, args)
             registry = self._registry
-            dispatcher = registry.dispatcher
+            dispatcher = registry.family.dispatcher
             collector = None
             if registry.state != "running" or dispatcher is None or dispatcher.thread != get_ident():
                 dispatcher = self._running_dispatcher()
@@ -599,7 +595,14 @@ class Scheduler:
             else:
                 raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__}")
             suppressed = _exception_types(suppressed_exceptions) if suppressed_exceptions else ()
-            holder = self._find(task_id)
+            # As `_find`, without a call for it.
+            try:
+                holder = self._tasks.get(task_id)
+            except TypeError:
+                _check_id(task_id)
+                raise
+            if holder is None and isinstance(task_id, _HANDLES):
+                _check_id(task_id)
             same = holder is not None and holder._target is target
             if same and is_coroutine(target):
                 raise ValueError(f"this coroutine is already scheduled as {format_id(task_id)}: {target!r}")
@@ -626,12 +629,12 @@ class Scheduler:
             collector.append(task)
             self._debug("Dropped task %s, because the scheduler is being closed.", task_id)
             return task
-        registry.hold(task)
+        registry.hold(task_id, task)
         dispatcher.add(task, when, registry)
         if holder is not None:
             # Only now, since closing a coroutine may run finalizers, and these may try to take the ID.
             registry.displace(holder, cancel_running=on_conflict == "replace")
-        if self._log.is_enabled_for(logging.DEBUG):
+        if self._log.is_enabled_for(DEBUG):
             self._debug("Scheduled task %s.", task_id)
         if registry.family.instruments_version:
             registry.notify("task_scheduled", task)
@@ -743,7 +746,7 @@ class Scheduler:
         except TypeError:
             _check_id(task_id)
             raise
-        if task is None:
+        if task is None and isinstance(task_id, _HANDLES):
             _check_id(task_id)
         return task
 
@@ -772,8 +775,10 @@ class Scheduler:
             TypeError: if the ID is not hashable.
             ValueError: if ``running`` is unknown.
         """
-        _check_running_policy(running)
-        dispatcher = self._registry.dispatcher
+        if running != "cancel":
+            _check_running_policy(running)
+        registry = self._registry
+        dispatcher = registry.family.dispatcher
         if dispatcher is not None and dispatcher.thread != get_ident():
             dispatcher.check_thread()
         try:
@@ -783,10 +788,10 @@ class Scheduler:
             raise
         if task is None:
             _check_id(task_id)
-            self._log.log(logging.WARNING, "Failed to unschedule %s (no task found).", task_id)
+            self._log.log(WARNING, "Failed to unschedule %s (no task found).", task_id)
             return False
-        self._registry.displace(task, cancel_running=running == "cancel")
-        if self._log.is_enabled_for(logging.DEBUG):
+        registry.displace(task, cancel_running=running == "cancel")
+        if self._log.is_enabled_for(DEBUG):
             self._debug("Unscheduled task %s.", task_id)
         return True
 
@@ -820,18 +825,18 @@ class Scheduler:
 
     def _debug(self, message: str, task_id: Hashable) -> None:
         # Callers on the fast paths check first whether it is enabled, which halves the cost.
-        self._log.log(logging.DEBUG, message, task_id)
+        self._log.log(DEBUG, message, task_id)
 
     def _log_kept(self, holder: ScheduledTask[Any]) -> None:
         task_id = holder.task_id
         if self._registry.is_caller(holder):
             self._log.log(
-                logging.WARNING,
+                WARNING,
                 "Task %s scheduled its own ID, which it still holds: the new coroutine was closed and will not run. "
                 'Pass on_conflict="follow" to run it after this one.',
                 task_id,
             )
-        elif self._log.is_enabled_for(logging.DEBUG):
+        elif self._log.is_enabled_for(DEBUG):
             self._debug("Did not schedule task %s; its ID is already held.", task_id)
 
     # Instruments
@@ -973,6 +978,7 @@ class Scheduler:
             dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
             await self._shielded(self._drop_pending, raised, dropped, raised)
             if is_root:
+                await self._shielded(self._report_until_ended, raised)
                 raised += await dispatcher.leave()
                 raised += registry.family.raised
             else:
@@ -1142,19 +1148,20 @@ class Scheduler:
     async def _wait_all_idle(self) -> None:
         """Wait until the scheduler and its descendants hold no IDs and no cancelled task is unwinding."""
         await checkpoint()
-        interval, warnings = HELD_UP_INTERVAL, 0
+        reports = HeldUpReports(self._report_held_up)
         while busy := self._registry.busy_members():
             for registry, closed in self._registry.family.hosts.items():
                 # A child may be hosted by a task of its parent, which ends when the child has closed.
                 if registry is not self._registry and registry.is_within(self._registry) and registry not in busy:
                     closed.set()
-            with anyio.move_on_after(interval) as waiting:
-                await busy[-1].wait_idle()
-            if waiting.cancelled_caught:
-                self._report_held_up()
-                warnings += 1
-                if warnings >= MAX_REGULAR_WARNINGS:
-                    interval *= 2
+            await reports.wait(busy[-1].wait_idle)
+
+    async def _report_until_ended(self) -> None:
+        """Wait until the tasks have ended, and report by which of them leaving is held up. In the end, waiting is left to the group."""
+        dispatcher, reports = self._registry.dispatcher, HeldUpReports(self._report_held_up)
+        assert dispatcher is not None
+        while dispatcher.is_running() and not reports.are_over:
+            await reports.wait(dispatcher.wait_ended)
 
     def _report_held_up(self) -> None:
         """Log which tasks hold up closing or leaving."""

@@ -7,17 +7,23 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .coroutines import Target, close_unstarted, is_coroutine, make_coroutine
+from .coroutines import COROUTINE_TYPE, Target, close_unstarted, is_coroutine, make_coroutine
 from .logs import format_id, format_name
 from .moments import Moment
 from .timer_queue import Timer
 
 __all__ = [
+    "CANCELLED",
+    "CANCELLING",
+    "FAILED",
+    "FINISHED",
+    "PENDING",
+    "RUNNING",
     "CurrentRun",
     "Owner",
     "Run",
@@ -88,11 +94,11 @@ class Owner(Protocol):
         ...
 
     def needs(self, task: ScheduledTask[Any], /) -> list[Collection[ScheduledTask[Any]]]:
-        """Return what a pending task waits for: of each collection, one task must end before it can start."""
+        """Return what a pending task waits for: one task of each collection must end before it can start."""
         ...
 
     def awaits_slot(self, task: ScheduledTask[Any], /) -> bool:
-        """Return whether a task is pending, needs a slot, and all are taken."""
+        """Return whether a task is pending and needs a slot while all are taken."""
         ...
 
 
@@ -172,6 +178,14 @@ class Status(Enum):
     __hash__ = Enum.__hash__  # by the name, as anyio's
 
 
+# To look up a member in its class takes as long as a call. The paths of scheduling, starting and cancelling use these.
+PENDING: Final = Status.PENDING
+RUNNING: Final = Status.RUNNING
+CANCELLING: Final = Status.CANCELLING
+FINISHED: Final = Status.FINISHED
+FAILED: Final = Status.FAILED
+CANCELLED: Final = Status.CANCELLED
+
 _Status: TypeAlias = Status
 
 
@@ -204,7 +218,7 @@ class ScheduledTask(Timer, Generic[T_co]):
     ) -> None:
         self._owner = owner
         self._task_id = task_id
-        self._status = Status.PENDING
+        self._status = PENDING
         # The target to run and its context, until it starts.
         self._target: Target | None = target
         self._args = args
@@ -251,7 +265,7 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     @property
     def run_count(self) -> int:
-        """How often the task has been started: 0 or 1, unless it is recurring (`Scheduler.schedule_every`)."""
+        """The number of starts of the task; 0 or 1, unless it is recurring (`Scheduler.schedule_every`)."""
         return int(self._when is None)
 
     @property
@@ -262,7 +276,7 @@ class ScheduledTask(Timer, Generic[T_co]):
             anyio.TaskNotFinished: if it has not ended.
             anyio.TaskCancelled: if it was cancelled.
         """
-        if self._status is Status.FAILED:
+        if self._status is FAILED:
             failure: BaseException = self._outcome
             return failure
         self._check_finished()
@@ -277,7 +291,7 @@ class ScheduledTask(Timer, Generic[T_co]):
             anyio.TaskFailed: if it raised an exception, which is the ``__cause__``.
             anyio.TaskCancelled: if it was cancelled (a subclass of `anyio.TaskFailed`).
         """
-        if self._status is Status.FAILED:
+        if self._status is FAILED:
             raise anyio.TaskFailed(f"the task {self.name!r} raised an exception") from self._outcome
         self._check_finished()
         value: T_co = self._outcome
@@ -401,7 +415,7 @@ class ScheduledTask(Timer, Generic[T_co]):
             RuntimeError: as `wait`.
         """
         await self.wait()
-        if self._status is Status.FAILED:
+        if self._status is FAILED:
             failure: BaseException = self._outcome
             raise failure
         return self.return_value
@@ -425,12 +439,12 @@ class ScheduledTask(Timer, Generic[T_co]):
     def _is_done(self) -> bool:
         # By identity, because comparing or hashing members of an enumeration is slow.
         status = self._status
-        return status is Status.FINISHED or status is Status.FAILED or status is Status.CANCELLED
+        return status is FINISHED or status is FAILED or status is CANCELLED
 
     def _check_finished(self) -> None:
-        if self._status is Status.PENDING or self._status is Status.RUNNING:
+        if self._status is PENDING or self._status is RUNNING:
             raise anyio.TaskNotFinished(f"the task {self.name!r} has not ended yet")
-        if self._status is not Status.FINISHED:
+        if self._status is not FINISHED:
             raise anyio.TaskCancelled(f"the task {self.name!r} was cancelled") from self._outcome
 
     # State changes, called by the dispatcher, the run and the registry. No other module writes these fields.
@@ -479,7 +493,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         run.due, run.missed = self._served_due(when)
         self._clear_target()
         self._when = None
-        self._status = Status.RUNNING
+        self._status = RUNNING
         _current.set(run)
         owner = self._owner
         if owner.family.instruments_version and owner.instruments is not None:
@@ -504,9 +518,9 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     def _cancel_run(self) -> None:
         """Cancel the running coroutine, unless it has already been cancelled."""
-        if self._status is Status.RUNNING:
+        if self._status is RUNNING:
             assert self._run is not None
-            self._status = Status.CANCELLING
+            self._status = CANCELLING
             self._run.cancel()
 
     def _find_next(self, status: _Status | None = None) -> object:
@@ -524,15 +538,17 @@ class ScheduledTask(Timer, Generic[T_co]):
     def _rearm(self, target: Target, args: tuple[Any, ...], context: Context) -> None:
         """Return to the status PENDING, as before the first run."""
         self._target, self._args, self._context = target, args, context
-        self._status = Status.PENDING
+        self._status = PENDING
         self._run = None
 
     def _complete(self, status: _Status, outcome: object) -> Target | None:
         """Enter the final status and wake the waiting tasks. Return the target, which the caller must close."""
-        target, args = self._target, self._args
-        self._clear_target()
-        if target is not None and not is_coroutine(target):
-            self._target, self._args = target, args  # it was dropped, and may be scheduled again
+        target = self._target
+        self._context = None
+        self._dispatch_index = 0
+        if type(target) is COROUTINE_TYPE or (target is not None and is_coroutine(target)):
+            self._target = None
+        # A function that was dropped is kept with its arguments: it may be scheduled again.
         self._status = status
         self._outcome = outcome
         self._run = None

@@ -34,12 +34,13 @@ class VirtualSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the I/O that is ready. The timeout is virtual and only shows whether the event loop is idle."""
-        ready = self._select(timeout)
+        ready = self._select_or_idle(timeout)
         if self.before_run is not None:
             self.before_run()
         return ready
 
-    def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+    # Not `_select`: the selector that is the default on Windows has a method of this name.
+    def _select_or_idle(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and (timeout is None or timeout > 0):
             seconds = self.idle()
@@ -163,7 +164,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         if not any(raise_in(task, error, self._failed_groups) for task in tasks):
             raise error
 
-    # What is private to asyncio
+    # Access to private parts of asyncio
 
     def _watches_io(self) -> bool:
         """Return whether the event loop watches a file, other than the socket that wakes it, or a signal."""

@@ -1,6 +1,6 @@
-"""A live page that shows what schedulers do. Install the extra ``web``.
+"""A live page that shows what schedulers do. Requires the extra ``web``.
 
-It is an application for any ASGI server, to be mounted into another one::
+It is an ASGI application that can be mounted in another one::
 
     app.mount("/jobs", dashboard(scheduler))
 """
@@ -8,7 +8,7 @@ It is an application for any ASGI server, to be mounted into another one::
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -21,10 +21,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from anysched import ScheduledTask, Scheduler
-from anysched.history import History
+from anysched.durable import DurableScheduler, DurableTask, StoreError
+from anysched.history import History, RunRecord
 
-from .actions import act, actions_for
+from .actions import act, act_on_stored, actions_for, actions_for_stored
 from .assets import page, static
+from .durable import DurableView
+from .durable import status_of as status_of_stored
 from .events import EventStream
 from .guard import Authorize, Guard, check_same_origin
 from .index import Changes, TaskIndex
@@ -36,20 +39,20 @@ from .server import serve
 __all__ = ["dashboard", "serve"]
 
 MAX_STREAMS = 500
-"""How many clients may follow the events at once."""
+"""How many clients may receive events at once."""
 
 MAX_RUNS = 100
 """How many runs of a task are shown."""
 
 
 def dashboard(
-    scheduler: Scheduler | Iterable[Scheduler],
+    scheduler: Scheduler | DurableScheduler | Iterable[Scheduler | DurableScheduler],
     *,
     history: History | None = None,
     actions: bool = False,
     authorize: Authorize | None = None,
 ) -> Starlette:
-    """Return an application that shows what schedulers and their children do, live.
+    """Return an application with a live page that shows what schedulers and their children do.
 
     It shows IDs, times, failures with their tracebacks, and where tasks were scheduled, to everyone who can reach it:
     mount it behind your own login, or pass ``authorize``. The arguments of tasks are not shown.
@@ -57,29 +60,33 @@ def dashboard(
     It must run on the event loop of the schedulers.
 
     Args:
-        scheduler: The scheduler or the schedulers. They need not be running yet.
+        scheduler: The scheduler or the schedulers, in memory or durable. They need not be running yet.
         history: Where the runs come from. It is added to the schedulers. If not given, the dashboard has one of its
             own.
-        actions: Whether tasks can be cancelled, started, postponed, paused and resumed.
+        actions: Whether tasks can be cancelled, started, postponed, paused, resumed, and if they are parked, retried.
         authorize: Called with each request; returns, or is a coroutine function that returns, whether to answer it. It
             may raise an ``HTTPException`` of Starlette.
 
     Raises:
         RuntimeError: if called from another thread than the event loop's.
-        TypeError: if something else than schedulers is passed.
-        ValueError: if there is no scheduler.
+        TypeError: if an argument is not a scheduler.
+        ValueError: if no scheduler is given.
     """
-    schedulers = [scheduler] if isinstance(scheduler, Scheduler) else list(scheduler)
+    schedulers = [scheduler] if isinstance(scheduler, (Scheduler, DurableScheduler)) else list(scheduler)
     for other in schedulers:
-        if not isinstance(other, Scheduler):
-            raise TypeError(f"expected a Scheduler, not {other!r}")
+        if not isinstance(other, (Scheduler, DurableScheduler)):
+            raise TypeError(f"expected a Scheduler or a DurableScheduler, not {other!r}")
     if not schedulers:
         raise ValueError("expected at least one scheduler")
     history = History() if history is None else history
-    for other in schedulers:
-        other.add_instrument(history)
     changes = Changes()
-    view = _Dashboard([TaskIndex(other, changes) for other in schedulers], changes, history, actions)
+    indexes: dict[TaskIndex, DurableView | None] = {}
+    for other in schedulers:
+        in_memory = other if isinstance(other, Scheduler) else other.in_process
+        in_memory.add_instrument(history)
+        stored = None if isinstance(other, Scheduler) else DurableView(other, changes)
+        indexes[TaskIndex(in_memory, changes)] = stored
+    view = _Dashboard(indexes, changes, history, actions)
     routes = [
         Route("/", page),
         Route("/static/{name}", static),
@@ -94,7 +101,7 @@ def dashboard(
 
 
 class _Data(JSONResponse):
-    """JSON in ASCII: an ID may have characters that UTF-8 has not."""
+    """JSON in ASCII, since an ID may have characters that cannot be encoded in UTF-8."""
 
     def render(self, content: Any) -> bytes:
         """Return the JSON."""
@@ -105,20 +112,23 @@ class _Dashboard:
     """Answers the requests of the page.
 
     Args:
-        indexes: The tasks of each scheduler.
-        changes: Counts what happens to them.
+        indexes: The tasks of each scheduler in memory; for a durable one, with what its store has.
+        changes: The counter of changes.
         history: The runs.
         actions: Whether there are actions.
     """
 
-    def __init__(self, indexes: list[TaskIndex], changes: Changes, history: History, actions: bool) -> None:
-        self._indexes = indexes
+    def __init__(
+        self, indexes: Mapping[TaskIndex, DurableView | None], changes: Changes, history: History, actions: bool
+    ) -> None:
+        self._indexes = list(indexes)
+        self._stores = {index: view for index, view in indexes.items() if view is not None}
         self._changes = changes
         self._history = history
         self._actions = actions
         self._keys = Keys()
         self._streams = anyio.CapacityLimiter(MAX_STREAMS)
-        # One request at a time looks through all tasks.
+        # Only one request at a time may go through all tasks.
         self._looking = anyio.Lock()
 
     def _now(self) -> datetime:
@@ -130,8 +140,10 @@ class _Dashboard:
             for index in self._indexes:
                 await index.prepare()
 
-        def state() -> JSON:
-            return {**numbers(self._indexes, self._history, self._now()), "actions": self._actions}
+        async def state() -> JSON:
+            counted = {index: await view.statistics() for index, view in self._stores.items()}
+            stored = {index: statistics for index, statistics in counted.items() if statistics is not None}
+            return {**numbers(self._indexes, stored, self._history, self._now()), "actions": self._actions}
 
         return EventStream(state, self._changes, self._streams)
 
@@ -148,42 +160,74 @@ class _Dashboard:
         """Return a page of the table."""
         query = Query.parse(request.query_params)
         async with self._looking:
-            return _Data(await find(self._indexes, self._history, query, self._keys))
+            waiting = [task for view in self._stores.values() for task in await view.waiting()]
+            return _Data(await find(self._indexes, waiting, self._history, query, self._keys))
 
     async def task(self, request: Request) -> Response:
         """Return one task with its runs."""
         scheduler, task_id = await self._name(request.path_params["key"])
-        _, task = self._current(scheduler, task_id)
         runs = self._history.runs_of(scheduler, task_id)[-MAX_RUNS:]
-        location = self._history.location(task) if task is not None else None
-        location = location or next((run.location for run in reversed(runs) if run.location is not None), None)
         return _Data(
             {
                 "id": text_of(task_id, 2_000),
                 "scheduler": scheduler,
-                # Of a task that was dropped before its first run, nothing is left.
-                "status": status_of(task) if task is not None else runs[-1].status if runs else "ended",
-                "due": milliseconds(task.due) if task is not None else None,
-                "location": None if location is None else str(location),
-                "actions": actions_for(task) if task is not None and self._actions else [],
+                "problem": None,
+                **await self._present(scheduler, task_id, runs),
                 "runs": [{**describe_run(run), "traceback": run.traceback} for run in reversed(runs)],
             }
         )
 
+    async def _present(self, scheduler: str, task_id: Any, runs: Sequence[RunRecord]) -> JSON:
+        """Return how a task is now, as JSON."""
+        # There is no record of a task that was dropped before its first run.
+        ended = runs[-1].status if runs else "ended"
+        view = self._store(scheduler)
+        if view is not None:
+            stored = await _found(view, task_id)
+            return {
+                "status": status_of_stored(stored) if stored is not None else ended,
+                "due": milliseconds(stored.due) if stored is not None else None,
+                "location": None,  # all are scheduled in one place
+                "problem": stored.problem if stored is not None else None,
+                "actions": actions_for_stored(stored) if stored is not None and self._actions else [],
+            }
+        _, task = self._current(scheduler, task_id)
+        location = self._history.location(task) if task is not None else None
+        location = location or next((run.location for run in reversed(runs) if run.location is not None), None)
+        return {
+            "status": status_of(task) if task is not None else ended,
+            "due": milliseconds(task.due) if task is not None else None,
+            "location": None if location is None else str(location),
+            "actions": actions_for(task) if task is not None and self._actions else [],
+        }
+
     async def action(self, request: Request) -> Response:
-        """Do something to a task."""
+        """Perform an action on a task."""
         check_same_origin(request)
-        index, task = self._current(*await self._name(request.path_params["key"]))
-        if task is None or index is None:
-            raise HTTPException(409, "the task has ended")
+        scheduler, task_id = await self._name(request.path_params["key"])
         try:
             body: object = await request.json()
         except ValueError:
             body = None
         if not isinstance(body, dict):
             raise HTTPException(400, "expected a JSON object")
-        act(task, index, request.path_params["action"], cast("JSON", body).get("seconds"))
+        action, seconds = request.path_params["action"], cast("JSON", body).get("seconds")
+        view = self._store(scheduler)
+        if view is not None:
+            stored = await _found(view, task_id)
+            if stored is None:
+                raise HTTPException(409, "the task has ended")
+            await act_on_stored(stored, view, action, seconds)
+            return _Data({})
+        index, task = self._current(scheduler, task_id)
+        if task is None or index is None:
+            raise HTTPException(409, "the task has ended")
+        act(task, index, action, seconds)
         return _Data({})
+
+    def _store(self, scheduler: str) -> DurableView | None:
+        """Return what the store of a scheduler has, if it is a durable one."""
+        return next((view for index, view in self._stores.items() if index.scheduler.name == scheduler), None)
 
     def _current(self, scheduler: str, task_id: Any) -> tuple[TaskIndex | None, ScheduledTask[Any] | None]:
         for index in self._indexes:
@@ -193,7 +237,7 @@ class _Dashboard:
         return None, None
 
     async def _name(self, key: str) -> Name:
-        """Return what a key names; one from before a restart is looked for."""
+        """Return the scheduler and the ID of a key; search all tasks if the key is from before a restart."""
         name = self._keys.name(key)
         found: list[Name] = [name] if name is not None else []
 
@@ -208,7 +252,21 @@ class _Dashboard:
             for index in self._indexes:
                 if not found:
                     await index.visit(look)
+            for view in self._stores.values():
+                found.extend(
+                    (task.scheduler_name, task.task.task_id)
+                    for task in await view.waiting()
+                    if key_of(task.scheduler_name, task.task.task_id) == key
+                )
         if not found:
-            raise HTTPException(404, "the task is not known any more")
+            raise HTTPException(404, "the task no longer exists")
         self._keys.key(*found[0])
         return found[0]
+
+
+async def _found(view: DurableView, task_id: Any) -> DurableTask | None:
+    """Return the task that holds an ID in a store, or `None`."""
+    try:
+        return await view.find(task_id)
+    except StoreError as error:
+        raise HTTPException(503, str(error)) from None

@@ -1,13 +1,14 @@
-"""What is seen at a glance: numbers, the timeline and the chart."""
+"""The overview: numbers, the timeline and the chart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from heapq import nsmallest
 from typing import Any
 
 from anysched import ScheduledTask
+from anysched.durable import DurableStatistics
 from anysched.history import History
 
 from .index import TaskIndex
@@ -17,7 +18,7 @@ from .query import JSON, milliseconds
 __all__ = ["WINDOWS", "chart", "numbers", "timeline"]
 
 WINDOWS = (600, 3_600, 86_400)
-"""How many seconds a timeline may show, half of them past."""
+"""The lengths that a timeline may have, in seconds; half of it is in the past."""
 
 MAX_ROWS = 12
 MAX_BARS = 200
@@ -28,10 +29,21 @@ LATENESS_MINUTES = 10
 _Task = ScheduledTask[Any]
 
 
-def numbers(indexes: Iterable[TaskIndex], history: History, now: datetime) -> JSON:
-    """Return the numbers at the top of the page. They take no time, however many tasks there are."""
-    count = sum(index.count for index in indexes)
-    running = sum(len(index.running) for index in indexes)
+def numbers(
+    indexes: Iterable[TaskIndex], stored: Mapping[TaskIndex, DurableStatistics], history: History, now: datetime
+) -> JSON:
+    """Return the numbers at the top of the page. They take no time, however many tasks there are.
+
+    Args:
+        indexes: The tasks in memory.
+        stored: The numbers of those that are in stores, for some of the indexes.
+        history: The runs.
+        now: The present.
+    """
+    in_memory = [index for index in indexes if index not in stored]
+    count = sum(index.count for index in in_memory)
+    running = sum(len(index.running) for index in in_memory)
+    statistics = stored.values()
     midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
     minutes = history.minutes
     recent = [minute for minute in minutes if minute.start > now - timedelta(minutes=LATENESS_MINUTES)]
@@ -39,8 +51,11 @@ def numbers(indexes: Iterable[TaskIndex], history: History, now: datetime) -> JS
     names = sorted({name for index in indexes for name in [index.scheduler.name, *index.counts]})
     return {
         "now": milliseconds(now),
-        "pending": max(count - running, 0),
-        "running": running,
+        "pending": max(count - running, 0) + sum(each.pending + each.paused for each in statistics),
+        "running": running + sum(each.running for each in statistics),
+        # They are shown where there can be any.
+        "parked": sum(each.parked for each in statistics) if stored else None,
+        "unknown": sum(each.unknown for each in statistics) if stored else None,
         "failed": sum(minute.failed for minute in today),
         "finished": sum(minute.finished for minute in today),
         "lateness": max((minute.max_lateness for minute in recent), default=None),
@@ -50,7 +65,7 @@ def numbers(indexes: Iterable[TaskIndex], history: History, now: datetime) -> JS
 
 
 def chart(history: History, now: datetime) -> list[JSON]:
-    """Return what happened in each minute of the last hour in which something did."""
+    """Return the counts of each minute of the last hour in which something happened."""
     start = now - timedelta(minutes=CHART_MINUTES)
     return [
         {
@@ -65,14 +80,14 @@ def chart(history: History, now: datetime) -> list[JSON]:
 
 
 async def timeline(indexes: Iterable[TaskIndex], history: History, keys: Keys, now: datetime, window: int) -> JSON:
-    """Return the tasks that ran last, that run and that run next, each with its runs.
+    """Return the tasks that ran last, that are running and that are due next, each with its runs.
 
     Args:
         indexes: The tasks that have not ended.
         history: The runs.
         keys: The keys of the tasks.
-        now: The present.
-        window: How many seconds to show, half of them past.
+        now: The current time.
+        window: The length of the timeline in seconds; half of it is in the past.
     """
     half = timedelta(seconds=window / 2)
     start = now - half
@@ -98,7 +113,7 @@ async def timeline(indexes: Iterable[TaskIndex], history: History, keys: Keys, n
 
         await index.visit(look)
     due = {(task.scheduler_name, task.task_id): milliseconds(task.due) for _, _, task in coming}
-    # Half of the rows are for what comes, if there is as much.
+    # Half of the rows are for tasks that are due next, if there are that many.
     names: dict[Name, None] = dict.fromkeys(name for name in bars if any(bar["end"] is None for bar in bars[name]))
     names |= dict.fromkeys([*due][: MAX_ROWS // 2])
     names |= dict.fromkeys([*bars, *due])

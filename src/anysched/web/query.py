@@ -1,4 +1,4 @@
-"""The table of tasks: search, filters, order and pages, also of a million tasks."""
+"""The table of tasks: search, filters, sorting and pages, for up to a million tasks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Self, TypeAlias
 from anysched import ScheduledTask
 from anysched.history import History, RunRecord
 
+from .durable import WaitingTask
 from .index import TaskIndex
 from .keys import Keys, text_of
 
@@ -21,24 +22,24 @@ JSON: TypeAlias = dict[str, Any]
 
 PAGE_SIZE = 25
 MAX_PAGES = 80
-"""Further tasks are found by searching."""
+"""Further tasks can be found by searching."""
 
 ENDED = ("finished", "failed", "cancelled")
-STATUSES = ("", "pending", "paused", "running", *ENDED)
+STATUSES = ("", "pending", "paused", "running", "parked", "unknown", *ENDED)
 
 _Task = ScheduledTask[Any]
-_Found: TypeAlias = tuple[float, int, _Task]
+_Found: TypeAlias = tuple[float, int, _Task | WaitingTask]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for.
+    """The parameters of a query.
 
     Attributes:
-        search: A part of the text of the ID, in any case.
-        status: A status, or nothing for the tasks that have not ended.
-        scheduler: The name of a scheduler, or nothing for all.
-        descending: Whether what is due last comes first.
+        search: A part of the text of the ID; case is ignored.
+        status: A status, or an empty string for the tasks that have not ended.
+        scheduler: The name of a scheduler, or an empty string for all.
+        descending: Whether the tasks are sorted by descending due time.
         page: The number of the page, from 0.
     """
 
@@ -50,7 +51,7 @@ class Query:
 
     @classmethod
     def parse(cls, parameters: Mapping[str, str]) -> Self:
-        """Return the query in the parameters of an address; what makes no sense is as if it were not there."""
+        """Parse the parameters of a URL. Invalid parameters are ignored."""
         status, page = parameters.get("status", ""), parameters.get("page", "")
         return cls(
             parameters.get("search", "")[:200].casefold(),
@@ -61,8 +62,18 @@ class Query:
         )
 
 
-async def find(indexes: Iterable[TaskIndex], history: History, query: Query, keys: Keys) -> JSON:
-    """Return a page of the table, as JSON."""
+async def find(
+    indexes: Iterable[TaskIndex], waiting: Iterable[WaitingTask], history: History, query: Query, keys: Keys
+) -> JSON:
+    """Return a page of the table, as JSON.
+
+    Args:
+        indexes: The tasks in memory.
+        waiting: The tasks that are only in stores.
+        history: The runs.
+        query: The query.
+        keys: The keys of the tasks.
+    """
     if query.status in ENDED:
         return _find_ended(history, query, keys)
     first = query.page * PAGE_SIZE
@@ -78,7 +89,7 @@ async def find(indexes: Iterable[TaskIndex], history: History, query: Query, key
             tasks = _matching(tasks, query)
             total += len(tasks)
             whens = zip(tasks, index.scheduler.seconds_until_due(tasks), strict=True)
-            # Most tasks are sorted out here: for a million of them each step counts.
+            # Most tasks are excluded here, because with a million of them each step counts.
             least, most = -math.inf, math.inf
             if len(best) == limit:
                 least, most = (best[-1][0], most) if query.descending else (least, best[-1][0])
@@ -94,6 +105,11 @@ async def find(indexes: Iterable[TaskIndex], history: History, query: Query, key
                 )
 
         await index.visit(look)
+    others = [task for task in waiting if _matches(task, query)]
+    if others:
+        total += len(others)
+        now = next(iter(indexes)).scheduler.now().timestamp()
+        best = select(limit, best + [(task.task.due.timestamp() - now, id(task), task) for task in others])
     shown = best[first:limit]
     return {
         "rows": [_describe(task, indexes, keys) for _, _, task in shown],
@@ -104,7 +120,7 @@ async def find(indexes: Iterable[TaskIndex], history: History, query: Query, key
 
 
 def _matching(tasks: list[_Task], query: Query) -> list[_Task]:
-    """Return the tasks that a query asks for."""
+    """Return the tasks that match a query."""
     if query.scheduler:
         tasks = [task for task in tasks if task.scheduler_name == query.scheduler]
     if query.status:
@@ -112,6 +128,15 @@ def _matching(tasks: list[_Task], query: Query) -> list[_Task]:
     if query.search:
         tasks = [task for task in tasks if query.search in text_of(task.task_id).casefold()]
     return tasks
+
+
+def _matches(task: WaitingTask, query: Query) -> bool:
+    """Return whether a query asks for a task."""
+    return (
+        query.scheduler in ("", task.scheduler_name)
+        and query.status in ("", task.status)
+        and query.search in text_of(task.task.task_id).casefold()
+    )
 
 
 def status_of(task: _Task) -> str:
@@ -126,7 +151,17 @@ def _running_due(index: TaskIndex, task: _Task, now: float) -> float:
     return 0.0 if run is None else run.due.timestamp() - now
 
 
-def _describe(task: _Task, indexes: Iterable[TaskIndex], keys: Keys) -> JSON:
+def _describe(task: _Task | WaitingTask, indexes: Iterable[TaskIndex], keys: Keys) -> JSON:
+    if isinstance(task, WaitingTask):
+        return {
+            "key": keys.key(task.scheduler_name, task.task.task_id),
+            "id": text_of(task.task.task_id),
+            "scheduler": task.scheduler_name,
+            "status": task.status,
+            "due": milliseconds(task.task.due),
+            "runs": task.task.run_count,
+            "failure": task.task.problem,
+        }
     run = next((index.running[task] for index in indexes if task in index.running), None)
     return {
         "key": keys.key(task.scheduler_name, task.task_id),
@@ -174,5 +209,5 @@ def describe_run(run: RunRecord) -> JSON:
 
 
 def milliseconds(moment: datetime | None) -> int | None:
-    """Return a moment as JavaScript counts time."""
+    """Return a moment as JavaScript represents it, in milliseconds since 1970."""
     return None if moment is None else round(moment.timestamp() * 1e3)

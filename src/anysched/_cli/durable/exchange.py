@@ -1,4 +1,4 @@
-"""All that a store keeps as lines of JSON: the first is about the store, each other one is a task."""
+"""The contents of a store as JSON lines: the first line describes the store, every other line is a task."""
 
 from __future__ import annotations
 
@@ -156,6 +156,8 @@ def _value(values: Mapping[str, object], key: str, kind: type[T]) -> T:
     origin = get_origin(kind) or kind
     if type(value) is not origin:  # a bool is an int
         raise MalformedLineError(f'"{key}" must be {KINDS[origin]}, not {kind_of(value)}')
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise MalformedLineError(f'"{key}" has characters that are not Unicode text')
     return cast("T", value)
 
 

@@ -1,4 +1,4 @@
-"""What the core asks of asyncio and of trio, because anyio does not offer it on both alike."""
+"""The interfaces to asyncio and trio for what anyio does not offer in the same way on both."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
-__all__ = ["Backend", "HostTask", "Scope", "Startable", "Starter"]
+__all__ = ["Backend", "HostTask", "Scope", "Startable", "StartableT", "Starter"]
 
 
 class Scope(Protocol):
@@ -27,13 +27,15 @@ class Scope(Protocol):
 
 
 class Startable(Protocol):
-    """What a starter starts: one run of a task.
+    """A run of a task that a starter can start.
 
     Attributes:
-        native_task: Set by the starter, where it knows the native task.
+        native_task: Set by the starter if it knows the native task.
+        scope: Set by the starter: the scope that is entered around the coroutine, to cancel it.
     """
 
-    native_task: object
+    native_task: Any
+    scope: Scope | None
 
     def main(self) -> Coroutine[Any, Any, None]:
         """Return the coroutine of the native task."""
@@ -44,32 +46,47 @@ class Startable(Protocol):
         ...
 
 
+StartableT = TypeVar("StartableT", bound=Startable)
+
+
 class Starter(AbstractAsyncContextManager["Starter"], Protocol):
-    """Starts tasks that belong to a task group. It is entered, and left, in a task of this group.
+    """Starts tasks that belong to a task group. It is entered and left in a task of this group.
 
     Leaving waits for the tasks; the group cancels them.
 
     Attributes:
         fatal_exceptions: Requests to end the process that have left a task, where the task group does not raise them.
+        exchanges_runs: Whether native tasks that are started in one iteration of the event loop do their runs in the
+            order of the calls, in whatever order the event loop steps them; see `take`.
     """
 
     fatal_exceptions: list[BaseException]
 
     @property
-    def new_scope(self) -> Callable[[], Scope]:
-        """Makes a cancel scope for a task."""
-        ...
+    def exchanges_runs(self) -> bool: ...
 
     def is_cancelled(self) -> bool:
         """Return whether the task group has been cancelled, or a scope around it."""
         ...
 
     def start(self, run: Startable, name: str, context: Context) -> None:
-        """Hand a run to the event loop.
+        """Hand a run to the event loop, and give it a cancel scope.
 
         Raises:
             Exception: if the event loop refuses.
         """
+        ...
+
+    def take(self, run: StartableT, /) -> StartableT:
+        """Return the run that a native task does, asked in its first step: the one for which it was made, or another.
+
+        Args:
+            run: The one for which it was made.
+        """
+        ...
+
+    def finishing(self, native_task: Any) -> None:
+        """Called as the last thing that a native task does, unless it raises an exception."""
         ...
 
 
@@ -77,7 +94,7 @@ class HostTask(Protocol):
     """A native task outside of any task group, which hosts a scheduler."""
 
     def is_current(self) -> bool:
-        """Return whether it is the task that is running."""
+        """Return whether it is the current task."""
         ...
 
     async def wait(self) -> None:
@@ -87,35 +104,35 @@ class HostTask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What the running event loop offers.
+    """The interface to the running event loop.
 
     Attributes:
-        name: Which one it is.
-        monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without the look-up of the loop.
-        exact: The same clock at a finer resolution, where the loop's own is coarse (uvloop's shows milliseconds).
-        is_replaced: Whether the loop's clock is not the one that it comes with. Test tools replace it.
+        name: The name of the event loop.
+        monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without looking up the loop.
+        exact: The same clock at a finer resolution, if the loop's own is coarse (uvloop's has milliseconds).
+        is_replaced: Whether the loop's clock is not its default. Test tools replace it.
         debug: Whether more is checked and reported: Python is in development mode, or the asyncio event loop in debug mode.
         time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
         cancelled_exc_class: The exception class of cancellations.
-        starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop. asyncio runs
-            what becomes runnable in order, so this only has to be small enough for the other tasks. trio shuffles what
-            becomes runnable in one iteration, so that each start needs an iteration of its own so that the order holds.
-            An event loop in virtual time with a seed does the same.
+        starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop: few enough for
+            the other tasks.
+        keeps_order: Whether the event loop runs what becomes runnable in one iteration in order. asyncio does; trio, and
+            an event loop in virtual time with a seed, shuffle it.
         current_task: Returns the native task that is running, or `None` in a callback of the event loop.
         ancestors: Yields the native task that is running, the one in whose task group it was started, and so on.
         is_done: Returns whether a native task has ended. One that trio still knows has not.
         is_cancelling: Returns whether a native task has been cancelled by the event loop's own means.
         has_pending_cancellation: Returns whether a native task has been cancelled and has not received it yet. On
             asyncio it would receive it when it ends, and its task group would be cancelled with it.
-        leave_scopes: Leaves a cancel scope of the running task that could not be left, and those that were entered
+        leave_scopes: Leaves a cancel scope of the running task that could not be left, and the scopes that were entered
             inside it and not left.
-        protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and in what they call. It is
-            raised in the main task instead, at its next checkpoint. asyncio does this for the first SIGINT itself, and
-            cannot do it for a second one.
-        create_task: Starts a native task outside of any task group, with a name, and calls a function when it has ended;
-            `None` where each task belongs to a nursery.
-        wake: Makes the event loop look for work at once, if this is called from a signal handler while it sleeps.
+        protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and the functions that
+            they call. It is raised in the main task instead, at its next checkpoint. asyncio does this itself for the
+            first SIGINT, and cannot do it for a second one.
+        create_task: Starts a native task outside of any task group, with a name, and calls a function when it has
+            ended; `None` if each task belongs to a nursery.
+        wake: Makes the event loop check for work at once if this is called from a signal handler while it sleeps.
     """
 
     name: Literal["asyncio", "trio"]
@@ -126,6 +143,7 @@ class Backend:
     time_source: object
     cancelled_exc_class: type[BaseException]
     starts_per_iteration: int
+    keeps_order: bool
     current_task: Callable[[], Any]
     ancestors: Callable[[], Iterator[Any]]
     is_done: Callable[[Any], bool]

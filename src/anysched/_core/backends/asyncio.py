@@ -1,8 +1,8 @@
 """The asyncio backend: starts native tasks inside anyio's task group. All private parts of anyio are used here.
 
-anyio treats a task that is started here like one of its own: it runs in the scope of the task group, is cancelled with
-it and with the scopes around it and has a parent. Left out is the rest of `anyio.TaskHandle`, with its own
-coroutine, its event, and a look-up of the backend for each.
+anyio treats a task that is started here like its own tasks: it runs in the scope of the task group, is cancelled with
+it and with the scopes around it, has a parent. The rest of `anyio.TaskHandle` is left out: its coroutine, its event,
+and looking up the backend for each.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from contextlib import suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, Self, cast, final
 
 from anyio._backends import _asyncio
 from anyio._backends._asyncio import CancelScope, TaskState
 from anyio.abc import TaskGroup
 
-from . import Scope, Startable
+from . import Scope, Startable, StartableT
 from .group import GroupStarter
 
 __all__ = ["AsyncioStarter", "ancestors", "create_host_task", "leave_scopes"]
@@ -33,17 +33,18 @@ def _no_call_graph(task: asyncio.Task[Any], waiter: asyncio.Task[Any] | None) ->
     """Do nothing: asyncio has a call graph from Python 3.14 on."""
 
 
-# Enter a task into the call graph below the one that waits for it, and remove it again. Without this,
+# Add a task to the call graph below the task that waits for it, and remove it again. Without this,
 # `python -m asyncio pstree` shows each task as a root.
 _add_to_call_graph: _LinkTasks = getattr(asyncio, "future_add_to_awaited_by", _no_call_graph)
 _discard_from_call_graph: _LinkTasks = getattr(asyncio, "future_discard_from_awaited_by", _no_call_graph)
 
 
 def ancestors() -> Iterator[asyncio.Task[Any]]:
-    """Yield the task that is running, the one in whose task group it was started, and so on.
+    """Yield the running task, the task in whose task group it was started, and so on.
 
-    asyncio knows no parents. anyio notes the cancel scope in which each task runs, and for each scope the one around
-    it and the task that entered it: the first scope that another task has entered is that of the task group.
+    asyncio does not record parents. anyio records the cancel scope in which each task runs, and for each scope its
+    parent scope and the task that entered it: the first scope that was entered by another task belongs to the task
+    group.
     """
     task = asyncio.current_task()
     while task is not None:
@@ -63,7 +64,7 @@ class AsyncioHostTask:
         self._task = task
 
     def is_current(self) -> bool:
-        """Return whether it is the task that is running."""
+        """Return whether it is the current task."""
         return asyncio.current_task() is self._task
 
     async def wait(self) -> None:
@@ -83,10 +84,75 @@ def create_host_task(
 def leave_scopes(scope: Scope) -> None:
     """Leave a cancel scope of the running task that could not be left, and those entered inside it and not left."""
     state = _private._task_states[asyncio.current_task()]
-    inner: Any = None
-    while inner is not scope:
-        inner = state.cancel_scope
-        inner.__exit__(None, None, None)
+    outer: Any = scope.outer if isinstance(scope, LateScope) else cast("Any", scope)._parent_scope
+    while state.cancel_scope is not outer:
+        state.cancel_scope.__exit__(None, None, None)
+
+
+@final
+class LateScope:
+    """The cancel scope of a run, which comes into being when the run is cancelled.
+
+    To make, to enter and to leave a scope of anyio's costs as much as a native task, and most runs are never cancelled.
+    Until one is, its native task is in the scope of the task group. Then a scope is put between that one and the scopes
+    that the task has entered, as if it had been entered before these.
+
+    Args:
+        task: The native task.
+        state: What anyio knows of it.
+        outer: The scope of the task group.
+
+    Attributes:
+        outer: The scope of the task group.
+    """
+
+    __slots__ = ("_scope", "_state", "_task", "outer")
+
+    def __init__(self, task: asyncio.Task[Any], state: TaskState, outer: Any) -> None:
+        self._task = task
+        self._state = state
+        self.outer = outer
+        self._scope: CancelScope | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        if self._scope is not None:
+            return self._scope.__exit__(exc_type, exc_value, traceback)
+        if self._state.cancel_scope is not self.outer:
+            raise RuntimeError("the task has entered a cancel scope and has not left it")
+        return None
+
+    def cancel(self) -> None:
+        """Cancel everything that the native task does, and all in the task groups that it has opened."""
+        if self._scope is None:
+            self._scope = self._enter_late()
+        self._scope.cancel()
+
+    def _enter_late(self) -> CancelScope:
+        """Do what `CancelScope.__enter__` would have done in the first step of the native task."""
+        task, outer = self._task, self.outer
+        made = CancelScope()
+        scope: Any = made  # its private attributes have no types to speak of
+        scope._active = True
+        scope._host_task = task
+        scope._parent_scope = outer
+        inner: Any = self._state.cancel_scope
+        if inner is outer:
+            self._state.cancel_scope = made
+            scope._tasks.add(task)
+            outer._tasks.discard(task)
+        else:
+            while inner._parent_scope is not outer:
+                inner = inner._parent_scope
+            inner._parent_scope = scope
+            scope._child_scopes.add(inner)
+            outer._child_scopes.discard(inner)
+        outer._child_scopes.add(scope)
+        return made
 
 
 @final
@@ -97,24 +163,27 @@ class AsyncioStarter:
         group: The task group, entered.
 
     Raises:
-        AttributeError, TypeError: if anyio has changed, so that this does not work.
+        AttributeError, TypeError: if anyio has changed and this does not work.
     """
 
-    new_scope = CancelScope
+    exchanges_runs = False
 
     def __init__(self, group: TaskGroup) -> None:
         self.fatal_exceptions: list[BaseException] = []
         self._loop = asyncio.get_running_loop()
-        scope: Any = group.cancel_scope  # its private attributes have no types to speak of
+        scope: Any = group.cancel_scope  # its private attributes are not typed
         self._scope = scope
         self._members: set[asyncio.Task[Any]] = scope._tasks
         self._parent_id = id(scope._host_task)
         self._states: MutableMapping[asyncio.Task[Any], TaskState] = _private._task_states
-        TaskState(self._parent_id, scope)  # to see whether it still goes, as the next line
+        TaskState(self._parent_id, scope)  # checks that it still works, like the next line
         self.is_cancelled()
         self._fallback = GroupStarter(group)
-        # An event loop refers to its tasks only weakly.
+        # An event loop keeps only weak references to its tasks.
         self._runs: dict[asyncio.Task[None], Startable] = {}
+        # A bound method is a new object each time it is looked up, and each callback would get a copy of the context.
+        self._callback = self._on_done
+        self._context = copy_context()
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,10 +191,10 @@ class AsyncioStarter:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait for the tasks, which have been cancelled by now, unless an error brings us here."""
+        """Wait for the tasks. They have already been cancelled, unless this is called because of an error."""
         if exc_value is not None and not isinstance(exc_value, asyncio.CancelledError):
             self._scope.cancel()
-        # The tasks themselves are waited for, not their callbacks, which a `KeyboardInterrupt` may have interrupted.
+        # Wait for the tasks themselves, not for their callbacks, which a `KeyboardInterrupt` may have interrupted.
         with CancelScope(shield=True):
             while tasks := [task for task in self._runs if not task.done()]:
                 with suppress(
@@ -143,7 +212,7 @@ class AsyncioStarter:
     def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
         if self._loop.get_task_factory() is not None:
-            # It may do anything with a coroutine, such as to run its first step at once; anyio knows what to do.
+            # A task factory may do anything, such as running the first step at once; anyio handles this.
             self._fallback.start(run, name, context)
             return
         coroutine = run.main()
@@ -152,23 +221,37 @@ class AsyncioStarter:
         except BaseException:
             coroutine.close()
             raise
-        self._states[task] = TaskState(self._parent_id, self._scope)
+        state = self._states[task] = TaskState(self._parent_id, self._scope)
         self._members.add(task)
         _add_to_call_graph(task, self._scope._host_task)
         self._runs[task] = run
         run.native_task = task
-        task.add_done_callback(self._on_done)
+        run.scope = LateScope(task, state, self._scope)
+        task.add_done_callback(self._callback, context=self._context)
+
+    def take(self, run: StartableT) -> StartableT:
+        """Return the run itself: asyncio steps native tasks in order."""
+        return run
+
+    def finishing(self, native_task: asyncio.Task[None]) -> None:
+        """Do at the end of the last step what the callback would do: calling it costs an iteration of the event loop."""
+        if native_task in self._runs:
+            native_task.remove_done_callback(self._callback)
+            self._forget(native_task)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         run = self._runs.get(task)
         if run is None:
             return
-        # A `KeyboardInterrupt` may come in between: doing a step twice does no harm.
+        # A `KeyboardInterrupt` may come in between, so each step must be harmless if it is repeated.
         run.native_task_ended(cancelled=task.cancelled())
         failure = None if task.cancelled() else task.exception()
         if failure is not None:
             self.fatal_exceptions.append(failure)
             self._scope.cancel()
+        self._forget(task)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
         self._members.discard(task)
         _discard_from_call_graph(task, self._scope._host_task)
         del self._runs[task]

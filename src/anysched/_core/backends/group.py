@@ -1,4 +1,4 @@
-"""Starting tasks in anyio's own way: on any event loop, with any task factory."""
+"""Starting tasks with anyio's own function, which works on any event loop and with any task factory."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from anyio.abc import TaskGroup
 
 from anysched._core.coroutines import LazyCoroutine
 
-from . import Startable
+from . import Startable, StartableT
 
 __all__ = ["GroupStarter"]
 
 
 @final
 class GroupStarter:
-    """Starts tasks by `anyio.abc.TaskGroup.create_task`.
+    """Starts tasks with `anyio.abc.TaskGroup.create_task`.
 
-    A start costs three times as much as a native one, for a handle that is not used and for looking up the backend at
-    every step.
+    A start costs three times as much as a native one, because of a handle that is not used and of looking up the
+    backend at every step.
 
     Args:
         group: The task group.
     """
 
-    new_scope = staticmethod(anyio.CancelScope)
+    exchanges_runs = False
 
     def __init__(self, group: TaskGroup) -> None:
-        self.fatal_exceptions: list[BaseException] = []  # the group tells
+        self.fatal_exceptions: list[BaseException] = []  # the group raises them
         self._group = group
 
     async def __aenter__(self) -> Self:
@@ -48,4 +48,12 @@ class GroupStarter:
 
     def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
+        run.scope = anyio.CancelScope()
         self._group.create_task(LazyCoroutine(run.main), name=name, context=context)
+
+    def take(self, run: StartableT) -> StartableT:
+        """Return the run itself: there is one for each native task."""
+        return run
+
+    def finishing(self, native_task: object) -> None:
+        """Do nothing: the group does it."""

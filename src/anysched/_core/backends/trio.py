@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from functools import cache
 from types import FunctionType, TracebackType
-from typing import Self, final
+from typing import Any, Self, final
 
 import trio
 
-from . import Startable
+from . import Startable, StartableT
 
 __all__ = ["TrioStarter", "ancestors", "current_task", "protect"]
 
 
 def current_task() -> trio.lowlevel.Task | None:
-    """Return the task that is running, or `None` in a callback of the event loop."""
+    """Return the running task, or `None` in a callback of the event loop."""
     try:
         return trio.lowlevel.current_task()
     except RuntimeError:
@@ -26,7 +27,7 @@ def current_task() -> trio.lowlevel.Task | None:
 
 
 def ancestors() -> Iterator[trio.lowlevel.Task]:
-    """Yield the task that is running, the one in whose nursery it was started, and so on."""
+    """Yield the running task, the task in whose nursery it was started, and so on."""
     task = current_task()
     while task is not None:
         yield task
@@ -36,9 +37,9 @@ def ancestors() -> Iterator[trio.lowlevel.Task]:
 
 @cache
 def protect(classes: tuple[type, ...]) -> None:
-    """Keep SIGINT from raising `KeyboardInterrupt` in the methods of some classes and in what they call.
+    """Keep SIGINT from raising `KeyboardInterrupt` in the methods of some classes and the functions that they call.
 
-    Otherwise it would be raised between any two instructions of whatever task is running, such as between taking a task
+    Otherwise it could be raised between any two instructions of the running task, such as between taking a task
     from a queue and handing it to the event loop.
     """
     for cls in classes:
@@ -49,14 +50,16 @@ def protect(classes: tuple[type, ...]) -> None:
 
 @final
 class TrioStarter:
-    """Starts tasks in a nursery of its own."""
+    """Starts tasks in its own nursery."""
 
-    new_scope = trio.CancelScope
+    exchanges_runs = True
 
     def __init__(self) -> None:
         self.fatal_exceptions: list[BaseException] = []
         self._manager: AbstractAsyncContextManager[trio.Nursery] = trio.open_nursery(strict_exception_groups=True)
         self._nursery: trio.Nursery | None = None
+        # Handed over, and not begun, with their names.
+        self._waiting: deque[tuple[Any, str]] = deque()
 
     async def __aenter__(self) -> Self:
         self._nursery = await self._manager.__aenter__()
@@ -65,7 +68,7 @@ class TrioStarter:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        """Wait for the tasks, which have been cancelled by now."""
+        """Wait for the tasks, which have already been cancelled."""
         try:
             return await self._manager.__aexit__(exc_type, exc_value, traceback)
         except BaseExceptionGroup as group:
@@ -79,8 +82,24 @@ class TrioStarter:
 
     def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
+        run.scope = trio.CancelScope()
         context.run(self._start, run, name)
 
     def _start(self, run: Startable, name: str) -> None:
         assert self._nursery is not None
         self._nursery.start_soon(run.main, name=name)
+        self._waiting.append((run, name))
+
+    def take(self, run: StartableT) -> StartableT:
+        """Return the run that is due first: trio shuffles the tasks that become runnable in one iteration.
+
+        Native tasks that were made in one iteration differ only in their names, so each of them can do any of the runs.
+        """
+        first, name = self._waiting.popleft()
+        if first is not run:
+            trio.lowlevel.current_task().name = name
+        taken: StartableT = first
+        return taken
+
+    def finishing(self, native_task: object) -> None:
+        """Do nothing: the nursery does it."""
