@@ -30,7 +30,7 @@ PYTEST = ("pytest", "-q", "--numprocesses=2")
 
 def install(session: nox.Session, *groups: str) -> None:
     """Install the package with its extras, and dependency groups."""
-    session.install("-e.[trio,cli,opentelemetry,web]", *nox.project.dependency_groups(PROJECT, *groups))
+    session.install("-e.[trio,cli,opentelemetry,postgres,web]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
 @nox.session(python=PYTHONS[1:], tags=["first"])
@@ -69,7 +69,7 @@ def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest versions of the dependencies that are allowed."""
     install(session, "test")
     extras = PROJECT["project"]["optional-dependencies"]
-    names = ("trio", "cli", "opentelemetry", "web")
+    names = ("trio", "cli", "opentelemetry", "postgres", "web")
     requirements = [*PROJECT["project"]["dependencies"], *(package for name in names for package in extras[name])]
     requirements.append("opentelemetry-sdk>=1.30")  # one of another version does not go with the API
     requirements.append("pytest>=8.3")  # the lowest anyio's plugin does not go with the newest pytest
@@ -191,7 +191,13 @@ def interrupts(session: nox.Session) -> None:
 def kills(session: nox.Session) -> None:
     """Kill a program with a durable scheduler three hundred times at random moments, and look at what it did."""
     install(session, "test")
-    session.run("pytest", "tests/durable/test_durable_kills.py", *session.posargs, env={"KILLS": "300"})
+    session.run(
+        "pytest",
+        "tests/durable/test_durable_kills.py",
+        "tests/durable/test_durable_kills_postgres.py",
+        *session.posargs,
+        env={"KILLS": "300"},
+    )
 
 
 @nox.session
