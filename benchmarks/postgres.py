@@ -1,7 +1,7 @@
 """The durable tier beside others that keep their tasks in PostgreSQL, on one server: ``python -m benchmarks.postgres``.
 
-Each peer has a database of its own on the server, and is measured in processes of its own. What a peer has no word for is a
-dash.
+Each peer has a database of its own on the server, measured in processes of its own. A dash is for what a peer does not
+have.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ async def measure_idle(name: str, dsn: str, seconds: float) -> dict[str, float]:
 
 
 async def measure_many(dsn: str, count: int) -> dict[str, float]:
-    """Return how long it takes to open a store with so many tasks, and to use it."""
+    """Return how long it takes to open a store with a number of tasks, and to use it."""
     store = PostgresStore(dsn, name="bench")
     store.open()
     due = time.time_ns() // 1_000 + int(HOUR * 1e6)
@@ -185,7 +185,7 @@ async def run(name: str, dsn: str) -> None:
 
 
 def measure_one(name: str, what: str, dsn: str, scale: float) -> dict[str, float]:
-    """Return some of the figures of a peer, for a benchmark of so many tasks."""
+    """Return some of the figures of a peer, for a benchmark of this size."""
     function: Callable[[], Awaitable[dict[str, float]]]
     if what == "figures":
         function = lambda: measure(PEERS[name](dsn), Path(), scale, CALLERS, span=12)  # noqa: E731
@@ -244,7 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 @contextmanager
 def _server() -> Iterator[str]:
-    """Start the server of the tests, but with what is committed on the disk."""
+    """Start the server of the tests, but with commits on the disk."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "durable"))
     from postgres_server import PostgresServer, reason_to_skip
 

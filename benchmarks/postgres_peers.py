@@ -1,4 +1,4 @@
-"""What `benchmarks.postgres` measures: this package and others that keep their tasks in PostgreSQL, each as it comes."""
+"""What `benchmarks.postgres` measures: this package and others that keep their tasks in PostgreSQL, each with default settings."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Three processes on one PostgreSQL server, and all that can be done to them: what their journal must show.
+"""Three processes on one PostgreSQL server under attack, and what their journal must show.
 
-``python tests/durable/postgres_attack.py 60`` goes on for 60 seconds and prints the figures. It needs PostgreSQL.
+``python tests/durable/postgres_attack.py 60 1`` attacks for 60 seconds, with a seed, and prints the figures. It needs PostgreSQL.
 """
 
 from __future__ import annotations
@@ -165,11 +165,11 @@ def examine(path: Path) -> Figures:
 
 
 class Attack:
-    """Starts the victims, and does things to them.
+    """Starts the victims and attacks them.
 
     Args:
-        seconds: How long it goes on.
-        ways: What is done: the names of the methods that do it; ``clocks`` for processes with clocks that differ.
+        seconds: How long it takes.
+        ways: The names of the methods that attack; ``clocks`` for processes with clocks that differ.
         seed: Of the random numbers.
     """
 

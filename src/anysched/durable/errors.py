@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import final
 
-__all__ = ["ContendedError", "OwnershipLostError", "StoreError", "StoreInUseError", "UncertainCommitError", "UnknownHandlerError"]
+__all__ = [
+    "ContendedError",
+    "OwnershipLostError",
+    "StoreError",
+    "StoreInUseError",
+    "UncertainCommitError",
+    "UnknownHandlerError",
+]
 
 
 class StoreError(RuntimeError):

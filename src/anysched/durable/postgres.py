@@ -237,9 +237,9 @@ class PostgresStore:
         """
         attempt = 1
         while True:
+            begun = False
             try:
                 # Both in one round trip.
-                begun = False
                 begin = f"begin; select pg_advisory_xact_lock({self._tables}, {self._number}){setting}"
                 session.execute(begin.encode(), prepare=False)
                 begun = True

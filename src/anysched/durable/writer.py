@@ -283,7 +283,9 @@ class Writer:
         now = anyio.current_time()
         ready = [request for time, request in self._contended if min(time, self._give_up_at) <= now]
         if ready:
-            self._contended = [(time, request) for time, request in self._contended if min(time, self._give_up_at) > now]
+            self._contended = [
+                (time, request) for time, request in self._contended if min(time, self._give_up_at) > now
+            ]
             self._queue.extendleft(reversed(ready))
             self._one_by_one = max(self._one_by_one, len(ready))
 
