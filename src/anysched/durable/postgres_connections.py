@@ -36,25 +36,25 @@ async def perform_in(connection: object, steps: Steps[R]) -> R:
         TypeError: if it is neither a connection of psycopg nor one of SQLAlchemy over psycopg.
         RuntimeError: if each statement would be a transaction of its own.
     """
+    found: Any = connection
     if isinstance(connection, psycopg.AsyncConnection):
-        return await _run_async(_on_async_psycopg(connection), _in_transaction(connection, steps))
+        return await _run_async(_on_async_psycopg(found), _in_transaction(found, steps))
     if isinstance(connection, psycopg.Connection):
-        return await to_thread.run_sync(run, connection, _in_transaction(connection, steps))
+        return await to_thread.run_sync(run, found, _in_transaction(found, steps))
     # SQLAlchemy's must be used through it, since it would not know that there is something to commit.
-    sqlalchemy: Any = connection
     if hasattr(connection, "exec_driver_sql"):
         if hasattr(connection, "get_raw_connection"):
-            raw = await sqlalchemy.get_raw_connection()
-            return await _run_async(_on_async_sqlalchemy(sqlalchemy), _in_transaction(raw.driver_connection, steps))
-        return await to_thread.run_sync(_run_on_sqlalchemy, sqlalchemy, steps)
+            raw = await found.get_raw_connection()
+            return await _run_async(_on_async_sqlalchemy(found), _in_transaction(raw.driver_connection, steps))
+        return await to_thread.run_sync(_run_on_sqlalchemy, found, steps)
     raise TypeError(
         "connection must be a Connection or AsyncConnection of psycopg or SQLAlchemy, "
         f"not {type(connection).__name__}: {connection!r}"
     )
 
 
-def _in_transaction(connection: object, steps: Steps[R]) -> Steps[R]:
-    if not isinstance(connection, (psycopg.Connection, psycopg.AsyncConnection)):
+def _in_transaction(connection: Any, steps: Steps[R]) -> Steps[R]:
+    if not isinstance(connection, psycopg.Connection | psycopg.AsyncConnection):
         raise TypeError(f"connection must be SQLAlchemy's over psycopg, not over {type(connection).__name__}")
     if connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
         raise RuntimeError(
