@@ -3,6 +3,8 @@
 Sessions for Pythons that are not there are skipped. The tags are the two halves that ``.ci/run`` runs at the same time.
 """
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,6 +27,7 @@ FORGE_FILES = [
     ("github-workflows", ".github/workflows/ci.yml", ".github/workflows/release.yml"),
     ("readthedocs", ".readthedocs.yaml"),
 ]
+NEWEST = next((version for version in reversed(PYTHONS) if shutil.which(f"python{version}")), PYTHONS[0])
 PYTEST = ("pytest", "-q", "--numprocesses=2")
 
 
@@ -33,9 +36,10 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e.[trio,cli,opentelemetry,postgres,web]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
-@nox.session(python=PYTHONS[1:], tags=["first"])
+# In CI `coverage` runs them on the oldest Python. Elsewhere that may be the only one that is there.
+@nox.session(python=PYTHONS[1:] if "CI" in os.environ else PYTHONS, tags=["first"])
 def tests(session: nox.Session) -> None:
-    """Run the tests. On the oldest Python, ``coverage`` does."""
+    """Run the tests on each Python that is there."""
     install(session, "test")
     session.run(*PYTEST, *session.posargs)
 
@@ -200,10 +204,16 @@ def kills(session: nox.Session) -> None:
     )
 
 
-@nox.session
+@nox.session(python=sorted({PYTHONS[0], NEWEST}, key=PYTHONS.index))
 def bench(session: nox.Session) -> None:
-    """Measure the scheduler and its peers at the same work, in turn; options are passed on (``-- --quick``)."""
-    install(session, "bench")
+    """Measure the scheduler and its peers on the oldest and the newest Python; options are passed on (``-- --quick``)."""
+    if session.python == PYTHONS[0]:
+        install(session, "bench")
+    else:
+        # Where no wheel has been built for this Python yet, a peer does not take part.
+        session.install("-e.[trio]", "rich>=13.9")
+        for package in nox.project.dependency_groups(PROJECT, "bench"):
+            session.install("--only-binary=:all:", package, success_codes=[0, 1])
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

@@ -1,7 +1,7 @@
-"""The tasks of a durable scheduler, as its store has them.
+"""The tasks in the store of a durable scheduler.
 
-The tasks that are due next are in memory as well, in the index as those of any scheduler. Here is what only the store has:
-the numbers, the tasks that do not wait for their due time, and what can be done to any task.
+The tasks that are due next are also in memory, in an index like those of any scheduler. This module provides what only
+the store has: the numbers, the tasks that do not wait for their due time, and the actions on any task.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Status: TypeAlias = Literal["paused", "parked", "unknown"]
 
 WAITING: Final[tuple[Status, ...]] = ("parked", "unknown", "paused")
 MAX_WAITING: Final = 500
-"""How many tasks of each of these are shown."""
+"""How many tasks with each of these statuses are shown."""
 
 INTERVAL: Final = 0.25
-"""How many seconds are between two looks into the store at least."""
+"""The minimum time between two readings of the store, in seconds."""
 
 MAX_AGE: Final = 10.0
-"""After how many seconds the store is looked into again although nothing has changed in memory."""
+"""After this many seconds the store is read again even if nothing has changed in memory."""
 
 
 @final
@@ -48,22 +48,22 @@ class WaitingTask:
 
     @property
     def status(self) -> str:
-        """Its status."""
+        """The status of the task."""
         return status_of(self.task)
 
 
 def status_of(task: DurableTask) -> str:
-    """Return the status of a task, which is ``"paused"`` if it would be pending otherwise."""
+    """Return the status of a task; ``"paused"`` if it is paused and would otherwise be pending."""
     return "paused" if task.paused and task.status == "pending" else task.status
 
 
 @final
 class DurableView:
-    """Looks into the store of a durable scheduler, not too often.
+    """A view of the store of a durable scheduler, which is not read too often.
 
     Args:
         scheduler: The scheduler.
-        changes: Counts what happens to its tasks.
+        changes: The counter of changes.
     """
 
     def __init__(self, scheduler: DurableScheduler, changes: Changes) -> None:
@@ -96,7 +96,7 @@ class DurableView:
         return await self._scheduler.get(cast("TaskId", task_id))
 
     async def act(self, task: DurableTask, action: str, seconds: float) -> bool:
-        """Do something to a task; return whether that was possible.
+        """Perform an action on a task; return whether that was possible.
 
         Args:
             task: The task.
