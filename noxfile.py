@@ -192,6 +192,14 @@ def interrupts(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Load a scheduler at random for ten minutes on each backend; fail if its memory grows. Other lengths by SOAK, in seconds."""
+    install(session, "test")
+    seconds = session.env.get("SOAK") or "600"
+    session.run("pytest", "tests/soak/test_soak.py", *session.posargs, env={"SOAK": seconds})
+
+
+@nox.session
 def kills(session: nox.Session) -> None:
     """Kill a program with a durable scheduler three hundred times at random moments, and look at what it did."""
     install(session, "test")
@@ -223,3 +231,11 @@ def bench_durable(session: nox.Session) -> None:
     install(session, "bench")
     session.install("dbos>=3.4", "sqlalchemy>=2")
     session.run("python", "-m", "benchmarks.durable", *session.posargs)
+
+
+@nox.session
+def bench_postgres(session: nox.Session) -> None:
+    """Measure the durable tier beside Procrastinate, chancy and DBOS, all on one PostgreSQL server, which must be installed."""
+    install(session, "bench")
+    session.install("chancy>=0.26", "dbos>=3.4", "procrastinate>=3.10", "psycopg[binary]>=3.2")
+    session.run("python", "-m", "benchmarks.postgres", *session.posargs)

@@ -17,7 +17,7 @@ import pytest
 from postgres_server import PostgresServer
 from test_durable_stores import StoreMachine, run_contract
 
-from anysched.durable import StoreError, StoreInUseError, postgres_schema
+from anysched.durable import DurableScheduler, StoreError, StoreInUseError, postgres_schema
 from anysched.durable import postgres as postgres_module
 from anysched.durable.errors import OwnershipLostError, UncertainCommitError
 from anysched.durable.operations import (
@@ -564,3 +564,8 @@ def test_nothing_is_deposed_without_a_connection(stores: Any, postgres: Postgres
     )
     with pytest.raises(StoreError, match="cannot be listened to"):
         store.depose()
+
+
+def test_a_scheduler_is_made_without_an_event_loop() -> None:
+    scheduler = DurableScheduler("reminders", PostgresStore("postgresql:///app"))
+    assert scheduler.state == "new"

@@ -97,8 +97,8 @@ class DurableScheduler:
             are due next; each run is a task of its own.
         unknown: What to do on entry if there are tasks for handlers that are not registered. ``"keep"``: they keep their IDs,
             and wait until their handlers are registered; a WARNING is logged. ``"error"``: `UnknownHandlerError`.
-        participate: For a store that several processes can have open, such as a `PostgresStore`. ``"run"``: this process runs the
-            tasks, or stands by to take over. ``"verbs"``: it never runs tasks.
+        participate: For a store that several processes can have open, such as an `anysched.durable.postgres.PostgresStore`.
+            ``"run"``: this process runs the tasks, or stands by to take over. ``"verbs"``: it never runs tasks.
 
     Raises:
         TypeError: if the name is not a string, or the limit not an integer.
@@ -207,8 +207,9 @@ class DurableScheduler:
                 interrupted is run again however late it is.
             on_conflict: What to do if the ID is held, as in `anysched.Scheduler.schedule`. With ``"follow"``, a holder that
                 was interrupted by the end of the process is also left to finish, before the new task.
-            connection: With a `PostgresStore`: a connection to the same database, of psycopg or SQLAlchemy, blocking or not, with a
-                transaction. The call is part of that: it takes effect when the transaction is committed. A rollback undoes it. Errors of the connection are raised as they are.
+            connection: With an `anysched.durable.postgres.PostgresStore`: a connection to the same database, of psycopg or
+                SQLAlchemy, blocking or not, with a transaction. The call is part of that: it takes effect when the
+                transaction is committed. A rollback undoes it. Errors of the connection are raised as they are.
 
         Returns:
             The handle of the task that holds the ID.

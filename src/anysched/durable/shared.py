@@ -63,8 +63,8 @@ class News:
 class SharedStore(Store, Protocol):
     """A store that several processes have open at the same time.
 
-    It is opened with `join` instead of `open`. Then `commit` performs the operations of verbs, until `contend` or `acquire`
-    has made this process the owner. From then on it performs all operations. When the ownership is lost, it fails once with
+    It is opened with `join` instead of `Store.open`. Then `Store.commit` performs the operations of verbs, until `contend` or
+    `acquire` has made this process the owner. From then on it performs all operations. When the ownership is lost, it fails once with
     `OwnershipLostError` or `UncertainCommitError`, and again performs those of verbs only.
 
     The methods are called in worker threads: those of `Store` and `check` one at a time, the others for the ownership one at a
@@ -146,7 +146,7 @@ class SharedStore(Store, Protocol):
         ...
 
     def news_socket(self) -> socket:
-        """Return a socket that becomes readable when there are news. It is closed by `listen` and `close`."""
+        """Return a socket that becomes readable when there are news. It is closed by `listen` and `Store.close`."""
         ...
 
 
