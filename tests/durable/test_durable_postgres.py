@@ -456,7 +456,10 @@ def test_a_transaction_of_a_user_holds_up_its_own_ids_only(stores: Any, database
             store.commit([Cancel('"a"')])
 
 
-def test_a_deadlock_with_a_transaction_of_a_user_is_tried_again(stores: Any, database: str) -> None:
+def test_a_deadlock_with_a_transaction_of_a_user_is_tried_again(
+    stores: Any, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_module, "ROW_LOCK_TIMEOUT", "10s")  # the deadlock is found before
     store = stores()
     store.open()
     store.commit([PUT, Put('"b"', 1, 1, "send", "[]")])
