@@ -143,7 +143,8 @@ class Membership:
                     refused = not (gained or await self._member.gain())
                     if not refused:
                         await self._watch()
-                await to_thread.run_sync(self._store.resign, limiter=self._owning)
+                # Not while a call is being committed in that session.
+                await to_thread.run_sync(self._store.resign, limiter=self._committing)
                 if refused:
                     await anyio.sleep(REFUSED)
             asked = gained = False
