@@ -311,7 +311,10 @@ class Dispatcher:
         first, first_wall = self._timers.peek(), self._wall_timers.peek()
         due = None if first is None else _when(first)
         due_ns = None if first_wall is None else int(_when(first_wall))
-        return wake_time(self.clock, *self.now(), due, due_ns)
+        now, now_ns = self.now()
+        wake = wake_time(self.clock, now, now_ns, due, due_ns)
+        # They want to know when the clock was set, also while none of them waits for it.
+        return min(wake, now + self.clock.recheck_interval) if self.clock_followers else wake
 
     def _wake(self) -> None:
         self._wake_at = -math.inf

@@ -251,7 +251,8 @@ class RecurringTask(ScheduledTask[None]):
         trigger, registry = self._trigger, self._registry
         is_waiting = self._status is Status.PENDING and not self._dispatch_index and self._when == trigger.due
         if trigger.asks_again and not is_waiting:
-            return  # it asks again after its run, or was rescheduled
+            trigger.note_clock(*registry.now())
+            return  # it asks again after its run
         assert self._call is not None
         _, _, context = self._call
         try:

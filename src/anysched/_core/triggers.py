@@ -138,6 +138,9 @@ class Trigger(ABC):
         """
         ...
 
+    def note_clock(self, now: float, now_ns: int, /) -> None:  # noqa: B027  # one that asks again does more
+        """Called when the wall clock was set back while the task runs, is paused or was rescheduled."""
+
     @abstractmethod
     def close(self) -> None:
         """Release what was handed over; there will be no more runs."""
@@ -449,6 +452,7 @@ class FunctionTrigger(IterableTrigger):
         self._periods: list[tuple[int, int]] = []
         self._since = 0
         self._seen = 0.0, 0
+        self._was_set = False
 
     def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time: now if it is past, or if there is none."""
@@ -510,15 +514,21 @@ class FunctionTrigger(IterableTrigger):
         self._restart(now, from_ns)
         self._seen = seen
 
-    def _clock_was_set(self, now: float, now_ns: int) -> bool:
-        """Return whether the wall clock was set since it was read last; if so, a period ends in which it went its way."""
+    def note_clock(self, now: float, now_ns: int) -> None:
+        """If the wall clock was set since it was read last, a period ends in which it went its way."""
         (seen, seen_ns), self._seen = self._seen, (now, now_ns)
         expected = seen_ns + round((now - seen) * 1e9)
-        if abs(now_ns - expected) <= CLOCK_STEP_NS:
-            return False
-        self._remember(self._since, expected if expected > now_ns else seen_ns)
-        self._since = now_ns
-        return True
+        if abs(now_ns - expected) > CLOCK_STEP_NS:
+            # What came later in it, while the task ran or was paused, has not been served.
+            self._remember(self._since, min(expected if expected > now_ns else seen_ns, self._covered_until))
+            self._since = now_ns
+            self._was_set = True
+
+    def _clock_was_set(self, now: float, now_ns: int) -> bool:
+        """Return whether the wall clock was set since this was asked last."""
+        self.note_clock(now, now_ns)
+        was_set, self._was_set = self._was_set, False
+        return was_set
 
     def _remember(self, start: int, end: int) -> None:
         self._periods = [*self._periods[1 - MAX_PERIODS :], (start, end)]
