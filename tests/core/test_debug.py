@@ -453,3 +453,12 @@ async def test_a_coroutine_has_no_signature_to_check(scheduler: Scheduler) -> No
         scheduler.schedule("id", coroutine, 1)
     assert is_closed(coroutine)
     assert await scheduler.schedule("id", value(1)) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated when the function is defined")
+async def test_annotations_are_not_evaluated(scheduler: Scheduler) -> None:
+    namespace: dict[str, Any] = {}
+    exec("async def work(name: Unknown) -> Unknown: return name", namespace)
+    assert await scheduler.schedule("id", namespace["work"], 1) == 1
+    with pytest.raises(TypeError, match="missing a required argument: 'name'"):
+        scheduler.schedule("id", namespace["work"])
