@@ -141,13 +141,6 @@ def lint(session: nox.Session) -> None:
         session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
 
 
-@nox.session
-def prose(session: nox.Session) -> None:
-    """Show what the prose style finds, including the patterns that the lint session does not check yet."""
-    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
-    session.run("python", ".ci/prose.py", "--all")
-
-
 def build_site(session: nox.Session) -> None:
     """Build the site of the documentation, into ``build/site``. A warning is an error."""
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-d", "build/doctrees", "docs", SITE)

@@ -1,1 +1,1 @@
-"""`anysched` beside its peers: the same work, in turn, in one run. Run as ``python -m benchmarks``."""
+"""Benchmarks of `anysched` and its peers, with the same work, in turn, in one run. Run as ``python -m benchmarks``."""

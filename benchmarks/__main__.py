@@ -37,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         row = next(row for row in ROWS if row.name == options.profile)
         peer = options.peer or row.peers[0]
         if peer not in row.peers:
-            parser.error(f"{peer} takes no part in {row.name}; those who do: {', '.join(row.peers)}")
+            parser.error(f"{peer} is not measured in {row.name}; the peers of this row are {', '.join(row.peers)}")
         profile(next(job for job in jobs_for([row], scale) if job.peer == peer), options.top)
         return 0
 
-    # A table that is piped into a file is to be whole, too.
+    # A table that is piped into a file must not be cut.
     console = Console(width=None if sys.stdout.isatty() else 200)
     jobs = jobs_for(rows, scale)
     start = perf_counter()
@@ -74,17 +74,17 @@ def _parser() -> argparse.ArgumentParser:
     names: list[str] = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="anysched beside its peers")
     parser.add_argument("--quick", action="store_true", help="a tenth of the IDs, one round")
-    parser.add_argument("--rounds", type=int, help="how often to measure (3); medians are shown")
+    parser.add_argument("--rounds", type=int, help="number of rounds (default: 3); medians are shown")
     parser.add_argument(
-        "--minutes", type=float, default=9.0, help="begin no round that would take longer than this (9)"
+        "--minutes", type=float, default=9.0, help="do not begin a round that would exceed this time (default: 9)"
     )
-    parser.add_argument("--scale", type=float, help="how much of the IDs to take (1.0)")
-    parser.add_argument("--only", nargs="+", metavar="ROW", choices=names, help=f"some of the rows: {', '.join(names)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="store all that was measured")
+    parser.add_argument("--scale", type=float, help="factor for the number of IDs (default: 1.0)")
+    parser.add_argument("--only", nargs="+", metavar="ROW", choices=names, help=f"only these rows: {', '.join(names)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="store all measurements")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the chart, as SVG")
-    parser.add_argument("--profile", metavar="ROW", choices=names, help="show where the time of a row goes instead")
-    parser.add_argument("--peer", choices=list(PEERS), help="whom to profile (anysched with coroutines)")
-    parser.add_argument("--top", type=int, default=25, help="how many functions of the profile to show (25)")
+    parser.add_argument("--profile", metavar="ROW", choices=names, help="show a profile of a row instead")
+    parser.add_argument("--peer", choices=list(PEERS), help="the peer to profile (default: anysched with coroutines)")
+    parser.add_argument("--top", type=int, default=25, help="how many functions of the profile to show (default: 25)")
     return parser
 
 

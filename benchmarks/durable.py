@@ -1,7 +1,7 @@
-"""The durable tier beside others that keep their tasks in SQLite: ``python -m benchmarks.durable``.
+"""A benchmark of the durable tier and of peers that store their tasks in SQLite: ``python -m benchmarks.durable``.
 
-Each peer is measured in a process of its own, as it comes: APScheduler 3 with its SQLAlchemy store, DBOS with a queue and
-delayed workflows. What a peer has no word for is a dash.
+Each peer is measured in a separate process, with default settings: APScheduler 3 with its SQLAlchemy store, and DBOS
+with a queue and delayed workflows. Figures that a peer does not support are shown as a dash.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ async def measure_memory(peer: Peer, folder: Path, count: int) -> dict[str, floa
 
 
 async def measure_opening(folder: Path, count: int) -> dict[str, float]:
-    """Return how long it takes to open a file with so many tasks until it answers, and what it takes in memory."""
+    """Return how long it takes to open a file with a number of tasks, and how much memory this takes."""
     _fill(folder, count, HOUR)
     peer = Anysched("normal")
     scheduler = peer.make(folder)
@@ -283,7 +283,7 @@ async def measure_opening(folder: Path, count: int) -> dict[str, float]:
 
 
 async def measure_hold_up(folder: Path, count: int) -> dict[str, float]:
-    """Return how long another task waits at the most while overdue tasks run, with the garbage collector and without."""
+    """Return the longest wait of another task while overdue tasks run, with and without the garbage collector."""
     figures: dict[str, float] = {}
     for figure, collects in (("hold-up", False), ("hold-up-collector", True)):
         path = folder / figure

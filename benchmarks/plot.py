@@ -24,7 +24,7 @@ _ROWS = {
 # Mid-tones, which stand out from white and from black alike.
 _COLOURS = {
     "loop": "#8c959f",
-    "seed": "#d9822b",
+    "pydis_core": "#d9822b",
     "anyio": "#3b8eea",
     "aiojobs": "#a371f7",
     "apscheduler": "#d6547b",

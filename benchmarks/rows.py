@@ -1,4 +1,4 @@
-"""The rows of the table: what each shows, and what `anysched` is to reach beside its peers in the same run."""
+"""The rows of the table, and the targets of `anysched` compared with its peers in the same run."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _EVERYBODY = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What `anysched` is to reach.
+    """A target of `anysched`.
 
     Attributes:
-        text: Says it in the table.
-        limit: Returns the most that `anysched` may come to, from the figures of the row and those of the whole run, by
-            row; `KeyError` if a peer that it takes was not measured.
-        peer: Which way of using `anysched` it is for.
+        text: The text in the table.
+        limit: Returns the maximum for `anysched`, from the figures of the row and those of the whole run, by
+            row; raises `KeyError` if a peer that it needs was not measured.
+        peer: The variant of `anysched` for which it is.
     """
 
     text: str
@@ -55,14 +55,14 @@ class Row:
     """A row of the table.
 
     Attributes:
-        name: Names it in the results and on the command line.
-        title: What is measured.
-        unit: In what.
-        workload: The workload that has the figure.
+        name: The name in the results and on the command line.
+        title: The description in the table.
+        unit: The unit.
+        workload: The workload that returns the figure.
         figure: The name of the figure there.
-        backend: On what it runs.
-        peers: Who takes part.
-        targets: What is to be reached.
+        backend: The event loop.
+        peers: The peers that are measured.
+        targets: The targets.
     """
 
     name: str
@@ -90,18 +90,17 @@ def _as_in(row_name: str, factor: float, text: str, peer: str) -> Target:
 def _rows(backend: Backend) -> tuple[Row, ...]:
     """Return the rows for a backend.
 
-    On trio there is neither pydis_core nor a loop with timers to use by hand: the bare nursery stands for the second,
-    anyio's task group for the first.
+    On trio, anyio's task group takes the place of pydis_core, and the bare nursery that of the event loop by hand.
     """
     asyncio = backend == "asyncio"
     prefix = "" if asyncio else "trio-"
     coroutines, functions = f"{prefix}anysched", f"{prefix}anysched-functions"
     bare = "loop" if asyncio else "trio-nursery"
     bare_title = "the loop by hand" if asyncio else "the bare nursery"
-    seed = "seed" if asyncio else "trio-anyio"
-    seed_title = "pydis_core" if asyncio else "anyio's group"
-    # What pydis_core is in starting tasks on asyncio, the nursery with cancel scopes is on trio.
-    starter, starter_title = (seed, seed_title) if asyncio else (bare, bare_title)
+    reference = "pydis_core" if asyncio else "trio-anyio"
+    reference_title = "pydis_core" if asyncio else "anyio's group"
+    # For starting tasks, pydis_core is the reference on asyncio and the nursery with cancel scopes is on trio.
+    starter, starter_title = (reference, reference_title) if asyncio else (bare, bare_title)
     everybody = _EVERYBODY[backend]
 
     def row(
@@ -166,7 +165,7 @@ def _rows(backend: Backend) -> tuple[Row, ...]:
             "µs",
             "later-bursts",
             "run",
-            _times(1 / 2.5, seed, f"≤ {seed_title} / 2.5", coroutines),
+            _times(1 / 2.5, reference, f"≤ {reference_title} / 2.5", coroutines),
         ),
         row(
             "later-at-once",
@@ -174,7 +173,7 @@ def _rows(backend: Backend) -> tuple[Row, ...]:
             "µs",
             "later-at-once",
             "run",
-            _times(1 / 3, seed, f"≤ {seed_title} / 3", coroutines),
+            _times(1 / 3, reference, f"≤ {reference_title} / 3", coroutines),
         ),
         row(
             "soon-bursts",
@@ -218,7 +217,7 @@ def _rows(backend: Backend) -> tuple[Row, ...]:
         ),
         row(
             "hold-up",
-            "longest wait of another task while all fall due",
+            "longest wait of another task while all become due",
             "ms",
             "hold-up",
             "hold_up",

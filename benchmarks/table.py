@@ -50,7 +50,7 @@ def _version(package: str) -> str | None:
 
 
 def verdicts(row: Row, table: Mapping[str, Figures]) -> list[tuple[str, float, bool]]:
-    """Return, for each target of a row whose figures were measured: what it says, the limit, whether it is held."""
+    """Return the text, the limit and whether it is met for each target of a row whose figures were measured."""
     found: list[tuple[str, float, bool]] = []
     figures = table[row.name]
     for target in row.targets:
@@ -79,7 +79,7 @@ def print_tables(console: Console, rows: Iterable[Row], results: Results) -> Non
 
 def _table(backend: Backend, rows: list[Row], table: Mapping[str, Figures], results: Results) -> Table:
     asked = [peer for peer in PEERS if PEERS[peer].backend == backend and any(peer in row.peers for row in rows)]
-    grid = Table(title=backend, caption="medians; a dash: there is no such thing", caption_justify="left")
+    grid = Table(title=backend, caption="medians; a dash: not supported", caption_justify="left")
     grid.add_column("work")
     grid.add_column("IDs", justify="right")
     for peer in asked:
@@ -109,7 +109,7 @@ def _cell(value: float | None, fewer: int | None) -> str:
 
 
 def as_data(rows: Iterable[Row], results: Results) -> dict[str, Any]:
-    """Return all that was measured, to be stored."""
+    """Return all measurements, to be stored."""
     rows = list(rows)
     table = results.table(rows)
     return {

@@ -1,4 +1,4 @@
-"""The work that is measured, the same for every peer. Each returns its figures by name.
+"""The workloads, which are the same for every peer. Each returns its figures by name.
 
 What a call or a task costs is processor time: these workloads never wait, so that on a machine of one's own this is the
 time that passes, and on a shared one it leaves out what the neighbours take. Waits of a task, and for a disk, are time
@@ -34,7 +34,7 @@ async def _nothing() -> None:
 
 
 async def _settle() -> None:
-    """Let the event loop do what a call has put off: first steps, unwinding, callbacks, sweeps of its timers."""
+    """Let the event loop do deferred work: first steps, unwinding, callbacks, clean-up of timers."""
     for _ in range(6):
         await checkpoint()
 
@@ -45,9 +45,9 @@ def _per(count: int, since: float) -> float:
 
 
 async def pending(peer: Peer, count: int) -> dict[str, float]:
-    """Schedule an hour ahead, weigh what waits, cancel it."""
+    """Schedule tasks an hour ahead, measure the memory of the pending tasks, and cancel them."""
     ids = list(range(count))
-    await peer.later(HOUR, range(-50, 0), _nothing)  # what is made or imported once is not what an ID costs
+    await peer.later(HOUR, range(-50, 0), _nothing)  # objects and imports that are needed once must not count
     await _settle()
     resident, objects = resident_bytes(), len(gc.get_objects())
 
@@ -69,7 +69,7 @@ async def pending(peer: Peer, count: int) -> dict[str, float]:
 
 
 async def debounce(peer: Peer, count: int) -> dict[str, float]:
-    """Cancel and schedule again what waits, three times over; then postpone it, three times over."""
+    """Cancel pending tasks and schedule them again, three times; then postpone them, three times."""
     passes, ids = 3, list(range(count))
     await peer.later(HOUR, ids, _nothing)
     await _settle()
@@ -154,7 +154,7 @@ async def _bursts(
 
 
 async def hold_up(peer: Peer, count: int) -> dict[str, float]:
-    """Let another task take turns on the event loop while everything falls due at one moment; the longest wait for a turn."""
+    """Measure the longest wait of another task while all tasks become due at the same moment."""
     left = count
     done = anyio.Event()
     pauses: list[float] = []
@@ -173,7 +173,7 @@ async def hold_up(peer: Peer, count: int) -> dict[str, float]:
         else:
             pauses.append(perf_counter() - pause_start)
 
-    # The due moment is to come after the last scheduling call; how long these take is found with a few of them.
+    # The due time must come after the last scheduling call. A few calls show how long these take.
     rehearsal = range(-200, 0)
     start = perf_counter()
     await peer.later(HOUR, rehearsal, _nothing)
@@ -186,7 +186,7 @@ async def hold_up(peer: Peer, count: int) -> dict[str, float]:
             await _settle()
         if perf_counter() < due - 0.05:
             break
-        if left < count:  # some have run: too late to begin again
+        if left < count:  # some tasks have already run
             raise RuntimeError("scheduling took longer than foreseen: the machine is too busy to measure a hold-up")
         await peer.cancel(range(count))
         lead *= 2
@@ -203,7 +203,7 @@ async def hold_up(peer: Peer, count: int) -> dict[str, float]:
 
 
 async def lateness(peer: Peer, count: int) -> dict[str, float]:
-    """Schedule tasks for moments spread over two seconds from now; how late the latest hundredth of them starts."""
+    """Measure how late tasks start, at the 99th percentile, whose due times are spread over the next two seconds."""
     spread = 2.0
     late: list[tuple[float, float]] = []
     done = anyio.Event()
@@ -222,7 +222,7 @@ async def lateness(peer: Peer, count: int) -> dict[str, float]:
         await peer.later(delay, (number,), work(perf_counter() + delay))
     scheduled = perf_counter()
     await done.wait()
-    # Those that fell due while others were being scheduled are late by that, with every peer that is no thread.
+    # Tasks that became due while others were being scheduled are late by that time, with every peer but threads.
     return {
         "late": _percentile([seconds for _, seconds in late]) * 1e3,
         "late_scheduled": _percentile([seconds for due, seconds in late if due > scheduled + 0.1]) * 1e3,
@@ -248,7 +248,7 @@ WORKLOADS: dict[str, Workload] = {
 
 
 def overheads(count: int) -> dict[str, float]:
-    """Measure what every scheduling call of `anysched` pays for by itself, without an event loop."""
+    """Measure two parts of each scheduling call of `anysched` separately, without an event loop."""
     log = logging.getLogger("anysched.bench")
     contexts = []
     start = process_time()

@@ -110,7 +110,7 @@ def open_page(driver: Any, url: str, width: str, scheme: str = "light") -> None:
 
 
 def check(driver: Any, site: Path, base: str) -> list[str]:
-    """Return what is wrong with the site, one thing a line."""
+    """Return the problems of the site, one per line."""
     faults: list[str] = []
     pages = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html") if "_static" not in path.parts)
     ids: dict[str, set[str]] = {}

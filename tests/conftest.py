@@ -1,4 +1,4 @@
-"""The matrix of event loops, and what most tests need."""
+"""The matrix of event loops, and common fixtures."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def starter(request: pytest.FixtureRequest) -> Iterator[str]:
-    """How tasks are started; every promise holds both ways."""
+    """How tasks are started; every guarantee holds both ways."""
     way: str = request.config.getoption("--starter")
     with pytest.MonkeyPatch.context() as patch:
         if way == "group":
@@ -90,12 +90,12 @@ def nothing_left_unawaited() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def simulated(request: pytest.FixtureRequest) -> Counter[str]:
-    """What the simulation adds up, and the run reports at its end: virtual seconds and task starts."""
+    """The totals of the simulation, which are reported at the end of the run: virtual seconds and task starts."""
     return request.config.stash.setdefault(SIMULATED, Counter())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand over what was simulated, in a process of pytest-xdist's."""
+    """Report the totals of the simulation from a process of pytest-xdist."""
     if hasattr(session.config, "workeroutput"):
         simulated: Counter[str] = session.config.stash.get(SIMULATED, Counter[str]())
         session.config.workeroutput["simulated"] = dict(simulated)
@@ -108,7 +108,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take what was simulated in such a process."""
+    """Add the totals of the simulation in such a process."""
     node.config.stash.setdefault(SIMULATED, Counter()).update(getattr(node, "workeroutput", {}).get("simulated", {}))
 
 

@@ -1,4 +1,4 @@
-"""A reference for `anysched.cron`: the main loop of Debian's cron, minute by minute, and its reading of the five fields."""
+"""A reference for `anysched.cron`: the main loop of Debian's cron, minute by minute, and its parsing of the five fields."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXPRESSIONS = (
 
 
 def wall_minutes(expression: str, start: datetime, end: datetime) -> Iterator[int]:
-    """Yield the minutes of the wall clock, since 1970, that an expression names."""
+    """Yield the wall-clock minutes, counted from 1970, that match an expression."""
     parts = expression.split()
     minutes, hours, days, months, weekdays = (_numbers(i, part) for i, part in enumerate(parts))
     both = parts[2].startswith("*") or parts[4].startswith("*")

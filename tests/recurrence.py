@@ -1,4 +1,4 @@
-"""What the tests of recurring tasks share."""
+"""Helpers for the tests of recurring tasks."""
 
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,12 +17,12 @@ FINISHED, FAILED, CANCELLED = (ScheduledTask.Status[name] for name in ("FINISHED
 
 
 def at(*seconds: float) -> list[datetime]:
-    """The times so many seconds after the start."""
+    """Return the times a number of seconds after the start."""
     return [START + timedelta(seconds=second) for second in seconds]
 
 
 class Runs:
-    """A function whose runs take their time, one after the other, and note when they started."""
+    """A function whose runs take some time each and record when they started."""
 
     def __init__(self, *durations: float) -> None:
         self.starts: list[float] = []
@@ -62,7 +62,7 @@ class Listed:
 
 
 def by_generator(closed: list[bool], *seconds: float, forever: bool = False) -> Generator[datetime, None, None]:
-    """A generator of times that notes when it is closed, or exhausted."""
+    """A generator of times that records when it is closed or exhausted."""
     try:
         yield from at(*seconds)
         while forever:
@@ -72,7 +72,7 @@ def by_generator(closed: list[bool], *seconds: float, forever: bool = False) -> 
 
 
 def recur(way: str, scheduler: Scheduler, task_id: Any, func: Any, *args: Any, **options: Any) -> ScheduledTask[None]:
-    """Schedule something every 10 seconds, for ever, by either call."""
+    """Schedule something every 10 seconds, without end, by either call."""
     if way == "every":
         return scheduler.schedule_every(10, task_id, func, *args, **options)
     now = VirtualClock.current().now()

@@ -22,13 +22,13 @@ from anysched.testing import VirtualClock
 
 
 async def settle(turns: int = 30) -> None:
-    """Let the event loop through often enough for all that can happen without time passing."""
+    """Yield to the event loop often enough for everything that can happen without time passing."""
     for _ in range(turns):
         await checkpoint()
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the event loop through until a condition holds, which must not take time."""
+    """Yield to the event loop until a condition holds, which must not take time."""
     for _ in range(1000):
         if condition():
             return
@@ -41,12 +41,12 @@ async def nothing() -> None:
 
 
 async def value(result: Any) -> Any:
-    """Return what was given."""
+    """Return the argument."""
     return result
 
 
 async def fail(error: BaseException) -> None:
-    """Raise what was given."""
+    """Raise an exception."""
     raise error
 
 
@@ -56,14 +56,14 @@ async def forever() -> None:
 
 
 def dispatcher_of(scheduler: Scheduler) -> Dispatcher:
-    """What starts the tasks of a scheduler that has been entered."""
+    """Return the dispatcher of a scheduler that has been entered."""
     dispatcher = scheduler._registry.dispatcher
     assert dispatcher is not None
     return dispatcher
 
 
 def refuse_starts(scheduler: Scheduler, failure: Exception) -> None:
-    """Have the event loop refuse to start tasks from now on."""
+    """Make the event loop refuse to start tasks from now on."""
 
     def refuse(run: Startable, name: str, context: Context) -> None:
         raise failure
@@ -72,22 +72,22 @@ def refuse_starts(scheduler: Scheduler, failure: Exception) -> None:
 
 
 def timeline_of(clock: VirtualClock) -> Timeline:
-    """What stands behind a virtual clock, for tests that move time as no event loop would."""
+    """The timeline of a virtual clock, for tests that move time as no event loop would."""
     return clock._timeline
 
 
 def group_starter(group: TaskGroup, _backend: Backend) -> GroupStarter:
-    """Start tasks in anyio's own way: instead of `anysched._core.backends.starter.starter_for`."""
+    """Start tasks with anyio's own function, instead of `anysched._core.backends.starter.starter_for`."""
     return GroupStarter(group)
 
 
 def is_closed(coroutine: Coroutine[Any, Any, Any]) -> bool:
-    """Whether a coroutine has been closed, or has run to its end."""
+    """Return whether a coroutine has been closed or has run to its end."""
     return inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
 def records(caplog: pytest.LogCaptureFixture, level: int = logging.NOTSET) -> list[logging.LogRecord]:
-    """What the package logged, at a level or above: a busy machine makes asyncio's debug mode warn as well."""
+    """Return the records of the package at a level or above. (On a busy machine, asyncio's debug mode also warns.)"""
     return [
         record
         for record in caplog.records
@@ -96,12 +96,12 @@ def records(caplog: pytest.LogCaptureFixture, level: int = logging.NOTSET) -> li
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """The errors that anyone logged: asyncio does for a task whose exception nobody retrieved."""
+    """All errors in the log, including asyncio's about tasks whose exceptions were never retrieved."""
     return [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def split_message(record: logging.LogRecord) -> tuple[str, str]:
-    """A message, and where the task was scheduled, as a test file and the line; that is there in debug mode."""
+    """A message and, in debug mode, where the task was scheduled: a test file and a line."""
     found = re.fullmatch(r"(.*?)(?: It was scheduled at (.*):(\d+)\.)?", record.getMessage(), re.DOTALL)
     assert found is not None
     message, file, line = found.groups()
@@ -117,7 +117,7 @@ def message_of(record: logging.LogRecord) -> str:
 
 
 class Gate:
-    """A coroutine function that says when it starts, runs until it is let go, and holds on when it is cancelled."""
+    """A coroutine function that reports its start, runs until it is released, and continues when it is cancelled."""
 
     def __init__(self, *, stubborn: bool = False) -> None:
         self.started = anyio.Event()

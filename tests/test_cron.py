@@ -1,4 +1,4 @@
-"""`anysched.cron.Cron`: a value, its errors, and its times compared with a reading of cron minute by minute."""
+"""`anysched.cron.Cron`: its values, its errors, and its times compared with a minute-by-minute model of cron."""
 
 from __future__ import annotations
 

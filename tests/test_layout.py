@@ -1,4 +1,4 @@
-"""The modules of the package, and which way imports go."""
+"""The modules of the package, and the direction of their imports."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ import anysched
 
 SOURCE = Path(anysched.__file__).parent
 
-# The levels of the core: a module imports only from strictly lower levels. A package stands for its modules.
+# The levels of the core: a module imports only from strictly lower levels. A package represents its modules.
 CORE = [
     {"coroutines", "exceptions", "failures", "held_up", "lazy", "logs", "moments", "timer_queue"},
     {"backends", "debug", "task"},
@@ -148,7 +148,7 @@ def test_no_module_of_a_private_package_has_an_underscore() -> None:
 
 @pytest.mark.parametrize("forbidden", ["trio", "asyncio", "pytest", "rich", "hypothesis", "importlib.metadata"])
 def test_the_import_is_light(forbidden: str) -> None:
-    """What anyio does not import, importing this package does not import either."""
+    """Importing this package imports nothing that anyio does not import."""
     program = f"import sys; import anysched; print({forbidden!r} in sys.modules)"
     run = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"

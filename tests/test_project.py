@@ -1,4 +1,4 @@
-"""What the files beside the package say of it agrees: the Pythons, and the version."""
+"""The files of the project agree on the version and on the supported Pythons."""
 
 import re
 import tomllib

@@ -27,7 +27,7 @@ def public_modules() -> Iterator[ModuleType]:
 
 
 def hinted() -> Iterator[object]:
-    """Return what is public and has hints, by name: functions, classes, and methods and properties of classes."""
+    """Return the public objects with hints, by name: functions, classes, and methods and properties of classes."""
     for module in public_modules():
         for name in getattr(module, "__all__", ()):
             value = getattr(module, name)

@@ -20,8 +20,8 @@ class Entry:
 
     Attributes:
         name: Names it in the results and on the command line.
-        title: Heads its column.
-        backend: What it runs on.
+        title: The heading of its column.
+        backend: The event loop that it runs on.
         needs: The package that has to be installed.
         module: The module of its adapter.
         adapter: The class of its adapter.
@@ -46,7 +46,7 @@ class Entry:
         return find_spec(self.needs) is not None and find_spec(self.backend) is not None
 
     def make(self) -> Peer:
-        """Return the peer, not yet entered."""
+        """Return the peer, which has not been entered."""
         return cast("Peer", getattr(import_module(f"{__name__}.{self.module}"), self.adapter)())
 
 
@@ -79,7 +79,7 @@ _ENTRIES = (
     Entry("anysched-functions", "anysched (functions)", "asyncio", "anysched", "_anysched", "Functions"),
     *_variants("asyncio"),
     Entry("loop", "loop by hand", "asyncio", "asyncio", "_loop", "Loop"),
-    Entry("seed", "pydis-core", "asyncio", "pydis_core", "_seed", "Seed"),
+    Entry("pydis_core", "pydis-core", "asyncio", "pydis_core", "_pydis_core", "PydisCore"),
     Entry("aiojobs", "aiojobs", "asyncio", "aiojobs", "_aiojobs", "Aiojobs"),
     Entry("apscheduler", "APScheduler 3", "asyncio", "apscheduler", "_apscheduler", "Apscheduler", most=5_000),
     Entry("anyio", "anyio task group", "asyncio", "anyio", "_anyio", "AnyioGroup", most=25_000),

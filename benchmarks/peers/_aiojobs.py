@@ -1,4 +1,4 @@
-"""`aiojobs`, which knows neither IDs nor delays: a dict, and jobs that sleep until they are due."""
+"""`aiojobs`, which has neither IDs nor delays: a dict, and jobs that sleep until they are due."""
 
 from __future__ import annotations
 

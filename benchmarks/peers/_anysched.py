@@ -37,7 +37,7 @@ class _Anysched:
 
 
 class Coroutines(_Anysched):
-    """A coroutine object is handed over."""
+    """Schedules coroutine objects."""
 
     async def soon(self, ids: Iterable[int], work: Work) -> None:
         scheduler = self._scheduler
@@ -57,7 +57,7 @@ class Coroutines(_Anysched):
 
 
 class Functions(_Anysched):
-    """A coroutine function is handed over: the coroutine is made when the task starts."""
+    """Schedules coroutine functions: the coroutine is created when the task starts."""
 
     async def soon(self, ids: Iterable[int], work: Work) -> None:
         scheduler = self._scheduler
@@ -77,7 +77,7 @@ class Functions(_Anysched):
 
 
 class _Everything(Instrument):
-    """Asks for all that happens, and does nothing."""
+    """Overrides every method and does nothing."""
 
     def task_scheduled(self, task: ScheduledTask[Any], /) -> None:
         pass

@@ -16,11 +16,11 @@ from ._peer import Work
 __all__ = ["Durable"]
 
 CALLERS = 256
-"""How many calls wait at once for their commit, as the requests of a busy server would."""
+"""How many calls wait for their commit at once, like the requests of a busy server."""
 
 
 class Durable:
-    """With a commit that waits for the disk, as it comes. The runner removes the file."""
+    """With commits that wait for the disk, the default. The runner removes the file."""
 
     def __init__(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="anysched-bench-"))

@@ -1,4 +1,4 @@
-"""What every peer can be asked to do."""
+"""The interface of the peers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class CannotDoError(NotImplementedError):
-    """The peer has nothing for this work: a dash in the table."""
+    """The peer does not support this work, which is shown as a dash in the table."""
 
 
 class Peer(AbstractAsyncContextManager["Peer"], Protocol):
-    """A scheduler, or the way in which one would do without.
+    """A scheduler, or what a program would do without one.
 
-    Each method works through many IDs, so that the loop over them costs every peer the same, and a call of the adapter
-    is not measured for each ID.
+    Each method processes many IDs, so that the loop over them costs every peer the same and the measurement does not
+    include a call of the adapter for each ID.
     """
 
     async def soon(self, ids: Iterable[int], work: Work) -> None:
@@ -31,17 +31,17 @@ class Peer(AbstractAsyncContextManager["Peer"], Protocol):
         ...
 
     async def cancel(self, ids: Iterable[int]) -> None:
-        """Cancel what waits under each ID."""
+        """Cancel the pending task with each ID."""
         ...
 
     async def again(self, delay: float, ids: Iterable[int], work: Work) -> None:
-        """Cancel what waits under each ID, and schedule it anew: debounce."""
+        """Cancel the pending task with each ID and schedule a new one, as for a debounce."""
         ...
 
     async def postpone(self, delay: float, ids: Iterable[int]) -> None:
-        """Make what waits under each ID due after ``delay`` seconds from now.
+        """Make the pending task with each ID due after ``delay`` seconds from now.
 
         Raises:
-            CannotDoError: if there is nothing but to cancel it and schedule it anew.
+            CannotDoError: if the peer can only cancel it and schedule it again.
         """
         ...

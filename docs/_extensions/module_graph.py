@@ -29,7 +29,7 @@ def box(module: str) -> str:
 
 
 def label(name: str) -> str:
-    """Return what is written on a box."""
+    """Return the text of a box."""
     return name.removeprefix("_core.")
 
 
@@ -39,7 +39,7 @@ def is_module(name: str) -> bool:
 
 
 def imports() -> tuple[dict[str, set[str]], dict[str, str]]:
-    """Return which boxes each box imports, and what each says about itself in its first line."""
+    """Return the boxes that each box imports, and the first line of its docstring."""
     edges: dict[str, set[str]] = {}
     about: dict[str, str] = {}
     for path in sorted(SOURCE.rglob("*.py")):
@@ -55,14 +55,14 @@ def imports() -> tuple[dict[str, set[str]], dict[str, str]]:
                 target = ".".join([*base, *([node.module] if node.module else [])]).split(".")[1:]
                 if target:
                     found.add(box(".".join(target)))
-                else:  # what is not a module is a public name
+                else:  # otherwise it is a public name
                     found |= {box(alias.name) if is_module(alias.name) else "__init__" for alias in node.names}
         found.discard(here)
     return edges, about
 
 
 def reduce(edges: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Leave out the imports that follow from others."""
+    """Leave out the imports that are implied by others."""
 
     def reached(start: str) -> set[str]:
         return set().union(*({other} | reached(other) for other in edges[start]))
@@ -167,7 +167,7 @@ def as_html(text: str) -> str:
 
 
 class ModuleGraph(SphinxDirective):
-    """The directive: the drawing, and what each module says about itself."""
+    """The directive: the drawing, and the first line of each module."""
 
     def run(self) -> list[nodes.Node]:
         """Draw it."""

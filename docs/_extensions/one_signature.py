@@ -7,12 +7,12 @@ from typing import Any
 
 from sphinx.pycode import ModuleAnalyzer
 
-# What the implementation takes where the overloads take the one or the other.
+# The type of the target in the implementation, which accepts both overloads.
 _TARGET = re.compile(r"(coroutine|func): [^,=]*Coroutine\[.*?\](?:\])?(?=, [*\w]+:)")
 
 
 def shorten(*event: Any) -> tuple[str | None, str | None]:
-    """Return the signature, with what is to run as ``Coroutine | Callable``."""
+    """Return the signature, with the target as ``Coroutine | Callable``."""
     *_, arguments, result = event
     return arguments and _TARGET.sub(r"\1: Coroutine | Callable", arguments), result
 

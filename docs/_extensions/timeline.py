@@ -5,7 +5,7 @@ Its lines read, one for each::
     tea: pending 0-4, running 4-6, finished 6
     5: cancel("tea")
 
-The first is a row: the states of a task with their times, and at the end the mark of what came of it. The second is
+The first is a row: the states of a task with their times, and at the end the mark of its outcome. The second is
 something that happens at a time. The title stands below the drawing. The option ``ticks`` says what stands on the axis:
 ``0=now, 30=day 30``.
 """
@@ -33,7 +33,7 @@ ENDS = {"finished", "failed", "cancelled", "closed", "refused"}
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """What is to be drawn.
+    """The content of a drawing.
 
     Attributes:
         rows: The names of the rows; for each the bars, as text, state, beginning and end, and the marks.

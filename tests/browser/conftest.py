@@ -1,4 +1,4 @@
-"""Tests in Chromium, driven by selenium: ``nox -s web``. Where these are not, there are no such tests."""
+"""Tests in Chromium, driven by selenium: ``nox -s web``. They are skipped if these are missing."""
 
 from __future__ import annotations
 

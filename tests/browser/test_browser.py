@@ -1,4 +1,4 @@
-"""The dashboard as a person sees it: in Chromium, served by hypercorn on both event loops."""
+"""The dashboard in Chromium, served by hypercorn on both event loops."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def durable_site(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 @pytest.fixture
 def page(driver: Any, site: Site) -> Iterator[Any]:
-    """The opened page. In the end its console has to be clean, and nothing has to come from elsewhere."""
+    """The opened page. At the end its console must be empty, and nothing may have been loaded from elsewhere."""
     open_page(driver, site.url, "desktop")
     driver.get_log("browser")
     yield driver
@@ -264,7 +264,7 @@ def test_postpone_and_run_now(site: Site, page: Any) -> None:
     click(page, button("detail", "Run now"))
     click(page, button("confirm", "Run now"))
     see(page, text("failed"), "1")
-    # The task has no more actions, and the dialog says what came of it.
+    # The task has no more actions, and the dialog shows its outcome.
     see(page, "document.querySelectorAll('#detail .buttons').length", 0)
     see(page, "document.querySelector('#detail .status').textContent", "failed")
 
@@ -382,7 +382,7 @@ def test_it_is_accessible_and_fits(driver: Any, busy_site: Site, width: str, sch
 
 
 def check(driver: Any) -> None:
-    """Check that what is shown fits and is accessible."""
+    """Check that the page fits its window and is accessible."""
     assert driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
     if AXE is None:
         pytest.skip("AXE does not name the file of axe-core")

@@ -1,4 +1,4 @@
-"""A crontab that runs in a process of its own, with pipes or on a terminal."""
+"""A crontab that runs in a separate process, with pipes or on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cli_results import plain_lines
 
 MODULE = ("-m", "anysched")
 
-# A minute of the wall clock takes a second, so that what is due in a few minutes is run in a few seconds.
+# A minute of the wall clock takes a second, so that lines that are due in a few minutes run in a few seconds.
 FAST = """
 import sys, time
 from anysched._core import clock as clock_module
@@ -30,7 +30,7 @@ sys.exit(main())
 
 
 class Running:
-    """A crontab that runs, and what it has reported so far."""
+    """A running crontab and its report so far."""
 
     def __init__(self, process: subprocess.Popen[str], path: Path, directory: Path) -> None:
         self.process = process
@@ -49,7 +49,7 @@ class Running:
             missing = {text for text in missing if text not in " ".join(line.split())}
 
     def rewrite(self, text: str) -> None:
-        """Change the file, and tell."""
+        """Change the file and send a signal."""
         self.path.write_text(text)
         self.process.send_signal(signal.SIGHUP)
 
@@ -73,7 +73,7 @@ def waits_for(name: str) -> str:
 
 
 class OnTerminal:
-    """A crontab with a pseudo-terminal of its own."""
+    """A crontab with its own pseudo-terminal."""
 
     def __init__(self, path: Path, how: tuple[str, ...], grace: str, *, nohup: bool) -> None:
         self.ours, theirs = pty.openpty()

@@ -39,7 +39,7 @@ def cli(tmp_path: Path, backend: str, capfd: pytest.CaptureFixture[str]) -> Call
 
 @pytest.fixture(autouse=True)
 def signal_handlers() -> Iterator[None]:
-    """Restore how signals are handled.
+    """Restore the signal handlers.
 
     After a schedule in this process, asyncio leaves SIGPIPE to the system: a later test that writes to a closed pipe
     would end the process.
@@ -75,7 +75,7 @@ def start() -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
 
 @pytest.fixture
 def gone() -> Callable[[int], bool]:
-    """Tell whether a process has ended; a zombie that is not ours to reap counts as one that has.
+    """Return whether a process has ended; this includes zombies that are not ours to reap.
 
     One that has closed its output needs a moment to end.
     """

@@ -1,4 +1,4 @@
-"""The arguments: what they may be, and what is said when they are wrong."""
+"""The arguments: valid ones, and the messages for wrong ones."""
 
 from __future__ import annotations
 

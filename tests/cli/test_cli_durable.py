@@ -1,4 +1,4 @@
-"""``anysched durable``: what the store of a durable scheduler keeps, changed and moved from the command line."""
+"""``anysched durable``: showing, changing and moving the store of a durable scheduler from the command line."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ pending  2026-01-01 13:00:00  remind        ["reminder",7]
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended, and what it wrote."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -107,7 +107,7 @@ def perform(path: Path, *operations: Operation[Any]) -> list[Any]:
 
 
 def kept(path: Path) -> Snapshot:
-    """Return what a store keeps."""
+    """Return the contents of a store."""
     (snapshot,) = perform(path, Export())
     assert isinstance(snapshot, Snapshot)
     return snapshot
@@ -189,12 +189,12 @@ def test_ls_in_json(run: Run, path: Path) -> None:
                 'arguments  [42,"the tea is ready"]',
                 "expires    1 h after it is due",
                 "runs       0",
-                "attempts   1 at the present run",
+                "attempts   1 at the current run",
             ],
         ),
         ('["reminder", 7]', ['ID         ["reminder",7]', "due        2026-01-01 13:00:00"]),
         ("backup", ["recurs     30 2 * * * (Europe/Paris), missed: latest"]),
-        ("7", ["recurs     every 1 min 30 s from the end of a run, put off by up to 0.5 s, missed: skip"]),
+        ("7", ["recurs     every 1 min 30 s from the end of a run, delayed by up to 0.5 s, missed: skip"]),
         ('"7"', ["recurs     at 3 times, missed: all"]),
     ],
 )
@@ -365,7 +365,7 @@ def test_an_export_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
 
 
 def test_predecessors_are_moved_as_well(run: Run, path: Path, tmp_path: Path) -> None:
-    """A task that was taken over while it ran is finished before its successor starts, also in the new store."""
+    """A task that was taken over while it ran is finished before its successor starts, even in the new store."""
     perform(path, Put("7", 1, 1, "poll", "[]", on_conflict="follow"))
     exported = run("export", path).out
     assert run("import", tmp_path / "new.db", stdin=exported).status == 0
@@ -426,7 +426,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
 @settings(deadline=None)
 @given(snapshots())
 def test_what_is_exported_comes_back(snapshot: Snapshot) -> None:
-    """As text, and through a store and as text again."""
+    """As text, and after a round trip through a store."""
     assert parse_snapshot(line.encode() for line in snapshot_lines(snapshot)) == snapshot
 
 

@@ -1,4 +1,4 @@
-"""What a line of a schedule may say, and every way in which it may be malformed."""
+"""The syntax of a line of a schedule, and every way in which it may be malformed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a process of its own: an input that stays open, signals, a reader that leaves."""
+"""The command line as a separate process: an input that stays open, signals, a reader that closes the report."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_standard_input_stays_open_and_feeds_lines(start: Start) -> None:
         feed(process, {"cancel": "b"}, {"cancel": "c"})
         read_until(process, "c cancelled ended by SIGTERM")
         assert process.stdin is not None
-        process.stdin.write('{"id": "d", "run"')  # half a line is no line yet
+        process.stdin.write('{"id": "d", "run"')  # half a line
         process.stdin.flush()
         time.sleep(0.05)
         assert process.poll() is None
@@ -169,7 +169,7 @@ def test_the_demo_shows_it_all_within_five_seconds() -> None:
         assert (demo.returncode, err) == (0, "")
         # By the due times: how long the processes take to start depends on what else the machine does.
         begin, *due = (datetime.fromisoformat(text) for text in re.findall(r"(?:\A|due )(\d\S+\+00:00)", out))
-        begin -= timedelta(seconds=1)  # what is due at once is due before it is reported
+        begin -= timedelta(seconds=1)  # a line that is due at once is due before it is reported
         assert timedelta(seconds=3) < max(time - begin for time in due) < timedelta(seconds=6)
         lines = plain_lines(out)
         assert {line for line in lines if "|" in line} == {

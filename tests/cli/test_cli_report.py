@@ -1,4 +1,4 @@
-"""How things are shown: in plain lines, and in a table on a terminal."""
+"""The reports: plain lines, and a table on a terminal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHOWN_NOW = "2020-01-01T12:00:00.000+00:00"
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -173,7 +173,7 @@ def test_a_report_for_machines() -> None:
 
 
 def test_what_cannot_be_written_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
-    """A full disk: neither the schedule nor the end of the interpreter stumbles over it."""
+    """A full disk affects neither the schedule nor the exit of the interpreter."""
     with Path("/dev/full").open("w") as full:
         with PlainReport(full) as report:
             report.note("lost")
@@ -193,7 +193,7 @@ def test_a_message_that_nobody_hears(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shown(stream: Terminal) -> str:
-    """Return what was last drawn on a terminal."""
+    """Return the last drawing on a terminal."""
     return stream.getvalue().rpartition("┏")[2]
 
 
@@ -354,7 +354,7 @@ def test_a_terminal_without_rich_shows_plain_lines(tmp_path: Path) -> None:
         assert "┃" not in out
 
 
-# What is not read, cannot be written, or is too much
+# Reports that are not read, cannot be written, or are too long
 
 
 def test_what_is_too_much_for_the_table_is_counted(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

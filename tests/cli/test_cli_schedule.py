@@ -1,4 +1,4 @@
-"""Schedules from files, run in this process: what is reported, and with which exit status it ends."""
+"""Schedules from files, run in this process: their reports and exit statuses."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_nothing_to_cancel_is_told_and_no_failure(cli: Cli, caplog: pytest.LogCa
 
 
 def feed_when(ready: Callable[[], bool], first: bytes, then: bytes) -> Iterator[tuple[float, bytes]]:
-    """Two lines: the second one when the command of the first has come so far, however busy the machine is."""
+    """Two lines: the second one when the command of the first is ready, however busy the machine is."""
     yield 0.0, first
     tries = 0
     while not ready():

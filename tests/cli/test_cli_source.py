@@ -1,4 +1,4 @@
-"""Where lines come from, beside files and an open standard input."""
+"""Sources of lines other than files and an open standard input."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_line_in_many_chunks(backend: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_somebody_else_was_quicker(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes may hold one pipe, and both be told that there is something to read."""
+    """Two processes may share a pipe, and both may be told that there is something to read."""
     ours, theirs = os.pipe()
     os.set_blocking(ours, False)
     really: Callable[[int], Awaitable[None]] = anyio.wait_readable

@@ -35,7 +35,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 def shown_and_not(out: str) -> tuple[int, int]:
-    """Return how many lines of output are there, and how many are counted as not shown."""
+    """Return the number of lines of output, and the number that are reported as not shown."""
     shown = len(re.findall(r"line-1 +\| \d+$", out, re.MULTILINE))
     return shown, sum(int(count.replace(",", "")) for count in re.findall(r"# \.\.\. ([\d,]+) lines not shown", out))
 
@@ -191,7 +191,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_ignored_sigchld_is_not_inherited(backend: str) -> None:
-    """The system would wait for the commands itself, and their exit statuses would be lost."""
+    """The system would reap the commands itself, and their exit statuses would be lost."""
     program = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.executable, [sys.executable, '-m', 'anysched', *sys.argv[1:]])"
     status, out, _ = run_cli("--backend", backend, program=("-c", program), stdin='{"id": 1, "run": ["false"]}')
     assert status == 1
@@ -284,7 +284,7 @@ def test_sigquit_restores_the_terminal(on_terminal: Callable[..., OnTerminal]) -
 
 
 def in_namespace() -> tuple[str, ...]:
-    """Return what runs a command as process 1 of a namespace of its own."""
+    """Return the command that runs another one as process 1 of its own namespace."""
     for options in (("-fp", "--mount-proc"), ("-rfp", "--mount-proc")):
         with suppress(OSError):
             if subprocess.run(["unshare", *options, "true"], capture_output=True, check=False).returncode == 0:
@@ -336,7 +336,7 @@ sys.exit(main())
 
 
 def test_in_a_shell_it_is_stopped_and_continued(on_terminal: Callable[..., OnTerminal], tmp_path: Path) -> None:
-    """The shell has the terminal as it was, and the table is drawn again below what the shell has written."""
+    """The shell gets the terminal back, and the table is drawn again below the shell's output."""
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash here")

@@ -134,7 +134,7 @@ def test_whatever_prevents_the_start_is_the_reason_of_a_failure(
 
 
 def test_no_thread_is_needed(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With asyncio's processes, a command was started and then not known of where no thread was to be had."""
+    """With asyncio's processes, a command ran unknown to the program if a thread could not be started."""
     ended: list[CommandResult] = []
 
     def refuse(thread: threading.Thread) -> None:
@@ -254,7 +254,7 @@ def test_only_the_process_of_a_command_that_has_not_been_waited_for_is_polled() 
 def test_orphans_are_waited_for_and_commands_are_left_to_themselves(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commands that have ended come first: they are polled, and what comes behind them is still found."""
+    """The ended commands come first: they are polled, and the orphans after them are still found."""
     waited: list[int] = []
     ended = [7, 8]
     process = SimpleNamespace(returncode=None)

@@ -1,4 +1,4 @@
-"""``anysched crontab`` in this process: its arguments, what is checked, what is printed, what is refused."""
+"""``anysched crontab`` in this process: its arguments, checks, output and refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 
 @pytest.fixture
 def crontab(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Crontab:
-    """Do with a crontab what the options say."""
+    """Run `anysched crontab` with options."""
 
     def run(text: str, *options: str) -> tuple[int, str, str]:
         path = tmp_path / "crontab"
@@ -69,8 +69,8 @@ def test_all() -> None:
         ([], "the following arguments are required: FILE"),
         (["x", "--zone", "Mars/Base"], "unknown time zone 'Mars/Base'"),
         (["x", "--utc", "--zone", "UTC"], "not allowed with argument --utc"),
-        (["x", "--dry-run"], "--dry-run and --until TIME go together"),
-        (["x", "--until", "2030-01-01"], "--dry-run and --until TIME go together"),
+        (["x", "--dry-run"], "--dry-run and --until TIME require each other"),
+        (["x", "--until", "2030-01-01"], "--dry-run and --until TIME require each other"),
         (["x", "--dry-run", "--until", "soon"], "expected a time in ISO 8601, not 'soon'"),
         (["x", "--test", "--dry-run"], "not allowed with argument --test"),
         (["x", "--grace", "-1"], "expected a number of seconds"),

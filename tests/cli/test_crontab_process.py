@@ -1,4 +1,4 @@
-"""``anysched crontab`` as a process of its own: real commands, signals, terminals."""
+"""``anysched crontab`` as a separate process: real commands, signals, terminals."""
 
 from __future__ import annotations
 

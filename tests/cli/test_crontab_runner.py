@@ -1,4 +1,4 @@
-"""The lines of a crontab as they are run, in virtual time, with commands that are only played."""
+"""The lines of a crontab, run in virtual time with simulated commands."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ async def test_a_start_that_rounding_makes_a_little_early_has_served_its_time(
 async def test_what_a_command_is_given(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INHERITED", "yes")
     monkeypatch.setenv("SHELL", "/bin/fish")
-    text = "@reboot 0 a%in\nSHELL=/bin/bash\nHOME=/var\nLOGNAME=nobody\nA=1\n@reboot 0 b"
+    text = "@reboot 0 a%in\nSHELL=/bin/bash\nHOME=/var\nLOGNAME=daemon\nA=1\n@reboot 0 b"
     async with running(stage, text):
         await stage.clock.settle()
     first, second = stage.calls
@@ -189,7 +189,7 @@ async def test_what_a_command_is_given(stage: Stage, monkeypatch: pytest.MonkeyP
     assert "A" not in first["environment"]
     assert (second["command"], second["stdin"], second["directory"]) == (("/bin/bash", "-c", "0 b"), b"", "/var")
     assert second["environment"]["A"] == "1"
-    assert second["environment"]["LOGNAME"] == first["environment"]["LOGNAME"] != "nobody"
+    assert second["environment"]["LOGNAME"] == first["environment"]["LOGNAME"] != "daemon"
 
 
 async def test_output_is_passed_on_with_the_name_of_the_job(stage: Stage) -> None:
@@ -245,7 +245,7 @@ async def test_lines_come_and_go_and_a_change_is_both(stage: Stage) -> None:
         assert stage.states("line-1") == ["pending", "cancelled", "pending"]
         assert [event.detail for event in stage.events if event.state == "cancelled"] == ["removed", "removed"]
         await minutes(stage, 5)
-    # What is for the start is not for now.
+    # Lines that run at the start do not run now.
     assert stage.starts == [("01 00:02", "b"), ("01 00:03", "a")]
 
 

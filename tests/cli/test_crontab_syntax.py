@@ -1,4 +1,4 @@
-"""What a crontab may say, and every way in which a line of it may be wrong."""
+"""The syntax of a crontab, and every way in which a line may be invalid."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_of_five_fields_those_are_taken_that_cronsim_understands(fields: list[st
 
 
 def test_a_byte_order_mark_at_the_start_of_the_file_is_dropped() -> None:
-    """Otherwise it would become a part of the name that is assigned, and the lines below would run in another zone."""
+    """Otherwise it would become part of the assigned name, and the lines below would run in another zone."""
     (line,) = parse_crontab(b"\xef\xbb\xbfCRON_TZ=Europe/Paris\n@daily do", UTC).lines
     assert line.zone == ZoneInfo("Europe/Paris")
     assert dict(line.environment) == {"CRON_TZ": "Europe/Paris"}
@@ -285,7 +285,7 @@ def test_a_line_that_is_too_long_is_wrong_and_the_others_are_there(monkeypatch: 
     assert crontab.problems == (Problem(2, "it is longer than 1,048,576 bytes"),)
 
 
-# What is suspicious
+# Suspicious lines
 
 
 @pytest.mark.parametrize(

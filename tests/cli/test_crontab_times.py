@@ -1,4 +1,4 @@
-"""When the lines of a crontab are due, in which zone, and the print of it."""
+"""When the lines of a crontab are due, in which zone, and the preview."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_variable_names_the_zone_of_the_machine(value: str, zone: object, mo
 
 
 def database(directory: Path) -> Path:
-    """A file with the data of a zone, in the manner of the system's database."""
+    """A file with the data of a zone, as in the system's database."""
     file = directory / "zoneinfo" / "Europe" / "Paris"
     file.parent.mkdir(parents=True)
     file.write_bytes(zone_file("Europe/Paris").read_bytes())
@@ -92,7 +92,7 @@ def test_a_zone_that_cannot_be_found_is_utc_and_a_note(monkeypatch: pytest.Monke
     assert f"({tmp_path}/localtime names no readable" in note
 
 
-# The print of what is to come
+# The preview
 
 
 def test_the_runs_of_all_lines_in_order() -> None:
@@ -105,7 +105,7 @@ def test_the_runs_of_all_lines_in_order() -> None:
         "2025-01-01T06:00+00:00  line-1      half",
         "2025-01-01T07:00+01:00  line-3      paris",  # the same moment, the later line
         "2025-01-01T18:00+00:00  line-1      half",
-        "2025-01-02T06:00+00:00  line-1      half",  # the last moment is one, too
+        "2025-01-02T06:00+00:00  line-1      half",  # the last moment is included
         "2025-01-02T07:00+01:00  line-3      paris",
     ]
     assert [json.loads(json_run(run)) for run in runs[:3:2]] == [

@@ -22,7 +22,7 @@ HOUR = 3600.0
 
 
 class Server:
-    """What the bot talks to: each call takes a second."""
+    """The bot's server: each call takes a second."""
 
     def __init__(self) -> None:
         self.seconds = 1.0
@@ -35,7 +35,7 @@ class Server:
 
 
 class Cog:
-    """A component. It is made in a plain function, possibly before the event loop runs."""
+    """A component, created in a plain function, possibly before the event loop runs."""
 
     name = "cog"
 
@@ -102,7 +102,7 @@ class Silence(Cog):
 
 
 class Refresher(Cog):
-    """Refreshes something every hour, beginning now."""
+    """Refreshes something every hour, starting now."""
 
     name = "refresher"
 
@@ -116,7 +116,7 @@ class Refresher(Cog):
 
 
 class Channels(Cog):
-    """Temporary channels, which are deleted at the end, by a call that takes time."""
+    """Temporary channels, which are deleted at the end by a call that takes some time."""
 
     name = "channels"
 
@@ -164,7 +164,7 @@ class Bot:
 
 @asynccontextmanager
 async def running(bot: Bot) -> AsyncIterator[None]:
-    """Host the scheduler of a bot, in the way of its event loop, and close it at the end."""
+    """Host the scheduler of a bot as its event loop allows, and close it at the end."""
     async with anyio.create_task_group() as nursery:
         try:
             bot.scheduler.start()
@@ -178,7 +178,7 @@ async def running(bot: Bot) -> AsyncIterator[None]:
 
 @pytest.fixture
 def bot() -> Bot:
-    """A bot, made where no event loop runs."""
+    """A bot, created without a running event loop."""
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
     return Bot()

@@ -74,7 +74,7 @@ async def current_time() -> float:
 
 
 class FrozenClock:
-    """A wall clock that stands still."""
+    """A stopped wall clock."""
 
     recheck_interval = 3600.0
     frozen = 1_735_689_600_000_000_500
@@ -104,7 +104,7 @@ async def test_less_than_a_microsecond_is_due(
 
 
 async def test_no_task_is_early_by_the_loops_clock_or_by_the_machines(anyio_backend: Any, scheduler: Scheduler) -> None:
-    """uvloop's clock is in milliseconds: a delay that counts from what it shows ends up to one too early."""
+    """uvloop's clock has a resolution of milliseconds: a delay that is counted from it ends up to a millisecond early."""
     early: list[float] = []
 
     async def start(delay: float, called: float, loop_called: float) -> None:
@@ -126,7 +126,7 @@ async def test_no_task_is_early_by_the_loops_clock_or_by_the_machines(anyio_back
 
 
 async def test_what_is_due_already_starts_without_waiting_for_the_clock(scheduler: Scheduler) -> None:
-    """Also where the loop's clock shows the next time a millisecond later."""
+    """This holds even if the loop's clock shows the next time a millisecond later."""
     for _ in range(20):
         scheduler.schedule_later(3600, "later", nothing)
         scheduler.reschedule_later(0, "later")
@@ -143,7 +143,7 @@ async def test_what_is_due_already_starts_without_waiting_for_the_clock(schedule
 
 
 class MockedLoop(asyncio.SelectorEventLoop):
-    """An event loop as test tools make them: instead of waiting, its time jumps."""
+    """An event loop like those of test tools, whose time jumps instead of waiting."""
 
     def __init__(self, begin: float) -> None:
         self.jumped = begin
@@ -312,7 +312,7 @@ def test_patched_functions_of_the_time_module_are_read_when_a_scheduler_is_enter
 
 
 def test_a_clock_that_shows_the_machines_time_is_the_machines_until_it_is_moved() -> None:
-    """Event loops of GUI toolkits have a method of their own: suspending the machine must be noticed there."""
+    """Event loops of GUI toolkits have their own `time` method, and must also notice that the machine was suspended."""
     moved = 0.0
 
     def monotonic() -> float:
@@ -349,7 +349,7 @@ def zone(request: pytest.FixtureRequest) -> Iterator[ZoneInfo]:
 
 
 def test_a_dst_change_between_now_and_then_is_counted(zone: ZoneInfo) -> None:
-    """Two times in one zone are subtracted by datetime as if there were no DST."""
+    """datetime subtracts two times in one zone as if there were no DST."""
     spring, autumn = datetime(2025, 1, 1, 12, tzinfo=zone), datetime(2025, 7, 1, 12, tzinfo=zone)
     naive_seconds = (autumn - spring).total_seconds()
     seconds = (ns_from_datetime(autumn) - ns_from_datetime(spring)) / 1e9

@@ -1,4 +1,4 @@
-"""What a pending task costs, counted and not timed: the same with a thousand others and with a hundred thousand."""
+"""The cost of a pending task, counted and not timed, does not depend on the number of other tasks."""
 
 import gc
 import sys
@@ -25,12 +25,12 @@ def objects() -> int:
 
 
 def entries(scheduler: Scheduler) -> int:
-    """How many entries stand in the heaps, dead ones included."""
+    """Return the number of entries in the heaps, including stale ones."""
     return dispatcher_of(scheduler).queue_entries
 
 
 async def measure(size: int, work: Callable[[], Any]) -> list[float]:
-    """Count what there is for each ID: objects that the collector tracks, and entries."""
+    """Count the objects that the collector tracks, and the entries, per ID."""
     counts: list[float] = []
     async with Scheduler("test") as scheduler:
         before = objects()
@@ -64,7 +64,7 @@ async def measure(size: int, work: Callable[[], Any]) -> list[float]:
 def test_the_cost_of_an_id_does_not_depend_on_their_number(backend: str, work: Callable[[], Any], each: int) -> None:
     small, large = (anyio.run(measure, size, work, backend=backend) for size in SIZES)
     # Pending: the task, its context, and perhaps a coroutine; its entry is an integer. Postponed: the same. Half of them
-    # cancelled: half of it, with as many dead entries at the most. Scheduled again and replaced: the same. All cancelled:
+    # cancelled: half of it, with at most as many stale entries. Scheduled again and replaced: the same. All cancelled:
     # nothing.
     most = [each, 1, each, 1, each / 2, 1, each, 2, 0, 0]
     for figures in (small, large):
@@ -72,11 +72,11 @@ def test_the_cost_of_an_id_does_not_depend_on_their_number(backend: str, work: C
     assert all(many <= few + 0.1 for few, many in zip(small, large, strict=True)), (small, large)
 
 
-# What is asked for: the same with few others and with many
+# Queries: the same cost with few other tasks and with many
 
 
 def calls_in(function: Callable[[], Any]) -> int:
-    """Count the calls that are made in a function, of Python and of C, and the steps of generators."""
+    """Count the calls of Python and C functions, and the steps of generators, in a function."""
     count = 0
 
     def profile(_frame: Any, event: str, _argument: Any) -> None:
@@ -99,7 +99,7 @@ async def pending_in_one(size: int, scheduler: Scheduler) -> None:
 
 
 async def pending_in_two(size: int, scheduler: Scheduler) -> None:
-    """The scheduler and a child hold tasks, the child's due before."""
+    """The scheduler and a child hold tasks, and the child's are due first."""
     child = scheduler.child("child")
     for number in range(size):
         child.schedule_later(HOUR / 2 - number / 100, number, nothing)
@@ -149,7 +149,7 @@ STATES = [pending_in_one, pending_in_two, pending_in_many, pending_at_times, pos
 
 
 def due_first(scheduler: Scheduler) -> datetime | None:
-    """The due time of the first task, found the slow way."""
+    """Return the due time of the first task, found by looking at all."""
     dues = [task.due for task in scheduler.tasks.values() if not task.paused and task.status.name == "PENDING"]
     return min((due for due in dues if due is not None), default=None)
 
@@ -159,7 +159,7 @@ def due_first(scheduler: Scheduler) -> datetime | None:
 async def test_what_is_asked_for_does_not_depend_on_how_much_is_pending(
     fill: Callable[[int, Scheduler], Awaitable[None]],
 ) -> None:
-    """Statistics are asked for, of each busy scheduler, and whether `join` may wait."""
+    """Read the statistics of each busy scheduler, and whether `join` may wait."""
     counts = []
     for size in (20, 2_000):
         async with Scheduler("test") as scheduler:
@@ -168,7 +168,7 @@ async def test_what_is_asked_for_does_not_depend_on_how_much_is_pending(
                 found, expected = each.statistics().next_due, due_first(each)
                 assert found is not None
                 assert expected is not None
-                assert abs(found - expected) < timedelta(seconds=0.1)  # a delay is shown by the present clocks
+                assert abs(found - expected) < timedelta(seconds=0.1)  # a delay is converted by the current clocks
                 counts.append(calls_in(each.statistics))
                 counts.append(calls_in(partial(each._check_not_inside, "join()", [each._registry])))
             scheduler.cancel_all()
@@ -180,7 +180,7 @@ async def test_what_is_asked_for_does_not_depend_on_how_much_is_pending(
 
 @pytest.mark.anyio
 async def test_statistics_after_many_were_cancelled_tidy_the_queue_once(scheduler: Scheduler) -> None:
-    """The work is a part of what cancelling took, and is not done again."""
+    """This work is part of cancelling and is not repeated."""
     size = 5_000
     child = scheduler.child("child")
     child.schedule_later(HOUR, "other", nothing)
@@ -196,7 +196,7 @@ async def test_statistics_after_many_were_cancelled_tidy_the_queue_once(schedule
 async def test_a_slot_is_handed_over_in_few_steps(
     scheduler: Scheduler, pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many of those that waited have been cancelled."""
+    """This holds however many of the waiting tasks have been cancelled."""
     size = 4 * timer_queue_module.SEGMENT_SIZE
     child = scheduler.child("child", max_running=1)
     gate = Gate()

@@ -1,4 +1,4 @@
-"""Two tasks want one ID: policies, one at a time, and tasks that know themselves."""
+"""Two tasks with the same ID: policies, one at a time, and calls from inside a task."""
 
 import asyncio
 import logging

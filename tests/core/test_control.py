@@ -1,4 +1,4 @@
-"""What programs ask for beyond scheduling: hosting, leaving running tasks, pausing, other libraries' times, and more."""
+"""Features beyond scheduling: hosting, leaving running tasks, pausing, times of other libraries, and more."""
 
 import asyncio
 import logging
@@ -129,7 +129,7 @@ def test_a_scheduler_started_in_a_fixture_of_unittest() -> None:
     assert result.wasSuccessful(), result.errors
 
 
-# Leaving what runs
+# Leaving running tasks
 
 
 @pytest.mark.parametrize("how", ["cancel", "cancel_all", "handle"])
@@ -203,7 +203,7 @@ class Arrow:
 
 @dataclass
 class Instant:
-    """As those of whenever."""
+    """Like the times of whenever."""
 
     moment: Any
 
@@ -213,7 +213,7 @@ class Instant:
 
 @dataclass
 class Stamp:
-    """As those of many."""
+    """Like the times of many libraries."""
 
     moment: datetime
 
@@ -268,7 +268,7 @@ async def test_moments_of_other_libraries(scheduler: Scheduler, virtual_clock: V
 
 
 class NaT(datetime):
-    """As pandas' one, which is a `datetime`, and not equal to itself."""
+    """Like pandas' `NaT`, which is a `datetime` and not equal to itself."""
 
     def __eq__(self, other: object) -> bool:
         return False
@@ -606,7 +606,7 @@ async def test_the_handle_tells_of_the_last_run(scheduler: Scheduler, virtual_cl
     assert [task.due] == at(30)
 
 
-# What a run stands for
+# The due times that a run covers
 
 
 async def test_current_run_tells_what_it_stands_for(
@@ -746,7 +746,7 @@ async def test_a_deadlock_through_a_task_that_waits_elsewhere_is_found(virtual_c
 
 
 async def test_a_deadlock_through_a_predecessor_is_found(virtual_clock: VirtualClock) -> None:
-    """The awaited task has no slot yet, because its predecessor waits for the slot of the one that waits."""
+    """The awaited task has no slot yet, because its predecessor waits for the slot of the waiting task."""
     async with Scheduler("test", max_running=1) as scheduler:
         child = scheduler.child("child")
         refused: list[str] = []

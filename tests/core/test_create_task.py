@@ -1,4 +1,4 @@
-"""`create_task`: the host's own way to start a task, with a log of its exception."""
+"""`create_task`, which uses the event loop's own function and logs the exception of the task."""
 
 import asyncio
 import gc
@@ -183,7 +183,7 @@ async def test_in_a_group_it_returns_anyios_handle(anyio_backend: Any) -> None:
 async def test_in_a_group_a_failure_is_logged_and_does_not_cancel_the_group(
     anyio_backend: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The handle tells of it, through a private attribute of anyio's: this fails when the attribute goes."""
+    """The handle shows it, through a private attribute of anyio; this fails if the attribute is removed."""
     error = ValueError("x")
     async with anyio.create_task_group() as tg:
         handle = create_task(fail(error), task_group=tg, name="failing")

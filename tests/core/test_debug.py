@@ -27,7 +27,7 @@ Call = Callable[..., Any]
 
 
 def line(offset: int = 0) -> str:
-    """Where this is called, as `split_message` says it."""
+    """Return the location of the call, in the form of `split_message`."""
     frame = currentframe()
     assert frame is not None
     assert frame.f_back is not None
@@ -36,7 +36,7 @@ def line(offset: int = 0) -> str:
 
 @pytest.fixture
 def debugging(anyio_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Debug mode: on asyncio that of the event loop, which is on in the matrix; elsewhere development mode."""
+    """Debug mode: on asyncio the event loop's, which is on in the test matrix; otherwise development mode."""
     if not anyio_backend[1].get("debug"):
         monkeypatch.setattr(current, "DEV_MODE", True)
 
@@ -248,7 +248,7 @@ def test_development_mode(flags: list[str], backend: str, options: dict[str, Any
         assert not result.stdout
 
 
-# What is refused in the call
+# Functions that are refused in the call
 
 
 def plain() -> None:
@@ -308,7 +308,7 @@ class PlainJob:
 
 
 def with_number(function: Call) -> Call:
-    """Call with another argument, as a decorator does that opens a session."""
+    """Call with another argument, like a decorator that opens a session."""
 
     @functools.wraps(function)
     async def wrapper(*args: Any) -> Any:

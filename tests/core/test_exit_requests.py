@@ -20,11 +20,11 @@ HOUR = 3600.0
 
 
 class Quit(KeyboardInterrupt):
-    """A request to end the process that pytest does not take for its own."""
+    """A request to end the process that pytest does not handle itself."""
 
 
 class Exit(SystemExit):
-    """The other kind of them."""
+    """The other kind of request."""
 
 
 class RaisesAtEnds(Instrument):
@@ -40,7 +40,7 @@ class RaisesAtEnds(Instrument):
 
 
 def leaves(error: BaseException | None) -> list[BaseException]:
-    """The exceptions in a group, at any depth."""
+    """Yield the exceptions in a group, at any depth."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for each in error.exceptions for leaf in leaves(each)]
     return [] if error is None else [error]
@@ -48,7 +48,7 @@ def leaves(error: BaseException | None) -> list[BaseException]:
 
 @contextmanager
 def caught() -> Iterator[list[BaseException]]:
-    """What a block raises, whatever it is."""
+    """Return the exception of a block."""
     found: list[BaseException] = []
     try:
         yield found
@@ -57,7 +57,7 @@ def caught() -> Iterator[list[BaseException]]:
 
 
 async def unwind(ended: list[int]) -> None:
-    """Take a while to end when it is cancelled."""
+    """Take a while to end when cancelled."""
     try:
         await anyio.sleep_forever()
     finally:
@@ -102,7 +102,7 @@ WAYS = [by_the_end, by_an_exception, by_a_cancellation, by_close, by_a_task]
 def test_each_task_is_dropped_or_awaited_and_each_request_comes_out(
     backend: str, kind: type[BaseException], leave: Callable[[Scheduler], Any]
 ) -> None:
-    """Also when an instrument raises at the end of each."""
+    """This holds even if an instrument raises at the end of each run."""
     ended: list[int] = []
     tasks: list[ScheduledTask[Any]] = []
     coroutines = [nothing() for _ in range(3)]
@@ -144,7 +144,7 @@ def test_each_task_is_dropped_or_awaited_and_each_request_comes_out(
 @pytest.mark.parametrize("kind", [Quit, Exit])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_child_that_is_left_awaits_its_tasks(backend: str, kind: type[BaseException]) -> None:
-    """The requests leave its own block; the parent goes on."""
+    """The requests leave its own block; the parent continues."""
     ended: list[int] = []
     found: list[BaseException] = []
 
@@ -172,7 +172,7 @@ def test_a_child_that_is_left_awaits_its_tasks(backend: str, kind: type[BaseExce
 def test_a_request_that_is_raised_when_the_dispatcher_has_stopped_comes_out(
     backend: str, kind: type[BaseException]
 ) -> None:
-    """The dispatcher drops what is pending as soon as a scope around it is cancelled, while the body still runs."""
+    """The dispatcher drops pending tasks as soon as a scope around it is cancelled, while the body still runs."""
     found: list[BaseException] = []
 
     async def main() -> None:
@@ -211,7 +211,7 @@ def test_a_host_that_is_cancelled_before_its_first_step_drops_everything(kind: t
 @pytest.mark.parametrize("kind", [Quit, Exit])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_what_an_interruption_has_left_is_ended_with_the_dispatcher(backend: str, kind: type[BaseException]) -> None:
-    """One task at least is left, as by a `KeyboardInterrupt` that came before the step that drops it."""
+    """At least one task is left, as after a `KeyboardInterrupt` that came before the step that drops it."""
     tasks: list[ScheduledTask[Any]] = []
     found: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Failures stay inside: what a task raises is logged once, and the others go on."""
+"""Failures stay inside: the exception of a task is logged once, and the others continue."""
 
 import asyncio
 import logging
@@ -279,7 +279,7 @@ def test_several_requests_to_end_the_process_leave_as_a_group(backend: str) -> N
 
 
 def test_a_loop_that_is_shut_down_under_the_scheduler_leaves_nothing_unawaited() -> None:
-    """asyncio cancels what is left when the main task has ended: also tasks before their first step."""
+    """When the main task has ended, asyncio cancels the remaining tasks, including those before their first step."""
     coroutines = [nothing() for _ in range(200)]
     tasks: list[ScheduledTask[None]] = []
 
@@ -369,7 +369,7 @@ async def cancel_the_victim() -> None:
 def test_in_the_way_of_anyio_a_native_cancellation_before_the_first_step_is_not_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """anyio's task group cancels itself then, and its body, without a word."""
+    """anyio's task group then silently cancels itself and its body."""
     monkeypatch.setattr(dispatcher_module, "starter_for", group_starter)
 
     async def main() -> None:

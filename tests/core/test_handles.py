@@ -1,4 +1,4 @@
-"""The handle of a task, beside anyio's."""
+"""The handle of a task, compared with anyio's."""
 
 import copy
 import gc
@@ -25,7 +25,7 @@ def test_the_interface_is_that_of_anyios_handle() -> None:
     def public(cls: type) -> set[str]:
         return {name for name in dir(cls) if not name.startswith("_")} | {"__await__"}
 
-    # `coro` and `start_value` belong to what is running from the beginning.
+    # `coro` and `start_value` belong to tasks that run from the beginning.
     assert public(anyio.TaskHandle) - {"coro", "start_value"} <= public(ScheduledTask)
     names = {status.name for status in anyio.TaskHandle.Status}
     assert names | {"RUNNING"} == {status.name for status in ScheduledTask.Status}
@@ -191,7 +191,7 @@ async def test_nothing_is_kept_of_a_task_that_has_ended(scheduler: Scheduler, mo
 
 
 async def test_a_chain_of_tasks_does_not_keep_its_links(scheduler: Scheduler) -> None:
-    """Each is scheduled in the context of the one before."""
+    """Each task is scheduled in the context of the previous one."""
     handles: list[weakref.ref[Any]] = []
 
     async def link(left: int) -> None:

@@ -41,7 +41,7 @@ CALLS = pytest.mark.parametrize("call", [cancel, replace, cancel_by_handle])
 
 
 class Job:
-    """A task that runs until it is cancelled, and before that has a call made by something else."""
+    """A task that runs until it is cancelled, after a call has been made from elsewhere."""
 
     def __init__(self, scheduler: Scheduler, call: Call, how: str, outer: TaskGroup) -> None:
         self.scheduler = scheduler
@@ -246,7 +246,7 @@ class Counting(trio.abc.Instrument):
 
 
 class Payload:
-    """Something large that a result or a failure refers to."""
+    """A large object to which a result or a failure refers."""
 
 
 @pytest.mark.parametrize("recurring", [False, True])

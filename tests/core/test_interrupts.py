@@ -1,4 +1,4 @@
-"""Ctrl-C at an unlucky moment, on trio, which raises `KeyboardInterrupt` in whatever task is running."""
+"""Ctrl-C at an unlucky moment on trio, which raises `KeyboardInterrupt` in the running task."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Unlucky:
 
 
 def interrupted(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a program on trio that ends by Ctrl-C and nothing else."""
+    """Run a program on trio that must end by Ctrl-C."""
     with pytest.raises(KeyboardInterrupt):
         anyio.run(main, backend="trio")
     gc.collect()  # a coroutine that was never awaited is an error
 
 
 class InterruptingTimers(dict[int, Any]):
-    """The timers of a queue, the first of which is taken at an unlucky moment."""
+    """The timers of a queue, of which the first is removed at an unlucky moment."""
 
     interrupted = False
 
@@ -98,7 +98,7 @@ def test_while_a_task_is_handed_to_the_event_loop(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("where", ["task", "recurring", "body", "group"])
 def test_what_users_write_is_interrupted_at_once(where: str) -> None:
-    """So a task that computes for ever can be ended."""
+    """So a task that never stops computing can be ended."""
     after: list[str] = []
 
     async def compute() -> None:

@@ -1,4 +1,4 @@
-"""Leaving a scheduler, however that comes about: what leaves the block, and what is left behind."""
+"""Leaving a scheduler, for any reason: the exception of the block, and nothing left behind."""
 
 import asyncio
 import gc
@@ -163,7 +163,7 @@ async def test_several_exceptions_leave_as_a_group_and_a_single_one_as_itself(
 
 @pytest.mark.parametrize("wait", ["join", "wait", "await"])
 async def test_what_is_pending_is_dropped_when_the_dispatcher_stops(wait: str) -> None:
-    """A shielded clean-up of the body, whose outer scope was cancelled, does not wait for what never starts."""
+    """A shielded clean-up of the body, whose outer scope was cancelled, does not wait for tasks that never start."""
     coroutine = nothing()
     with anyio.fail_after(5), anyio.CancelScope() as scope:
         async with Scheduler("test") as scheduler:
@@ -217,7 +217,7 @@ async def test_leaving_in_another_task_cleans_up_and_says_what_to_use(anyio_back
         entered.set()
         if anyio_backend_name == "trio":
             await leave.wait()  # trio lets no task end inside of a nursery that it has opened
-            # It does not like what is left behind, either.
+            # It complains about remains.
 
     failed: list[BaseException] = []
 
@@ -683,7 +683,7 @@ async def test_an_id_that_cannot_be_compared(scheduler: Scheduler) -> None:
 
 
 async def test_a_run_whose_end_was_interrupted_is_ended_with_its_native_task(scheduler: Scheduler) -> None:
-    """A `KeyboardInterrupt` may come between any two steps of an end."""
+    """A `KeyboardInterrupt` may come between any two steps of ending a task."""
     registry = scheduler._registry
     running, pending = scheduler.schedule("running", forever), scheduler.schedule_later(HOUR, "pending", nothing)
     await settle()

@@ -200,7 +200,7 @@ async def test_a_child_closed_early_stays_closed() -> None:
 
 
 async def test_a_child_can_be_left_in_another_task(scheduler: Scheduler) -> None:
-    """A task group cannot."""
+    """A task group cannot do this."""
     child = scheduler.child("child")
     stack = AsyncExitStack()
     gate = Gate()
@@ -422,7 +422,7 @@ async def test_a_slot_is_given_back_by_a_task_that_is_dropped_before_its_first_s
             scheduler.cancel("a")
             scheduler.reschedule_later(HOUR, "b")
 
-        # Due first: on asyncio it runs when "a" and "b" have been handed to the event loop, and have their slots.
+        # Due first: on asyncio it runs when "a" and "b" have been handed to the event loop and have their slots.
         scheduler.child("child").schedule("killer", killer)
         dropped = scheduler.schedule("a", forever)
         moved = scheduler.schedule("b", forever)
@@ -621,7 +621,7 @@ async def test_what_falls_due_while_closing_does_not_start() -> None:
 
 
 async def test_what_falls_due_while_it_is_dropped_does_not_start() -> None:
-    """The dispatcher comes to it between two slices of the dropping."""
+    """The dispatcher reaches it between two batches of dropped tasks."""
     ran: list[int] = []
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""Memory follows what is pending, whatever went through."""
+"""Memory use depends on the pending tasks, not on those that have ended."""
 
 import gc
 import tracemalloc
@@ -24,7 +24,7 @@ class Plain(Timer):
 
 
 def take_all(queue: TimerQueue[Plain], until: int) -> int:
-    """Take out what is due, as the dispatcher does."""
+    """Remove the due timers, as the dispatcher does."""
     taken = 0
     while queue.prune_top(1 << 60) and queue:
         timer = queue.peek()
@@ -50,7 +50,7 @@ def size_of_queue(work: Callable[[TimerQueue[Plain]], object]) -> tuple[float, i
 
 
 def long_and_short(queue: TimerQueue[Plain]) -> list[Plain]:
-    """One timer in a thousand stays, the others are taken soon."""
+    """One timer in a thousand stays; the others are removed soon."""
     now = 0
     for number in range(1, 200_001):
         now += 1
@@ -71,7 +71,7 @@ def one_stays(queue: TimerQueue[Plain]) -> list[Plain]:
 
 
 def far_ones_are_cancelled(queue: TimerQueue[Plain]) -> list[Plain]:
-    """Segments of what is due in a year are filled and emptied, again and again."""
+    """Segments of timers that are due in a year are filled and emptied repeatedly."""
     timers: list[Plain] = []
     for number in range(1, 100 * SEGMENT_SIZE):
         timers.append(Plain())
@@ -93,7 +93,7 @@ def test_the_queue_holds_memory_for_what_it_contains(work: Callable[[TimerQueue[
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_many_short_tasks_leave_no_memory_behind(backend: Any) -> None:
-    """One in a thousand stays: no more than a kilobyte for each, and what a scheduler takes by itself."""
+    """One in a thousand stays and takes at most a kilobyte, plus the memory of the scheduler."""
     clock = VirtualClock()
     name, options = clock.backend(backend)
 

@@ -1,4 +1,4 @@
-"""The scheduler against a simple model: random sequences of all public calls, on both backends.
+"""The scheduler compared with a simple model: random sequences of all public calls, on both backends.
 
 Time is either now or in an hour, so that after each step, when the event loop has come to rest, the model says exactly what
 must have happened.
@@ -38,7 +38,7 @@ HOUR = 3600.0
 
 
 class Job:
-    """What the model knows of one task, and the coroutine function that the task runs."""
+    """The model of a task, and the coroutine function that the task runs."""
 
     def __init__(self, world: "World", number: int, task_id: int, kind: Kind, links: int = 0) -> None:
         self.world = world
@@ -94,7 +94,7 @@ class Job:
 
 
 class World:
-    """One scheduler and its model: who holds which ID, who runs, and who waits for what."""
+    """A scheduler and its model: which tasks hold IDs, run and wait."""
 
     def __init__(self, scheduler: Scheduler, limit: int | None) -> None:
         self.scheduler = scheduler
@@ -183,7 +183,7 @@ class World:
     def end(self, job: Job, state: State) -> None:
         self.totals[state] += 1
         if job.recurs and self.holders.get(job.task_id) is job and not self.closed:
-            job.state = "pending"  # once more, in an hour
+            job.state = "pending"  # again, in an hour
             job.due = False
             job.gate = anyio.Event()
             return
@@ -197,7 +197,7 @@ class World:
         return sum(job.state in ("running", "cancelling") for job in self.jobs)
 
     def come_to_rest(self) -> None:
-        """Start what may start, the earliest due first, until nothing may."""
+        """Start the tasks that may start, in due order, until there are none."""
         while True:
             ready = [job for job in self.queue if job.task_id not in self.predecessors]
             if not ready or (self.limit is not None and self.running >= self.limit):
@@ -236,7 +236,7 @@ POLICIES = st.sampled_from(["keep", "replace", "follow", "error"])
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """Drives a scheduler and a child of it in an event loop in another thread, step by step."""
+    """Drives a scheduler and its child, step by step, in an event loop in another thread."""
 
     backend = "asyncio"
 
@@ -257,7 +257,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.worlds = [World(root, limits[0]), World(child, limits[1])]
 
     def step(self, function: Any, *args: Any) -> Any:
-        """Call a function in the event loop, and let it come to rest."""
+        """Call a function in the event loop, and wait until it is idle."""
 
         async def call() -> Any:
             result = function(*args)
@@ -447,7 +447,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(child=st.booleans())
     def close(self, child: bool) -> None:
-        """Close with no grace; stubborn tasks hold it up until they are let go."""
+        """Close without a grace period; stubborn tasks hold it up until they are released."""
         worlds = self.worlds[1:] if child else self.worlds
         scheduler = worlds[0].scheduler
 
@@ -467,7 +467,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     world.displace(job.task_id, interrupt=False)
             for job in world.jobs:
                 if job.state in ("running", "cancelling"):
-                    # Let go and cancelled at once: which of them it sees first is the event loop's affair.
+                    # Released and cancelled at once: the event loop decides which it sees first.
                     assert job.task is not None
                     state: State = "cancelled" if job.task.status.name == "CANCELLED" else "finished"
                     if job.state == "running" and state == "cancelled":

@@ -1,4 +1,4 @@
-"""Tasks start in due order, ties in the order of the calls, and the event loop is let through."""
+"""Tasks start in due order, ties in the order of the calls, and other tasks run in between."""
 
 from datetime import datetime
 from typing import Any
@@ -55,7 +55,7 @@ async def test_a_task_that_waited_for_its_former_goes_before_those_due_later() -
 
 
 async def test_the_event_loop_is_let_through(scheduler: Scheduler) -> None:
-    """Between two turns of another task, no more is started than one slice."""
+    """Between two steps of another task, at most one batch is started."""
     started = 0
     most = 0
     per_turn = current_backend().starts_per_iteration
@@ -80,7 +80,7 @@ async def test_the_event_loop_is_let_through(scheduler: Scheduler) -> None:
 
 
 async def test_tidying_up_lets_the_event_loop_through(scheduler: Scheduler) -> None:
-    """Entries that are postponed, or wait for a slot, are no starts, but they take time too."""
+    """Postponed entries and tasks that wait for a slot are not starts, but they also take time."""
     turns = 0
 
     async def other() -> None:

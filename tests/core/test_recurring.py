@@ -189,7 +189,7 @@ async def test_all_runs_since_a_first_time_in_the_past(scheduler: Scheduler, vir
 
 
 async def test_nothing_drifts(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
-    """Neither by what the runs take, nor by rounding: a tenth of a second is no float."""
+    """Neither by the duration of the runs, nor by rounding: a float cannot express a tenth of a second."""
     runs = Runs(*[0.07] * 1_000)
     scheduler.schedule_every(0.1, "id", runs, first=0)
     await virtual_clock.advance(100.05)
@@ -252,7 +252,7 @@ async def test_a_long_run(
 
 @pytest.mark.parametrize("missed", ["latest", "all"])
 async def test_what_is_caught_up_is_due_now(virtual_clock: VirtualClock, way: str, missed: Any) -> None:
-    """What fell due before the run ended, goes first."""
+    """Tasks that became due before the run ended start first."""
     async with Scheduler("test", max_running=1) as scheduler:
         runs = Runs(25, 0)
         task = recur(way, scheduler, "id", runs, missed=missed)
@@ -417,7 +417,7 @@ async def test_no_jitter_draws_no_number(scheduler: Scheduler, virtual_clock: Vi
 async def test_with_jitter_what_was_missed_is_caught_up_once(
     scheduler: Scheduler, virtual_clock: VirtualClock, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missed time is one that would have been due with the offset of the run before."""
+    """A time is missed if it would have been due with the offset of the previous run."""
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     runs = Runs(23)
     recur(way, scheduler, "id", runs, jitter=5)
@@ -571,10 +571,10 @@ async def test_a_coroutine_that_was_started_is_refused_and_left_alone(scheduler:
     async def work() -> str:
         with pytest.raises(ValueError, match="already started"):
             recur(way, scheduler, "id", running)
-        return "went on"
+        return "continued"
 
     running = work()
-    assert await running == "went on"
+    assert await running == "continued"
 
 
 async def test_a_scheduler_that_does_not_run_takes_no_recurring_task(way: str) -> None:
@@ -602,7 +602,7 @@ async def test_an_id_that_cannot_be_printed_runs_as_any_other(
     assert task.name == "test_<Unprintable whose str failed>"
 
 
-# What is kept
+# References that are kept
 
 
 async def test_nothing_is_kept_of_a_task_that_has_ended(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -650,7 +650,7 @@ async def test_nothing_is_kept_of_a_task_that_has_ended(scheduler: Scheduler, mo
             await task.wait()
             await scheduler.schedule("other", nothing)  # asleep, the dispatcher knows for what
             await settle(5)
-            if task.status is CANCELLED:  # dropped: the handle tells what was to be run
+            if task.status is CANCELLED:  # dropped: the handle has the function
                 assert task.args == (markers[-1](),)
             elif task.status is not FAILED:  # the traceback of an exception refers to what raised it
                 assert markers[-1]() is None, kind

@@ -1,4 +1,4 @@
-"""Recurring tasks, in virtual time: what lists their times."""
+"""Recurring tasks, in virtual time: the sources of their times."""
 
 import asyncio
 import gc
@@ -259,7 +259,7 @@ COARSE_OR_NOT = pytest.mark.usefixtures("resolution")
 
 
 async def turns(counter: list[int]) -> None:
-    """Count the turns of the event loop."""
+    """Count the iterations of the event loop."""
     while True:
         counter[0] += 1
         await checkpoint()
@@ -286,7 +286,7 @@ async def test_many_missed_times_do_not_hold_up_the_event_loop(
             await checkpoint()
         tg.cancel_scope.cancel()
     assert sum(asked_per_turn.values()) == 9_000
-    # One search goes on at a time; when a run has ended, only a few times are asked for. (On trio, which shuffles the
+    # Only one search continues at a time; when a run has ended, only a few times are read. (On trio, which shuffles the
     # tasks, the dispatcher may have two turns between two of the counter's.)
     assert max(asked_per_turn.values()) <= 200 + 3 * 5
     assert anyio.current_time() == 0
@@ -295,7 +295,7 @@ async def test_many_missed_times_do_not_hold_up_the_event_loop(
 
 
 def long_ago(closed: list[bool], count: int = 1_000_000, *, after: float | None = None) -> Iterator[datetime]:
-    """A generator that takes long to search, since so much lies in the past."""
+    """A generator that takes long to search, because most of its times are in the past."""
     try:
         yield START - timedelta(days=400)
         for n in range(count, 0, -1):
@@ -307,7 +307,7 @@ def long_ago(closed: list[bool], count: int = 1_000_000, *, after: float | None 
 
 
 async def search(scheduler: Scheduler, times: Iterator[datetime], runs: Runs) -> ScheduledTask[None]:
-    """Schedule, and wait until the first run has ended and the search goes on."""
+    """Schedule a task, and wait until the first run has ended and the search continues."""
     task = scheduler.schedule_at_times(times, "id", runs)
     while not runs.starts or task.status is RUNNING:
         await checkpoint()
@@ -421,7 +421,7 @@ async def test_a_search_may_fail(scheduler: Scheduler, caplog: pytest.LogCapture
 async def test_what_lists_the_times_may_meddle(
     scheduler: Scheduler, how: str, asked: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When a run has ended, and in a search."""
+    """At the end of a run, and in a search."""
     closed: list[bool] = []
 
     def times() -> Iterator[datetime]:

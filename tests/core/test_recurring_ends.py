@@ -1,4 +1,4 @@
-"""Recurring tasks, in virtual time: how a run ends, and how all of it."""
+"""Recurring tasks, in virtual time: how runs and whole recurrences end."""
 
 import asyncio
 import inspect
@@ -236,7 +236,7 @@ async def test_followed_by_another_task(scheduler: Scheduler, virtual_clock: Vir
 
 
 async def test_a_recurring_task_takes_over_from_inside(scheduler: Scheduler, way: str) -> None:
-    """A task may give itself another period."""
+    """A task may change its own period."""
     starts: list[float] = []
 
     async def work(period: float) -> None:

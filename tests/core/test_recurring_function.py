@@ -1,4 +1,4 @@
-"""Times as a function of now: clocks that are wrong for a while, and what is asked again."""
+"""Times as a function of the current time: clocks that are wrong for a while, and repeated calls."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ DAY = timedelta(days=1)
 
 
 class Grid:
-    """A function of now: each multiple of a period, from a moment on."""
+    """A function of the current time that returns each multiple of a period, from a moment on."""
 
     def __init__(self, period: timedelta, limit: int = 10**9) -> None:
         self.period = period
@@ -41,7 +41,7 @@ class Grid:
 
 
 class WallRuns:
-    """Records by the wall clock when it is run."""
+    """Records the wall-clock times of its runs."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -287,7 +287,7 @@ async def test_the_same_time_twice_is_no_warning(
 async def test_a_run_now_does_not_replace_the_regular_one(
     scheduler: Scheduler, virtual_clock: VirtualClock, missed: Any
 ) -> None:
-    """The nightly job is run at 17:00, and at night as well."""
+    """The nightly job runs at 17:00, and at night as well."""
     runs = WallRuns(virtual_clock)
     night = 10 * HOUR
     task = scheduler.schedule_at_times((START + night + day * DAY for day in range(9)), "id", runs, missed=missed)

@@ -32,14 +32,14 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def play(backend: Literal["asyncio", "trio"], main: Callable[[VirtualClock], Any], start: datetime = START) -> None:
-    """Run a function in an event loop of its own, in virtual time."""
+    """Run a function in its own event loop, in virtual time."""
     clock = VirtualClock(start)
     name, options = clock.backend(backend)
     anyio.run(main, clock, backend=name, backend_options=options)
 
 
 class Log:
-    """A function that notes the times of its runs by the wall clock."""
+    """A function that records the times of its runs by the wall clock."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -93,7 +93,7 @@ def test_a_year_of_a_daily_job_with_steps_and_suspends(backend: Literal["asyncio
         task: ScheduledTask[None]
 
         async def work() -> None:
-            # What the run stands for: of what is due, the earliest time that none has stood for, or all of it.
+            # The due times that the run covers: the earliest one that no run has covered, or all.
             due = times[len(served) : bisect_right(times, clock.now())]
             assert due, "a time was run twice, or too early"
             served.extend(due[:1] if missed == "all" else due)
@@ -120,7 +120,7 @@ def test_a_year_of_a_daily_job_with_steps_and_suspends(backend: Literal["asyncio
 
 @backends
 def test_a_year_of_a_daily_period(backend: Literal["asyncio", "trio"]) -> None:
-    """Elapsed time: whatever the wall clock does, there are 365 of 24 hours each."""
+    """Elapsed time: whatever the wall clock does, there are 365 days of 24 hours."""
     chance = random.Random(6)
 
     async def main(clock: VirtualClock) -> None:
@@ -183,7 +183,7 @@ def test_changes_of_the_clocks_are_as_cronsim_says(
 def test_an_hour_that_the_rule_repeats_is_run_once(
     backend: Literal["asyncio", "trio"], zone: str, gap: datetime, fold: datetime
 ) -> None:
-    """dateutil counts by the face of the clock: what it lists in a gap are instants that it lists again."""
+    """dateutil counts in wall-clock time: the times that it yields in a gap are instants that it yields again."""
 
     def hourly() -> rrule:
         return rrule(HOURLY, dtstart=gap.astimezone(ZoneInfo(zone)), count=96)
@@ -251,7 +251,7 @@ ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asi
 @backends
 @pytest.mark.parametrize("seed", range(10))
 def test_the_times_of_the_runs_are_those_that_cronsim_lists(backend: Literal["asyncio", "trio"], seed: int) -> None:
-    """A thousand random expressions from random moments on, a hundred at a time in one event loop, a few runs of each."""
+    """A thousand random expressions from random moments, a hundred at a time in one event loop, a few runs each."""
     chance = random.Random(seed)
     expected: list[tuple[str, datetime, list[datetime]]] = []
     while len(expected) < 100:
@@ -290,7 +290,7 @@ def test_the_times_of_the_runs_are_those_that_cronsim_lists(backend: Literal["as
 
 @dataclass(frozen=True)
 class Event:
-    """What happens to the task or to the clock at some time after the event before."""
+    """An event that affects the task or the clock, some time after the previous event."""
 
     after: int
     what: Literal["step", "suspend", "reschedule"]
@@ -299,16 +299,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Life:
-    """A recurring task, what its runs take, and what happens meanwhile. All times are in units of a millisecond."""
+    """A recurring task, the durations of its runs, and events in between. All times are in milliseconds."""
 
     kind: Literal["every", "each"]
     missed: Literal["latest", "all"]
     first: int
-    """When it begins, after the call."""
+    """When it begins, relative to the call."""
     at: bool
-    """Whether the first time is one of the wall clock (of every period)."""
+    """Whether the first time is a wall-clock time (for periods)."""
     gaps: list[int]
-    """The time between two times, or the period (the first one), or what does not advance."""
+    """The time between two due times, the period (for the first), or a value that does not advance."""
     durations: list[int]
     jitter: int
     events: list[Event]
@@ -336,7 +336,7 @@ LIVES = st.builds(
 )
 
 SPAN = 3_000
-"""For how long the model looks on, in monotonic milliseconds after the last event."""
+"""How long the model runs after the last event, in monotonic milliseconds."""
 
 
 class Model:
@@ -357,7 +357,7 @@ class Model:
         self.end = moment + SPAN * 1000
         self.starts: list[int] = []
         self.due: tuple[bool, int] | None = None
-        """By the wall clock, or by the monotonic one; and when."""
+        """Which clock, and when."""
 
     @property
     def wall(self) -> int:
@@ -369,7 +369,7 @@ class Model:
 
     @property
     def jitter(self) -> int:
-        """In microseconds; of a period, it is less than that."""
+        """In microseconds; less than the period, if there is one."""
         jitter = self.life.jitter * 1000
         return min(jitter, self.period - 1) if self.life.kind == "every" else jitter
 
@@ -378,14 +378,14 @@ class Model:
         return max(abs(self.life.gaps[0]), 20) * 1000
 
     def times(self) -> list[int]:
-        """What the iterator lists, by the wall clock."""
+        """The times of the iterator, by the wall clock."""
         times = [self.life.first * 1000]
         for gap in self.life.gaps:
             times.append(times[-1] + gap * 1000)
         return times
 
     def pass_until(self, moment: int | None) -> bool:
-        """Let time pass until a moment, or until the task is due; tell whether that comes before the end."""
+        """Let time pass until a moment, or until the task is due; return whether that comes before the end."""
         while True:
             if moment is None:
                 assert self.due is not None
@@ -438,7 +438,7 @@ class Model:
         self.due = (True, own + jitter)
         while run := self.run():
             _, start_wall, _ = run
-            brought_forward = own > start_wall - jitter  # it serves nothing that is still to come
+            brought_forward = own > start_wall - jitter  # it does not cover later times
             served = max(own, start_wall - jitter) if self.life.missed == "latest" else own
             left = [time for time in increasing if time > served or (brought_forward and time == own)]
             missed = [time for time in left if time <= self.wall - jitter] if self.life.missed == "latest" else []

@@ -26,7 +26,7 @@ HOUR = 3600.0
 
 
 def schedule_by(name: str, scheduler: Scheduler, task_id: Any, work: Any, *args: Any, **kwargs: Any) -> Any:
-    """Schedule with each of the three methods, an hour out where there is a time."""
+    """Schedule with each of the three methods, an hour ahead if there is a time."""
     match name:
         case "schedule":
             return scheduler.schedule(task_id, work, *args, **kwargs)
@@ -162,7 +162,7 @@ async def test_a_time_in_the_past_means_now(scheduler: Scheduler, time: datetime
     assert await scheduler.schedule_at(time, "id", value(7)) == 7
 
 
-# What is accepted, and what is not
+# Accepted and refused arguments
 
 
 async def test_functions_are_called_when_the_task_starts(scheduler: Scheduler) -> None:
@@ -190,7 +190,7 @@ async def test_functions_are_called_when_the_task_starts(scheduler: Scheduler) -
 
 
 class Foreign:
-    """A coroutine that is not a native one, as Cython makes them."""
+    """A coroutine that is not native, such as one from Cython."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -409,7 +409,7 @@ async def test_a_scheduler_is_entered_once() -> None:
 async def test_calls_from_another_thread_are_refused_and_change_nothing(
     scheduler: Scheduler, context: Context | None
 ) -> None:
-    """Also from one that inherits the context, and so knows the event loop, as all do in a free-threaded Python."""
+    """Also from a thread that inherits the context and so knows the event loop, as all threads do in a free-threaded Python."""
     task = scheduler.schedule_later(HOUR, "held", nothing)
     errors: list[BaseException] = []
     coroutine = value(1)

@@ -1,4 +1,4 @@
-"""The seams between the modules of the core: who touches the handle's private attributes, and what users can reach."""
+"""The boundaries between the modules of the core: access to the handle's private attributes, and public names."""
 
 import ast
 from pathlib import Path

@@ -1,6 +1,6 @@
 """A simulation: random lives of a scheduler and its child in virtual time, over months, each checked against a model.
 
-Hypothesis draws a script: what is scheduled, rescheduled and cancelled, what the tasks do, when the wall clock is set, and when the
+Hypothesis draws a script: which tasks are scheduled, rescheduled and cancelled, what they do, when the wall clock is set, and when the
 machine sleeps. It is played in one run of an event loop whose time is virtual, and everything that happens is written
 down. Then the model reads the record, and finds fault:
 
@@ -12,7 +12,7 @@ down. Then the model reads the record, and finds fault:
 - Nothing is lost: every task ends once, as its coroutine did; every coroutine is closed; the statistics add up.
 - One ID runs once at a time, and no more tasks run than may.
 
-All times are multiples of 5 microseconds, and are compared as integers, so that all of this is exact.
+All times are multiples of 5 microseconds and are compared as integers, so that all of this is exact.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ def micros(time: datetime) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a task does: sleep, act, sleep, end. When it is cancelled, it may take its time, and may think nothing of it."""
+    """A script for a task: sleep, act, sleep, end. When cancelled, it may take some time, or ignore it."""
 
     before: int = 0
-    act: Literal["nothing", "cancel itself", "cancel all", "go on", "reschedule", "schedule"] = "nothing"
+    act: Literal["nothing", "cancel itself", "cancel all", "continue", "reschedule", "schedule"] = "nothing"
     after: int = 0
     fails: bool = False
     stubborn: int = 0
     swallows: bool = False
     links: int = 0
-    """How many times it goes on: it schedules itself again."""
+    """How many times it schedules itself again."""
 
 
 How = Literal["now", "later", "at", "naive", "local"]
@@ -73,7 +73,7 @@ OTHER: dict[How, How] = {"later": "at", "at": "later"}
 
 @dataclass(frozen=True)
 class When:
-    """When to start: now, after a delay, or at a time of the wall clock."""
+    """When to start: now, after a delay, or at a wall-clock time."""
 
     how: How
     delay: int = 0
@@ -83,7 +83,7 @@ class When:
     fold: int = 0
 
     def time(self, now: datetime) -> datetime:
-        """The time that is meant now."""
+        """Return the time for which to schedule."""
         if self.how == "local":
             local = now.astimezone(ZoneInfo(self.zone)) + timedelta(days=self.delay // DAY)
             hour, minute = divmod(self.minute, 60)
@@ -94,7 +94,7 @@ class When:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the script, after a pause; without one, nothing can happen since the step before."""
+    """A step of the script, after a pause. Without a pause, nothing can happen after the previous step."""
 
     pause: int | None
     do: Literal["schedule", "reschedule", "cancel", "cancel all", "cancel handle", "set clock", "suspend", "hold up"]
@@ -105,26 +105,26 @@ class Step:
     plan: Plan = Plan()
     as_function: bool = False
     copies: int = 1
-    """How many tasks to schedule, with one ID after the other, on both clocks in turn."""
+    """How many tasks to schedule, with consecutive IDs, on both clocks in turn."""
     delta: int = 0
     notify: bool = True
 
 
 @dataclass(frozen=True)
 class Script:
-    """A life of a scheduler."""
+    """The life of a scheduler."""
 
     start: datetime
     limits: tuple[int | None, int | None]
     polls: int | None
-    """At what intervals the scheduler reads the wall clock; if not at all, it is told, or after 30 seconds if not at once."""
+    """The interval at which the scheduler reads the wall clock; `None` if it is notified, at once or after 30 seconds."""
     autojump: bool
     steps: list[Step]
     end: Literal["join", "close", "leave"]
     grace: int
 
 
-# A few of each size, so that there are ties, and so that one falls due while another runs.
+# A few of each size, so that there are ties, and so that one becomes due while another runs.
 DURATIONS = st.builds(
     int.__mul__,
     st.sampled_from([5, 250, 15_625, SECOND, 5 * SECOND, 60 * SECOND, HOUR, DAY, 7 * DAY]),
@@ -135,7 +135,7 @@ PLANS = st.builds(
     Plan,
     before=SHORT,
     act=st.sampled_from(
-        ["nothing", "go on", "go on", "go on", "reschedule", "schedule", "cancel itself", "cancel all"]
+        ["nothing", "continue", "continue", "continue", "reschedule", "schedule", "cancel itself", "cancel all"]
     ),
     after=SHORT,
     fails=st.sampled_from([False, False, True]),
@@ -206,7 +206,7 @@ SCRIPTS = st.builds(
 
 
 class Job:
-    """One call that schedules, and the task that came of it, if one did."""
+    """A scheduling call and the task that resulted from it, if any."""
 
     def __init__(self, play: Play, member: int, task_id: int, plan: Plan) -> None:
         self.play = play
@@ -247,7 +247,7 @@ class Job:
                 play.cancel(member, task_id, self)
             case "cancel all":
                 play.cancel_all(member, self)
-            case "go on" if self.plan.links:
+            case "continue" if self.plan.links:
                 plan = replace(self.plan, links=self.plan.links - 1)
                 play.schedule(member, task_id, beat, "follow" if self.number % 3 else "replace", plan, True, self)
             case "reschedule":
@@ -266,7 +266,7 @@ async def sleep(duration: int) -> None:
 
 
 class Note(NamedTuple):
-    """What happened, and when, by both clocks."""
+    """An event and its time on both clocks."""
 
     mono: int
     wall: int
@@ -276,7 +276,7 @@ class Note(NamedTuple):
 
 
 class Play:
-    """Plays a script, and writes down what happens."""
+    """Runs a script and records what happens."""
 
     def __init__(self, script: Script, clock: VirtualClock) -> None:
         self.script = script
@@ -291,7 +291,7 @@ class Play:
         self.record.append(Note(mono, wall, what, job, details))
 
     def due(self, when: When) -> tuple[str, int, float]:
-        """The model's own reckoning of a due time: on which clock, when, and what a float makes of it."""
+        """The model's calculation of a due time: the clock, the time, and its rounding as a float."""
         mono, wall = round(self.clock.monotonic() * SECOND), self.clock.time_ns() // 1000
         if when.how in ("now", "later"):
             delay = max(when.delay, 0)
@@ -380,7 +380,7 @@ class Play:
 
     async def main(self) -> None:
         root, child = self.schedulers
-        # A task that is lost is never waited for in vain: this is long after the last one is due.
+        # This is long after the last task is due, so that a lost task does not make the test wait forever.
         with anyio.fail_after(50 * 365 * 86_400):
             await self.live(root, child)
         self.note("left")
@@ -412,7 +412,7 @@ class Play:
 
 @dataclass(eq=False)
 class Task:
-    """What the model knows of a task."""
+    """The model of a task."""
 
     job: Job
     clock: str
@@ -423,13 +423,13 @@ class Task:
     may: bool = False
     """Whether it was due at some moment, so that the scheduler may have seen it."""
     turn: tuple[int, int, int] | None = None
-    """When the scheduler must have seen that it is due: when, at which note of the record, and due when."""
+    """When the scheduler must have seen that it is due: the time, the number of the note, and the due time."""
     ready: int = -1
-    """Since when it waits for nothing but the scheduler, or a slot: twice the number of the note, and one more after it."""
+    """Since when it waits only for the scheduler or a slot: twice the number of the note, plus one after it."""
     unordered: bool = False
     """Whether it is uncertain when the scheduler saw it."""
     held_up: bool = False
-    """Whether the event loop was held up while it ran, so that it takes longer than it would."""
+    """Whether the event loop was held up while it ran, so that it took longer than planned."""
     started: int = 0
     cancelled: int | None = None
 
@@ -442,7 +442,7 @@ class Task:
 
 @dataclass
 class Member:
-    """What the model knows of a scheduler."""
+    """The model of a scheduler."""
 
     limit: int | None
     holders: dict[int, Task] = field(default_factory=dict)
@@ -452,7 +452,7 @@ class Member:
 
 
 class Model:
-    """Reads a record, and finds fault with it."""
+    """Checks a record."""
 
     def __init__(self, play: Play) -> None:
         self.play = play
@@ -464,7 +464,7 @@ class Model:
         self.position = 0
         self.calls = 0
         self.stale: int | None = None
-        """Since when the wall clock is ahead of what the scheduler may know."""
+        """Since when the wall clock is ahead of the scheduler's last possible reading."""
         self.closed = False
         # Where sums of floats that should be equal are not, the order may be theirs.
         sums: defaultdict[int, set[float]] = defaultdict(set)
@@ -491,7 +491,7 @@ class Model:
     # Time
 
     def moment(self, task: Task) -> int:
-        """The exact moment at which a task is due, by elapsed time."""
+        """Return the exact moment at which a task is due, by elapsed time."""
         return task.due if task.clock == "mono" else task.due - self.offset
 
     def pending(self) -> list[Task]:
@@ -525,7 +525,7 @@ class Model:
         self.now = until
 
     def be_held_up(self, until: int) -> None:
-        """Let time pass without a chance for anybody to do anything: what falls due meanwhile is seen after it."""
+        """Let time pass without running anything; tasks that become due in it are noticed afterwards."""
         self.now = until
         if self.stale is not None and self.stale + self.recheck <= until:
             self.stale = None
@@ -536,7 +536,7 @@ class Model:
     def on_held_up(self, _: None) -> None: ...
 
     def see_due(self, *, in_time: bool = False) -> None:
-        """Note what is due now, because time has passed or something happened, and what may start now."""
+        """Note the tasks that are due or may start now, after time has passed or something happened."""
         for task in self.pending():
             moment = self.moment(task)
             if moment <= self.now:
@@ -728,7 +728,7 @@ class Failures(logging.Handler):
 
 
 def play(script: Script, backend: Literal["asyncio", "trio"], simulated: Counter[str]) -> None:
-    """Play a script, and check the record."""
+    """Run a script and check the record."""
     options: dict[str, Any] = {"recheck_interval": script.polls / SECOND} if script.polls else {}
     clock = VirtualClock(script.start, autojump=script.autojump, busy_limit=3000, **options)
     name, backend_options = clock.backend(backend)
@@ -756,7 +756,7 @@ END_IN_THE_INSTANT = [
     *[ONCE] * 13,
     *[Step(None, "reschedule")] * 6,
     Step(0, "reschedule"),
-    replace(ONCE, plan=Plan(act="go on", after=90 * SECOND, links=3), copies=6),
+    replace(ONCE, plan=Plan(act="continue", after=90 * SECOND, links=3), copies=6),
 ]
 
 

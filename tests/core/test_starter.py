@@ -1,4 +1,4 @@
-"""Starting tasks: natively, and in anyio's own way where that is not possible. What tasks can see is the same."""
+"""Starting tasks natively, or with anyio's own function if that is not possible. Tasks see no difference."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def by_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_tasks_are_started_natively(by_choice: None, anyio_backend_name: str) -> None:
-    """It takes private parts of anyio: this fails when they change. All goes on then, in anyio's own way."""
+    """It uses private parts of anyio; this fails when they change. Tasks are then started with anyio's own function."""
     async with Scheduler("test") as scheduler:
         assert isinstance(starter_of(scheduler), TrioStarter if anyio_backend_name == "trio" else AsyncioStarter)
 
@@ -330,7 +330,7 @@ def test_what_a_loop_refuses_to_start_is_closed(by_choice: None) -> None:
 def test_a_scheduler_that_was_never_left_does_not_keep_the_event_loop_from_shutting_down(
     by_choice: None, stubborn: bool
 ) -> None:
-    """asyncio cancels what still runs, once, and waits for its end: for the dispatcher's, too."""
+    """asyncio cancels the running tasks once and waits for their end, including the dispatcher's."""
     gate = Gate(stubborn=stubborn)
 
     async def main() -> Scheduler:
@@ -349,7 +349,7 @@ def test_a_scheduler_that_was_never_left_does_not_keep_the_event_loop_from_shutt
 
 @pytest.mark.parametrize("early", [True, False])
 def test_a_task_factory_has_its_way(by_choice: None, early: bool) -> None:
-    """Also one that runs the first step at once, and one that is set while the scheduler runs."""
+    """This includes a factory that runs the first step at once, and one that is set while the scheduler runs."""
 
     class Special(asyncio.Task[Any]):
         pass
@@ -476,7 +476,7 @@ def test_a_start_leaves_no_garbage(by_choice: None, cancelled: bool) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio has no call graph")
 @WAYS
 async def test_a_task_is_in_the_call_graph(monkeypatch: pytest.MonkeyPatch, way: Way, anyio_backend_name: str) -> None:
-    """`python -m asyncio pstree` shows a task below the one that waits for it, as it shows those of anyio."""
+    """`python -m asyncio pstree` shows a task below the task that waits for it, as with anyio's tasks."""
     if anyio_backend_name == "trio":
         pytest.skip("trio has none")
     monkeypatch.setattr(dispatcher_module, "starter_for", way)

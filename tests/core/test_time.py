@@ -1,4 +1,4 @@
-"""What takes time, in virtual time: nothing here waits, and every moment is exact."""
+"""Long operations in virtual time, where nothing waits and every moment is exact."""
 
 import gc
 import math
@@ -324,7 +324,7 @@ async def test_leaving_with_an_hour_to_wait_takes_no_time() -> None:
 
 
 async def takes_its_time(ended: list[float]) -> None:
-    """Run until cancelled, and for ten seconds on."""
+    """Run until cancelled, and for another ten seconds."""
     try:
         await anyio.sleep_forever()
     finally:
@@ -474,7 +474,7 @@ async def test_the_context_is_copied_at_the_call(scheduler: Scheduler) -> None:
     assert await task == "at the call"
 
 
-# Steps of the wall clock that nobody tells of: the scheduler reads the clock again every 30 seconds, as in real life
+# Unannounced steps of the wall clock: the scheduler reads the clock again every 30 seconds, as in real life
 
 
 class TestRecheck:

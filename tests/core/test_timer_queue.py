@@ -1,4 +1,4 @@
-"""The queue of due times, alone."""
+"""The queue of due times."""
 
 import heapq
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def test_surfacing_takes_no_more_than_the_steps_it_is_given(queue: TimerQueue[Na
 
 
 def operations(run: Callable[[int], Any], sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Count the heap operations for each of two sizes, for one timer on average."""
+    """Return the average number of heap operations per timer, for each of two sizes."""
     counts = []
     for size in sizes:
         count = 0
@@ -146,7 +146,7 @@ def test_a_sweep_concerns_one_segment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """The queue against a dictionary, with segments so small that there are many."""
+    """The queue compared with a dictionary, with small segments, so that there are many."""
 
     timers = Bundle("timers")
 
@@ -230,7 +230,7 @@ def test_a_segment_that_takes_over_the_first_timer_of_a_dissolved_one(queue: Tim
 
 
 class GroupMachine(RuleBasedStateMachine):
-    """A group of queues against a dictionary."""
+    """A group of queues compared with a dictionary."""
 
     timers = Bundle("timers")
 
@@ -310,7 +310,7 @@ TestGroupMachine = pytest.mark.slow(GroupMachine.TestCase)
 
 
 def test_a_group_lists_each_queue_a_few_times_at_most() -> None:
-    """Whatever is done: ever earlier timers are added, or the only timer comes and goes."""
+    """This holds if ever earlier timers are added, or the only timer is added and removed."""
     group: QueueGroup[Named] = QueueGroup()
     earlier: TimerQueue[Named] = TimerQueue()
     coming: TimerQueue[Named] = TimerQueue()

@@ -13,8 +13,8 @@ A fenced block whose first word is ``python`` runs. The words after it, which no
 - ``posix``, with another word: it does not run on Windows.
 
 Programs and fragments run in virtual time, which begins with 2025, and the wall clock that ``datetime.now()`` shows is
-the virtual one; with the word ``real`` they do not. A block ``text output`` that follows a program is all that it prints;
-``...`` in it stands for anything. Without one, it prints nothing.
+the virtual one; with the word ``real`` they do not. A block ``text output`` that follows a program is its complete output;
+``...`` in it matches anything. Without one, it prints nothing.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Block:
         line: The first line of its code there, from 1.
         words: What its info string says after ``python``.
         code: The code.
-        output: What it is to print.
+        output: The expected output.
     """
 
     path: Path
@@ -105,7 +105,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """Where it stands, for people."""
+        """Return its position as text."""
         return f"{self.path.relative_to(ROOT)}:{self.line}"
 
     @property
@@ -125,12 +125,12 @@ class Block:
 
     @property
     def backends(self) -> list[str]:
-        """On which event loops it runs."""
+        """The event loops on which it runs."""
         return [backend for backend in ("asyncio", "trio") if backend in self.words] or ["asyncio", "trio"]
 
 
 def find_blocks(path: Path) -> Iterator[Block]:
-    """Yield the Python blocks of a page, as the parser of the site sees them."""
+    """Yield the Python blocks of a page, as the parser of the site finds them."""
     fences = [token for token in MarkdownIt().parse(path.read_text("utf-8")) if token.type == "fence"]
     for fence, following in zip_longest(fences, fences[1:]):
         language, *words = fence.info.split() or [""]
@@ -156,7 +156,7 @@ def load_app(page: str) -> ModuleType:
 
 
 def run_program(block: Block, backend: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a program or a fragment to its end, and return what it wrote to the terminal."""
+    """Run a program or a fragment to its end, and return its output."""
     code = SURROUNDINGS.format(fragment=indent(block.code, " " * 12)) if "fragment" in block.words else block.code
     clock = VirtualClock()
     output = io.StringIO()
@@ -172,7 +172,7 @@ def run_program(block: Block, backend: str, monkeypatch: pytest.MonkeyPatch) -> 
     text = output.getvalue()
     if "scheduled at" in block.output:
         return text
-    # Programs run in asyncio's debug mode; the pages show what is printed without.
+    # Programs run in asyncio's debug mode; the pages show the output without it.
     return re.sub(rf" It was scheduled at {re.escape(block.name)}:\d+\.", "", text)
 
 
@@ -204,7 +204,7 @@ def run_tests(block: Block, folder: Path) -> None:
 
 
 def is_like(output: str, expected: str) -> bool:
-    """Tell whether an output is what the page says, with ``...`` for anything."""
+    """Return whether an output matches the page, in which ``...`` matches anything."""
     return doctest.OutputChecker().check_output(expected, output, doctest.ELLIPSIS)
 
 
@@ -218,7 +218,7 @@ def _make_virtual(patch: pytest.MonkeyPatch, clock: VirtualClock, name: Any) -> 
     """Have every way to start an event loop start one in virtual time, and `anyio.run` the one that is asked for.
 
     The backend that a program names is one of those that it runs on, not the only one, unless it also says what the event
-    loop is to be like (``backend_options``): then it gets just that.
+    loop should use (``backend_options``); then it gets exactly these.
     """
     run, run_trio = anyio.run, trio.run
     _, of_asyncio = clock.backend("asyncio", debug=True)
@@ -237,7 +237,7 @@ def _make_virtual(patch: pytest.MonkeyPatch, clock: VirtualClock, name: Any) -> 
 
     patch.setattr(anyio, "run", anyio_run)
     patch.setattr(asyncio, "run", asyncio_run)
-    # anyio, too, runs trio by this name.
+    # anyio also runs trio by this name.
     patch.setattr(trio, "run", lambda function, *args, **options: run_trio(function, *args, **{**of_trio, **options}))
 
 

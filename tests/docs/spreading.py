@@ -18,7 +18,7 @@ from typing import Any
 from documentation import ROOT, find_blocks
 
 LIMIT = 90
-"""For how many seconds anything is waited for."""
+"""The maximum time to wait for anything, in seconds."""
 
 # What the workers do: it begins, waits until a file is there or it is asked to stop, and ends. It takes its time to stop.
 WORK = """
@@ -129,7 +129,7 @@ if __name__ == "__main__":
 
 
 class Program:
-    """A process whose lines are read."""
+    """A process whose output is read line by line."""
 
     def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.log = (folder / "log").open("ab")
@@ -153,7 +153,7 @@ class Program:
         assert found == line, self.text_of_log()
 
     def ask(self, line: str) -> None:
-        """Give a command."""
+        """Send a command and wait for the reply."""
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
@@ -221,12 +221,12 @@ class Spreading:
         return driver
 
     def journal(self) -> list[list[str]]:
-        """What the workers have noted."""
+        """Return the records of the workers."""
         path = self.folder / "journal"
         return [line.split() for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
     def wait_for(self, word: str, name: str, count: int = 1) -> int:
-        """Wait until workers have noted something so many times; return the process of the last one."""
+        """Wait until workers have recorded something a number of times; return the process of the last one."""
 
         def find() -> int:
             found = [int(process) for *entry, process in self.journal() if entry == [word, name]]

@@ -1,4 +1,4 @@
-"""The pages on processes, Dask and Celery: what each promises, with real workers that are really killed."""
+"""The pages on processes, Dask and Celery: their promises, with real workers that are killed."""
 
 from __future__ import annotations
 

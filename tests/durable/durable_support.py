@@ -35,7 +35,7 @@ class Program:
 
     @property
     def began(self) -> list[tuple[float, str]]:
-        """When what began."""
+        """The events and when they began."""
         return [(time, text) for time, word, text in self.journal if word == "begin"]
 
     def note(self, word: str, text: str) -> None:

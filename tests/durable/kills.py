@@ -1,6 +1,6 @@
 """A program that is killed by SIGKILL at random moments, and what its journal must show.
 
-``python tests/durable/kills.py 300`` kills it so many times, in turn on asyncio and on trio, and prints the figures.
+``python tests/durable/kills.py 300`` kills it 300 times, in turn on asyncio and on trio, and prints the figures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from anysched.durable.operations import End, Operation
 
 
 class Journal:
-    """A file to which each event is appended at once, so that it outlives the process."""
+    """A file to which each event is appended at once, so that it survives the process."""
 
     def __init__(self, path: Path) -> None:
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -37,7 +37,7 @@ class Journal:
 
 
 class JournaledStore:
-    """An SQLite store that writes down which tasks have ended, after the commit."""
+    """An SQLite store that records which tasks have ended, after the commit."""
 
     def __init__(self, path: Path, journal: Journal) -> None:
         self.store = SQLiteStore(path, synchronous="normal")  # the process is killed, not the system
@@ -58,7 +58,7 @@ class JournaledStore:
 
 
 class Victim:
-    """The program. It schedules, replaces and cancels all the time, and writes down what it asks for and what it gets."""
+    """The program. It constantly schedules, replaces and cancels tasks, and records its calls and their results."""
 
     def __init__(self, folder: Path, seed: str) -> None:
         self.journal = Journal(folder / "journal")
@@ -126,7 +126,7 @@ class Victim:
 
 @dataclass
 class Figures:
-    """What a journal shows."""
+    """The contents of a journal."""
 
     kills: int
     acknowledged: int = 0
@@ -147,7 +147,7 @@ class Figures:
 def examine(lines: list[str], kills: int) -> Figures:
     """Check a journal."""
     figures = Figures(kills)
-    versions: dict[str, set[int]] = defaultdict(set)  # by ID: those that may exist, and are not left to finish
+    versions: dict[str, set[int]] = defaultdict(set)  # by ID: those that may exist and are not left to finish
     kept: set[int] = set()
     acknowledged: dict[int, str] = {}
     may_be_displaced: set[int] = set()
@@ -211,7 +211,7 @@ def examine(lines: list[str], kills: int) -> Figures:
 
 
 def kill_many(folder: Path, kills: int, seed: int) -> Figures:
-    """Kill a program so many times, let it come to its end, and check its journal."""
+    """Kill a program a number of times, let it finish, and check its journal."""
     chance = random.Random(seed)
     journal = folder / "journal"
 

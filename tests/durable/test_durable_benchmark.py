@@ -1,4 +1,4 @@
-"""The benchmark of the durable tier does what it says; its figures are not tested."""
+"""The benchmark of the durable tier works; its figures are not tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crash points, enumerated: a program dies before and after each of its commits, and starts again.
+"""Enumerated crash points: a program dies before and after each of its commits and starts again.
 
 A store dies like a process: what it has committed is there, and nothing more happens. What the program had acknowledged
 by then must be kept, whatever the moment.
@@ -27,7 +27,7 @@ class DeathError(Exception):
 
 
 class MortalStore:
-    """A store that dies at its n-th commit: before it, or after it and before anything is told of it."""
+    """A store that fails at its n-th commit: before it, or after it and before reporting it."""
 
     def __init__(self, store: Store, at: int, moment: Moment) -> None:
         self.store = store
@@ -55,7 +55,7 @@ class MortalStore:
 
 
 class Life:
-    """One program over several lives of its process, and what is known of each version of each task."""
+    """A program over several lives of its process, and the known facts about each version of each task."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -97,7 +97,7 @@ class Life:
             del self.running[task_id]
 
     async def drive(self, task_id: str, steps: int) -> None:
-        """Call the verbs for one ID."""
+        """Call the methods for one ID."""
         chance = random.Random(f"{self.seed} {task_id}")
         scheduler = self.scheduler
         for _ in range(steps):

@@ -1,4 +1,4 @@
-"""A store that fails: calls raise and have changed nothing; starts and ends wait, and are tried again."""
+"""A failing store: calls raise and change nothing; starts and ends wait and are retried."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FaultyStore:
 
 
 def pass_some_time() -> None:
-    """Let the event loop go on, from a worker thread."""
+    """Let the event loop continue, from a worker thread."""
     for _ in range(5):
         anyio.from_thread.run(anyio.lowlevel.checkpoint)
 
@@ -91,7 +91,7 @@ async def test_calls_fail_and_have_changed_nothing(
     assert [(record.levelname, record.message) for record in caplog.records] == [
         (
             "ERROR",
-            "The store cannot be written, and calls fail: the disk is full. Starts and ends of tasks wait, and are tried again.",
+            "The store cannot be written, and calls fail: the disk is full. Starts and ends of tasks wait and are tried again.",
         ),
         ("INFO", "The store can be written again."),
     ]
@@ -276,7 +276,7 @@ async def test_claimed_and_cancelled_in_the_same_commit_it_does_not_begin(
         async with anyio.create_task_group() as group:
 
             def delay(operations: Sequence[Operation[Any]]) -> None:
-                # While another call is committed, the task falls due and is cancelled.
+                # While another call is committed, the task becomes due and is cancelled.
                 faulty.before = lambda operations: None
                 anyio.from_thread.run_sync(virtual_clock.step_wall, 10)
                 pass_some_time()
@@ -308,7 +308,7 @@ async def test_what_is_paused_or_moved_before_its_claim_is_not_claimed(
         async with anyio.create_task_group() as group:
 
             def delay(operations: Sequence[Operation[Any]]) -> None:
-                # While another call is committed, the task is paused or moved, and then falls due.
+                # While another call is committed, the task is paused or moved, and then becomes due.
                 faulty.before = lambda operations: None
                 anyio.from_thread.run_sync(partial(group.start_soon, calls[verb]))
                 pass_some_time()

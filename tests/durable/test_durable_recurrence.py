@@ -1,4 +1,4 @@
-"""The next time of a recurrence, beside a slow and obvious way to find it."""
+"""The next time of a recurrence, compared with a slow and obvious way to find it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a restart does: nothing is forgotten, and what was interrupted runs again."""
+"""Restarts: no task is forgotten, and interrupted runs are repeated."""
 
 from __future__ import annotations
 
@@ -371,7 +371,7 @@ async def test_a_predecessor_that_cannot_run_is_removed(program: Program, store:
 
 
 def kill(store: Store, times: int) -> None:
-    """Begin a run so many times, and end the process in it."""
+    """Begin a run a number of times, and end the process during it."""
     for _ in range(times):
         store.open()
         store.commit([Recover(frozenset({"slow"}), 5)])

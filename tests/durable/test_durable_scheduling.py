@@ -1,4 +1,4 @@
-"""The verbs: those of the core, on a store."""
+"""The methods of the core on a store."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_no_more_run_at_once_than_allowed(program: Program) -> None:
         for text in "abcd":
             await scheduler.schedule(text, program.slow, text)
         await anyio.sleep(1)
-        await scheduler.cancel("c")  # which waits for a slot, and has not begun
+        await scheduler.cancel("c")  # which waits for a slot and has not begun
         await scheduler.join()
     assert program.began == [(0, "a"), (0, "b"), (10, "d")]
 

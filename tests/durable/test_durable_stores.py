@@ -95,7 +95,7 @@ OPERATIONS: st.SearchStrategy[Operation[Any]] = st.one_of(
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Does the same to a store and to the model."""
+    """Performs the same operations on a store and on the model."""
 
     def make(self) -> Store:
         raise NotImplementedError
@@ -118,7 +118,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 3), miss=st.booleans())
     def claim(self, index: int, miss: bool) -> None:
-        """Claim what is ready, or by a due time that is not its own."""
+        """Claim a ready task, or one with a wrong due time."""
         (ready,) = self.same(Load(-1, 0, 4))
         if index < len(ready):
             placed = ready[index]
@@ -138,12 +138,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(others=st.lists(OPERATIONS, max_size=8), policy=st.sampled_from(["error", "keep", "replace"]))
     def bring_in(self, others: list[Operation[Any]], policy: Any) -> None:
-        """Import what another store keeps."""
+        """Import the contents of another store."""
         self.same(Import(snapshot_after(others), policy))
 
     @rule()
     def move(self) -> None:
-        """Export into a store that never had a task, and go on with that one."""
+        """Export into a store that never had a task, and continue with that store."""
         (snapshot,) = self.store.commit([Export()])
         new = self.make()
         new.open()
@@ -168,7 +168,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def snapshot_after(operations: list[Operation[Any]]) -> Snapshot:
-    """Return what a store keeps after operations, and after a claim of what is ready."""
+    """Return the contents of a store after operations, and after claiming the ready tasks."""
     store = MemoryStore()
     store.open()
     store.commit(operations)
@@ -464,7 +464,7 @@ def test_the_file_can_be_read_by_others_and_shared_with_other_tables(tmp_path: P
 
 
 def test_the_frequent_queries_use_their_indexes(tmp_path: Path) -> None:
-    """A partial index is used only by a query that repeats its condition; without it, each would read all tasks."""
+    """A partial index is only used by queries that repeat its condition; others would read all tasks."""
     store = SQLiteStore(tmp_path / "store.db")
     store.open()
     connection: Any = store._connection
@@ -574,7 +574,7 @@ def test_the_ids_that_two_stores_have(store: Store, policy: Any) -> None:
 
 
 def test_a_generation_is_not_given_again_after_a_move(store: Store) -> None:
-    """The keys of runs are made of it: another run would be taken for one that has been done."""
+    """The keys of runs are derived from it, so that another run is not mistaken for one that has ended."""
     other = MemoryStore()
     for opened in (store, other):
         opened.open()

@@ -9,7 +9,7 @@ from anysched.abc import FinishedRun, Instrument, StartedRun
 
 
 class Recorder(Instrument):
-    """Records the name of each call, the ID, and the status of the task at this moment."""
+    """Records the name of each call, the ID, and the current status of the task."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Any, str]] = []

@@ -1,4 +1,4 @@
-"""What the history records, in virtual time, and that its memory is bounded."""
+"""The records of the history, in virtual time, and its bounded memory."""
 
 from __future__ import annotations
 

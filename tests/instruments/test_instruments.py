@@ -1,4 +1,4 @@
-"""What instruments are told, in which order and context, and that they cannot harm a task."""
+"""The calls of instruments, their order and context, and that instruments cannot affect tasks."""
 
 from __future__ import annotations
 
@@ -369,7 +369,7 @@ USED = [hook for hook in HOOKS if hook not in ("task_paused", "task_resumed")]
 
 
 async def use_all(scheduler: Scheduler) -> None:
-    """Have every method of an instrument called."""
+    """Make every method of an instrument be called."""
     gate = Gate()
     task = scheduler.schedule_later(HOUR, "id", gate)
     scheduler.schedule("id", nothing)
@@ -421,7 +421,7 @@ async def test_one_that_raises_in_a_child_is_removed_from_the_parent(
 
 
 class Quit(KeyboardInterrupt):
-    """A request to end the process that pytest does not take for its own."""
+    """A request to end the process that pytest does not handle itself."""
 
 
 @pytest.mark.parametrize("hook", ["run_started", "run_finished", "task_finished"])

@@ -1,4 +1,4 @@
-"""The times that instruments are told, in virtual time."""
+"""The times that are passed to instruments, in virtual time."""
 
 from __future__ import annotations
 

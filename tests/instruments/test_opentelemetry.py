@@ -1,4 +1,4 @@
-"""Spans and metrics, as the SDK's exporters in memory get them."""
+"""Spans and metrics, as the in-memory exporters of the SDK receive them."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ async def test_beside_the_instrumentation_of_asyncio(scheduler: Scheduler, spans
 
 
 class Metrics:
-    """The present values."""
+    """The current values of the metrics."""
 
     def __init__(self) -> None:
         self._reader = InMemoryMetricReader()

@@ -1,4 +1,4 @@
-"""Tests with the packages of the dependency group ``integrations``; where these are not, there are no such tests."""
+"""Tests with the packages of the dependency group ``integrations``. They are skipped if these are missing."""
 
 from __future__ import annotations
 

@@ -538,7 +538,7 @@ def test_discord_what_maps_to_what() -> None:
 # loop.call_later
 
 
-@fact("call-later", "What is called")
+@fact("call-later", "The callee")
 async def test_call_later_coroutine() -> None:
     async def work() -> None: ...
 
@@ -622,7 +622,7 @@ async def test_call_later_burst() -> None:
     loop = asyncio.get_running_loop()
 
     async def turns_between(numbers: list[int]) -> int:
-        """How often another task gets its turn while something is called a thousand times."""
+        """How often another task runs while something is called a thousand times."""
         turns = 0
         await begun.wait()
         while len(numbers) < 1000:

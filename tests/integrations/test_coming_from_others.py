@@ -21,7 +21,7 @@ def test_with_schedule_a_period_begins_when_the_job_has_ended() -> None:
         jobs.every(10).minutes.do(lambda: traveller.shift(240))
         traveller.shift(600)
         jobs.run_pending()
-        assert jobs.next_run - datetime.now() == timedelta(minutes=10)  # noqa: DTZ005 - it is naive, too
+        assert jobs.next_run - datetime.now() == timedelta(minutes=10)  # noqa: DTZ005 - it is also naive
 
 
 def test_with_schedule_a_failure_leaves_the_loop_and_the_other_jobs_do_not_run() -> None:

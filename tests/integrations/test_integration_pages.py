@@ -40,7 +40,7 @@ def test_tests_pass(block: Block, tmp_path: Path) -> None:
 async def use_reminders(
     request: Callable[..., Awaitable[int]], printed: Callable[[], str], sleep: Callable[[float], Awaitable[None]]
 ) -> None:
-    """Set reminders and forget one, through the HTTP interface that the programs have in common."""
+    """Set reminders and delete one, through the HTTP interface that the programs share."""
     assert await request("PUT", "/reminders/tea", {"delay": 3600, "text": "the tea is ready"}) == 202
     assert await request("PUT", "/reminders/cake", {"delay": 3600, "text": "the cake is ready"}) == 202
     assert await request("DELETE", "/reminders/cake") == 204
@@ -166,7 +166,7 @@ def test_discord(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 
 
 def test_trio_mock_clock() -> None:
-    """The page on trio says that trio's own clock for tests moves what is scheduled by a delay."""
+    """The page on trio says that trio's own test clock affects tasks that are scheduled with a delay."""
     from trio.testing import MockClock
 
     ran = []

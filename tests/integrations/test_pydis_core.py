@@ -1,4 +1,4 @@
-"""The tables of the page on `pydis_core` are what is seen of it, and of `anysched`."""
+"""The tables of the page on `pydis_core` match the observed behaviour of it and of `anysched`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page on Sentry: what its SDK would send, with the transport replaced."""
+"""The page on Sentry: the events that its SDK would send, with the transport replaced."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Trial(Protocol):
     backend: str
     """The running event loop: asyncio or trio."""
     moved: bool
-    """Whether the code was moved, where that changes a line."""
+    """Whether the program has been migrated, if that changes one of its lines."""
 
     def logged(self, level: int = 0) -> str:
         """Return what the scheduler has logged at a level or above: ``WARNING: text; ...``."""
@@ -55,7 +55,7 @@ def behaviour(function: Callable[[Trial], Awaitable[str]]) -> Callable[[Trial], 
 
 
 def fault(function: Callable[[Trial], Awaitable[str]]) -> Callable[[Trial], Awaitable[str]]:
-    """Take a behaviour into the table of faults that the move repairs."""
+    """Add a behaviour to the table of bugs that the migration fixes."""
     FAULTS.append(function)
     return behaviour(function)
 

@@ -136,7 +136,7 @@ def both(on_asyncio: str, on_trio: str) -> str:
 
 
 def tables(seed: list[str], on_asyncio: list[str], on_trio: list[str]) -> dict[str, str]:
-    """Return the tables as Markdown: the faults that are repaired, what else differs, and what is the same."""
+    """Return the tables as Markdown: the bugs that are fixed, the other differences, and the common behaviour."""
     differences = ["| | `pydis_core` | `anysched` |", "|---|---|---|"]
     repaired = [*differences]
     same = ["| | both |", "|---|---|"]

@@ -1,4 +1,4 @@
-"""Checks what is in the sdist and in the wheel; ``nox -s package`` runs it on those that it has built."""
+"""Check the contents of the sdist and the wheel; ``nox -s package`` runs it on those that it has built."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sources(folder: Path) -> set[str]:
 
 
 class Links(HTMLParser):
-    """Collects what a page links to or shows, and its anchors."""
+    """Collects the links, pictures and anchors of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Links(HTMLParser):
 
 
 def check_description(text: str) -> None:
-    """Check that no link or picture of the README is dead where the index shows it: there are no files beside it."""
+    """Check that no link or picture of the README is dead on the index, which has no other files of the project."""
     html = markdown.render(text)
     assert html, "the index would show the source"
     links = Links(html)
@@ -55,7 +55,7 @@ def check_description(text: str) -> None:
 
 
 def check_metadata(metadata: Message) -> None:
-    """Check what the index shows, and installers read."""
+    """Check the metadata for the index and installers."""
     assert metadata["Name"] == "anysched"
     assert f"\n## [{metadata['Version']}] - 20" in (ROOT / "CHANGELOG.md").read_text("utf-8"), (
         "the version has no entry"
@@ -78,7 +78,7 @@ def check_metadata(metadata: Message) -> None:
 
 
 def check_wheel(path: Path) -> None:
-    """Check that the wheel has the package and what belongs to it, and nothing else."""
+    """Check that the wheel contains the package and nothing else."""
     with zipfile.ZipFile(path) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
         assert names == {name.removeprefix("src/") for name in sources(ROOT / "src" / "anysched")}
@@ -92,7 +92,7 @@ def check_wheel(path: Path) -> None:
 
 
 def check_sdist(path: Path) -> None:
-    """Check that the sdist has all that it takes to build, test and document the package."""
+    """Check that the sdist has everything that is needed to build, test and document the package."""
     expected = set(FILES).union(*(sources(ROOT / top) for top in TOP))
     with tarfile.open(path) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}

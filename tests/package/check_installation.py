@@ -1,4 +1,4 @@
-"""Checks the package as a stranger has it: installed from the wheel, without any extra; ``nox -s package`` runs it."""
+"""Check the package as users get it: installed from the wheel, without extras; ``nox -s package`` runs it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 LIMIT = 1.3
-"""How long the import may take, as a multiple of what the imports of asyncio and anyio take in the same process."""
+"""The limit for the import time, as a multiple of that of asyncio and anyio in the same process."""
 TRIES = 15
 
 IMPORT = """
@@ -44,7 +44,7 @@ assert not {"trio", "pytest", "rich", "hypothesis", "time_machine"} & set(sys.mo
 
 
 def python(*arguments: str) -> str:
-    """Run this Python with warnings as errors, far from the sources; return what it prints."""
+    """Run this Python with warnings as errors, outside of the source tree; return its output."""
     command = [sys.executable, "-I", "-W", "error", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=sys.prefix)
     assert result.returncode == 0, result.stderr
@@ -53,7 +53,7 @@ def python(*arguments: str) -> str:
 
 
 def check_environment() -> None:
-    """Check that nothing else is here that would hide a missing requirement."""
+    """Check that no other packages are installed, which could hide a missing requirement."""
     found = {distribution.name.lower() for distribution in distributions()}
     assert found <= {"anysched", "anyio", "idna", "sniffio", "typing_extensions", "pip", "setuptools"}, found
     assert find_spec("trio") is None
@@ -63,7 +63,7 @@ def check_environment() -> None:
 
 
 def check_use() -> None:
-    """Check that it imports, runs, and says of what is not here how to get it."""
+    """Check that it can be imported and run, and that it says how to install missing extras."""
     python("-c", "import anysched")
     assert python("-c", PROGRAM) == "7200.0\n"
     assert "usage: " in python("-m", "anysched", "--help")

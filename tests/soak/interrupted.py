@@ -31,7 +31,7 @@ BACKENDS: dict[str, dict[str, Any]] = {
 }
 POLICIES = ("keep", "replace", "follow")
 HANG = 30.0
-"""After so many seconds a run hangs: the stacks of all threads are printed, and the process ends."""
+"""After this many seconds a run is considered hung: the stacks of all threads are printed and the process ends."""
 
 
 async def work(random: Random, scheduler: Scheduler, depth: int = 0) -> None:
@@ -87,7 +87,7 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def run(backend: str, signals: int, random: Random) -> dict[str, Any]:
-    """Run the load until it is interrupted, and return what came out of it."""
+    """Run the load until it is interrupted, and return the result."""
     unraisable: list[str] = []
     sys.unraisablehook = lambda info: unraisable.append(f"{info.err_msg} {info.object!r}: {info.exc_value!r}")
     running = threading.Event()
@@ -120,7 +120,7 @@ def run(backend: str, signals: int, random: Random) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run it so many times."""
+    """Run it a number of times."""
     backend, count, signals, seed = sys.argv[1], *map(int, sys.argv[2:5])
     logging.getLogger("anysched").addHandler(logging.NullHandler())
     logging.getLogger("anysched").propagate = False

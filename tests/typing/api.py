@@ -1,4 +1,4 @@
-"""What users see of the types. Checked by mypy and pyright, never run; the ignored lines have to be errors."""
+"""The types as users see them. Checked by mypy and pyright but not run; the ignored lines must be errors."""
 
 import asyncio
 from collections.abc import Hashable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What type checkers know of `anysched.cron`; checked, and not run."""
+"""The types of `anysched.cron` as users see them; checked but not run."""
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, tzinfo

@@ -1,4 +1,4 @@
-"""What users see of the types of the durable tier. Checked by mypy and pyright, never run; the ignored lines have to be errors."""
+"""The types of the durable tier as users see them. Checked by mypy and pyright, not run; ignored lines must be errors."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

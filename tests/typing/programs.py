@@ -1,4 +1,4 @@
-"""What type checkers make of programs as users write them, and of their slips; checked, and not run."""
+"""Typical programs of users, and their mistakes, as type checkers see them; checked but not run."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from datetime import UTC, date, datetime, timedelta

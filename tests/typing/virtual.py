@@ -1,4 +1,4 @@
-"""What type checkers know of `anysched.testing`; checked, and not run."""
+"""The types of `anysched.testing` as users see them; checked but not run."""
 
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta

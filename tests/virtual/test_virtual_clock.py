@@ -30,7 +30,7 @@ def run(clock: VirtualClock, backend: Any, function: Any, *args: Any) -> Any:
 
 
 def sole(error: BaseException) -> BaseException:
-    """Return what an exception group is about, where a task group wraps a single exception."""
+    """Return the only exception in a group, with which a task group wraps it."""
     while isinstance(error, BaseExceptionGroup):
         (error,) = error.exceptions
     return error
@@ -104,7 +104,7 @@ async def test_timeouts_are_virtual(virtual_clock: VirtualClock) -> None:
 
 @pytest.mark.parametrize("exponent", [20, 24, 25, 28, 33])
 async def test_time_moves_exactly_however_late_it_is(virtual_clock: VirtualClock, exponent: int) -> None:
-    """Past 2**24 s a nanosecond is less than a float's step, and asyncio would spin (CPython gh-145703)."""
+    """Past 2**24 s a nanosecond is less than the resolution of a float, and asyncio would spin (CPython gh-145703)."""
     await anyio.sleep(2.0**exponent)
     for delay in (0.1, 1 / 3, 0.7, 1e-6, 3600.25, 0.3):
         due = virtual_clock.monotonic() + delay
@@ -199,7 +199,7 @@ async def test_advance_stops_at_every_deadline_on_the_way(virtual_clock: Virtual
 
 
 async def test_eight_tenths_are_four_fifths(manual: VirtualClock) -> None:
-    """What is due at the target is done at it, although a sum of floats is not always the number that it stands for."""
+    """Tasks that are due at the target run at it, although a sum of floats may differ from the intended number."""
     woken = anyio.Event()
 
     async def sleeper() -> None:
@@ -549,7 +549,7 @@ def test_a_thread_that_waits_for_virtual_time_does_not_wait_forever(backend: Any
 
 @pytest.mark.parametrize("abandon", [False, True], ids=["", "abandon_on_cancel"])  # trio delivers these in another way
 def test_a_thread_that_calls_back_is_alive(backend: Any, abandon: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound is for threads in which nothing happens, not for those that take long."""
+    """The limit applies to threads in which nothing happens, not to those that take long."""
     clock = VirtualClock(thread_timeout=0.2)
     calls = 0
     # Real time goes by with the calls, so that it does not matter how busy the machine is.
@@ -790,7 +790,7 @@ def test_backends() -> None:
 
 
 def test_a_portal_moves_time_by_hand(backend: Any) -> None:
-    """Between two calls the event loop is idle: with autojump, all its timers would run off."""
+    """Between two calls the event loop is idle: with autojump, all its timers would elapse."""
     clock = VirtualClock(autojump=False)
     name, options = clock.backend(backend)
     seen = []
@@ -831,11 +831,11 @@ async def test_the_rest_of_the_process_can_follow(virtual_clock: VirtualClock) -
     assert datetime.now(UTC) > datetime(2025, 6, 1, tzinfo=UTC)
 
 
-# What is private to others
+# Private parts of other packages
 
 
 def test_the_private_parts_of_asyncio_anyio_and_trio_are_still_there() -> None:
-    """Each is touched in one place: `_virtual/_asyncio.py` and `_virtual/_trio.py`."""
+    """Each is used in only one place: `_virtual/asyncio.py` and `_virtual/trio.py`."""
     from anyio._backends._asyncio import WorkerThread
     from trio.lowlevel import Task
     from trio.testing import MockClock

@@ -1,4 +1,4 @@
-"""What hangs in real time is an error in virtual time."""
+"""A program that hangs in real time raises an error in virtual time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(clock: VirtualClock, backend: Any, function: Callable[..., Coroutine[Any
 
 
 def sole(error: BaseException) -> BaseException:
-    """Return what an exception group is about, where task groups wrap a single exception."""
+    """Return the only exception in nested groups, with which task groups wrap it."""
     while isinstance(error, BaseExceptionGroup):
         (error,) = error.exceptions
     return error
@@ -265,11 +265,11 @@ def test_on_trio_the_end_of_the_run_is_an_internal_error() -> None:
         run(VirtualClock(), "trio", main)
     assert isinstance(caught.value.__cause__, DeadlockError)
     del caught
-    gc.collect()  # what is left of the run complains
+    gc.collect()  # remains of the run would warn
 
 
 async def test_a_scheduler_that_is_joined_for_ever(virtual_clock: VirtualClock) -> None:
-    """The task is not to blame, and would only log the error: it is raised in the test."""
+    """It is not the task's fault, and the task would only log the error, so it is raised in the test."""
     async with Scheduler("test") as scheduler:
         scheduler.schedule("id", forever)
         with pytest.raises(DeadlockError, match="test_a_scheduler_that_is_joined"):

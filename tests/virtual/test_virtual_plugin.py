@@ -14,8 +14,8 @@ import anysched.testing
 
 pytest_plugins = ["pytester"]
 
-# pytest-asyncio and pytest-trio are installed, and must be as good as ever beside this plugin. The former warns unless its
-# option is set.
+# pytest-asyncio and pytest-trio are installed, and must work as usual together with this plugin. pytest-asyncio warns unless
+# its option is set.
 Inner = Callable[..., pytest.RunResult]
 
 OPTIONS = ("-W", "error", "-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:cacheprovider", "-v")
@@ -23,7 +23,7 @@ OPTIONS = ("-W", "error", "-o", "asyncio_default_fixture_loop_scope=function", "
 
 @pytest.fixture
 def inner(pytester: pytest.Pytester) -> Inner:
-    """Run pytest in a process of its own on modules, given by name; return its result."""
+    """Run pytest in a separate process on modules, given by name; return its result."""
 
     def run(*options: str, **modules: str) -> pytest.RunResult:
         pytester.makepyfile(**modules)
@@ -103,7 +103,7 @@ async def test_autojump_is_reset(virtual_clock):
     assert not virtual_clock.autojump
 """
 
-# Time begins anew with each test ...
+# Time starts again with each test ...
 ANEW = """
 import anyio, pytest
 from anysched.testing import virtual_anyio_backend as anyio_backend
@@ -116,7 +116,7 @@ async def test_anew(virtual_clock, number):
     await anyio.sleep(5)
 """
 
-# ... but goes on while a fixture of the module keeps the event loop running.
+# ... but continues while a fixture of the module keeps the event loop running.
 GOES_ON = """
 import anyio, pytest
 from anysched import Scheduler
@@ -238,7 +238,7 @@ def test_on_both_backends_with_hypothesis_beside_pytest_asyncio_and_pytest_trio(
 
 @pytest.mark.slow
 def test_in_the_auto_modes_of_anyio_and_pytest_asyncio(inner: Inner) -> None:
-    """pytest-asyncio in auto mode takes all async tests for its own, unless they ask for anyio's backend."""
+    """pytest-asyncio in auto mode runs all async tests, unless they request anyio's backend."""
     pytest.importorskip("pytest_asyncio")
     virtual = FIRST_TEST.replace("pytestmark = pytest.mark.anyio", "")
     inner("-o", "anyio_mode=auto", test_first=virtual).assert_outcomes(passed=2)
@@ -407,7 +407,7 @@ def test_a_test_in_virtual_time_that_another_plugin_runs_is_refused(
 
 
 def test_tests_in_real_time_of_other_plugins_fail_as_ever(inner: Inner) -> None:
-    """Where nothing is virtual, the modules of virtual time are not even imported."""
+    """If nothing is virtual, the modules of virtual time are not even imported."""
     pytest.importorskip("pytest_asyncio")
     real = WITH_PYTEST_ASYNCIO + "    import sys\n    assert 'anysched._virtual' in sys.modules, 'not imported'\n"
     result = inner(test_asyncio=real)

@@ -68,7 +68,7 @@ async def test_at_a_time_across_a_change_to_summer_time(seen: Seen, note: Note) 
 
 
 async def test_a_suspend_of_two_hours(manual: VirtualClock, seen: Seen, note: Note) -> None:
-    """The wall clock goes on meanwhile, elapsed time does not."""
+    """The wall clock continues in the meantime, elapsed time does not."""
     async with Scheduler("test") as scheduler:
         scheduler.schedule_at(START + HOUR, "at", note, "at")
         scheduler.schedule_later(HOUR, "later", note, "later")
@@ -227,7 +227,7 @@ def test_a_subscription_can_be_ended_after_the_run() -> None:
 async def test_first_steps_of_tasks_due_at_one_instant_run_in_the_order_of_the_calls(
     virtual_clock: VirtualClock,
 ) -> None:
-    """trio shuffles what becomes runnable in one turn: each start is let through before the next."""
+    """trio itself shuffles tasks that become runnable in one tick."""
     started = []
 
     async def task(number: int) -> None:

@@ -1,4 +1,4 @@
-"""With a seed, ready tasks run in an order that depends on it, and anysched keeps its promises."""
+"""With a seed, ready tasks run in an order that depends on it, and the guarantees of anysched still hold."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_order_depends_on_the_seed_alone(backend: Any, program: Callable[[],
     assert len({tuple(order) for order in orders}) > 15
     assert orders == [run(VirtualClock(seed=seed), backend, program) for seed in range(20)]
     clock = VirtualClock(seed=3)
-    assert [run(clock, backend, program) for _ in range(2)] == [orders[3]] * 2  # each run begins anew
+    assert [run(clock, backend, program) for _ in range(2)] == [orders[3]] * 2  # each run starts again
 
 
 def test_without_a_seed_asyncio_runs_tasks_in_their_order() -> None:
@@ -142,7 +142,7 @@ def test_other_runs_of_trio_are_not_affected() -> None:
 
 
 def test_callbacks_of_asyncio_keep_their_order() -> None:
-    """This is what asyncio promises, and what its own transports rely on."""
+    """asyncio guarantees this, and its own transports rely on it."""
 
     async def main() -> Order:
         order: Order = []

@@ -1,4 +1,4 @@
-"""The dashboard, as a client sees it that is no browser."""
+"""The dashboard, tested with a client that is not a browser."""
 
 from __future__ import annotations
 
@@ -586,7 +586,7 @@ async def deny(_: Request) -> bool:
 
 
 def forget(_: Request) -> Any:
-    """Return nothing."""
+    """Return `None`."""
 
 
 def ask_for_password(_: Request) -> bool:
@@ -646,7 +646,7 @@ async def test_websockets_are_closed_and_other_scopes_passed_on(scheduler: Sched
 
 @pytest.mark.slow
 async def test_many_pending_tasks_hold_up_no_other_task(scheduler: Scheduler) -> None:
-    """How long a million take is measured apart; here each slice has to be short, in processor time."""
+    """The time for a million tasks is measured separately; here each batch must be short, in processor time."""
     async with client_of(dashboard(scheduler)) as client:
         for number in range(100_000):
             scheduler.schedule_later(HOUR + number, ("user", number), nothing)

@@ -268,7 +268,7 @@ async def test_a_store_that_fails(store: FaultyStore, caplog: pytest.LogCaptureF
         assert (response.status_code, response.text) == (503, "the disk is full")
         assert await page.act_by_key(key, "cancel") == (503, "the disk is full")
         await anyio.sleep(2 * durable_module.MAX_AGE)
-        assert await page.ids() == [("later", "pending")]  # what is in memory is shown
+        assert await page.ids() == [("later", "pending")]  # tasks in memory are shown
         numbers = await page.numbers()
         assert (numbers["pending"], numbers["parked"]) == (1, None)
         store.fails = False

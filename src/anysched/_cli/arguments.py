@@ -24,39 +24,39 @@ __all__ = ["Arguments", "build_parser", "parse_arguments"]
 COMMANDS: Final = ("run", "crontab", "demo", "durable")
 
 DESCRIPTION: Final = """\
-Run commands on a schedule: one JSON object a line, or a crontab. Or look into the store of a durable scheduler.
+Run commands on a schedule: JSON objects, one per line, or a crontab. Or look into the store of a durable scheduler.
 """
 
 EPILOG: Final = """\
 "anysched COMMAND --help" explains a command. Without one, "anysched FILE" is "anysched run FILE".
 
-Completion in the shell needs the extra "cli":
+Shell completion requires the extra "cli":
 
   eval "$(register-python-argcomplete anysched)"
 """
 
 RUN: Final = """\
-Run commands, now or in the future, each under an ID, as a schedule says. It has one JSON object on each line:
+Run commands under IDs, now or in the future. The schedule has one JSON object on each line:
 
   {"id": ID, "run": ["command", "argument", ...]}    now
   {"id": ID, "in": SECONDS, "run": [...]}            after a delay
   {"id": ID, "at": TIME, "run": [...]}               at a time
   {"cancel": ID}                                     drop or terminate it
 
-An ID is a string or a whole number. A time is one of ISO 8601, such as "2030-01-01T12:00:00+01:00"; without a zone, it is
-in UTC.
+An ID is a string or a whole number. A time is in ISO 8601 format, such as "2030-01-01T12:00:00+01:00"; without a zone,
+it is in UTC.
 
-A line with an ID that is still held replaces the task that holds it; a command that runs is terminated first. A malformed
-line is reported with its number, and skipped. Standard input may stay open, and bring lines while the schedule runs. A
-command has no standard input; what it writes is shown when it has ended.
+A line with an ID that is still held replaces the task that holds it; a running command is terminated first. A malformed
+line is reported with its number and skipped. Standard input may stay open and provide lines while the schedule runs.
+Commands have no standard input; their output is shown when they have ended.
 """
 
 RUN_EPILOG: Final = """\
-Ctrl-C, SIGTERM, SIGQUIT and SIGHUP end the schedule: pending commands are dropped, running ones may go on for the time of
---grace and are then terminated, and those that did not finish are listed. A second signal cuts the grace short. SIGUSR1
-writes the running and the pending commands to the standard error.
+Ctrl-C, SIGTERM, SIGQUIT and SIGHUP end the schedule: pending commands are dropped, and running ones may continue for
+the --grace period. Then they are terminated, and those that did not finish are listed. A second signal ends the grace
+period at once. SIGUSR1 writes the running and the pending commands to standard error.
 
-On a terminal a live table is shown (needs rich: pip install 'anysched[cli]'), elsewhere plain lines.
+On a terminal a live table is shown (requires rich: pip install 'anysched[cli]'), otherwise plain lines.
 
 exit status:
   0      all commands ended with exit status 0, or were cancelled by the
@@ -68,7 +68,7 @@ exit status:
 
 DEMO: Final = """\
 Run a built-in schedule of two seconds: a delay, a replacement, cancellations and a command that fails. With --web it is
-run again and again.
+repeated until interrupted.
 """
 
 
@@ -77,11 +77,11 @@ class Arguments:
     """The arguments of ``run`` and ``demo``, checked.
 
     Attributes:
-        file: The path of the schedule; ``"-"`` is the standard input.
-        backend: What anyio runs on.
+        file: The path of the schedule; ``"-"`` is standard input.
+        backend: The event loop.
         grace: How long running commands may take when a signal ends the schedule, in seconds.
         demo: Whether to run the built-in sample instead.
-        web: The host and the port of the page, if there is to be one.
+        web: The host and the port of the page, if requested.
     """
 
     file: str
@@ -98,14 +98,14 @@ def parse_arguments(argv: Sequence[str]) -> Arguments | CrontabArguments | Durab
         argv: The arguments, without the program's name.
 
     Raises:
-        SystemExit: with status 2 if they are wrong, after a message; with status 0 after ``--help`` and ``--version``, and
-            after the help if there are none and the standard input is a terminal.
+        SystemExit: with status 2 and a message if they are wrong; with status 0 after ``--help`` and ``--version``, and
+            after the help if there are no arguments and standard input is a terminal.
     """
     parser, commands = build_parser()
     if not argv and sys.stdin is not None and sys.stdin.isatty():
         parser.print_help()
         raise SystemExit(0)
-    # A file, as before there were commands; or an option of `run`.
+    # Without a command, it is a file, as before there were commands, or an option of `run`.
     has_command = bool(argv) and argv[0] in (*COMMANDS, "-h", "--help", "--version")
     options = vars(parser.parse_args([*argv] if has_command else ["run", *argv]))
     command = options.pop("command")
@@ -120,7 +120,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments | CrontabArguments | Durab
 
 
 def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """Return the parser, and those of the subcommands by their names. Within a completion, it does not return."""
+    """Return the parser, and the parsers of the subcommands by name. During shell completion, it does not return."""
     parser = ArgumentParser(prog="anysched", description=DESCRIPTION, epilog=EPILOG, formatter_class=ParagraphFormatter)
     parser.add_argument("--version", action="version", version=f"anysched {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -131,7 +131,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         epilog=RUN_EPILOG,
         formatter_class=ParagraphFormatter,
     )
-    run.add_argument("file", metavar="FILE", nargs="?", help='the schedule; "-", the default, is the standard input')
+    run.add_argument("file", metavar="FILE", nargs="?", help='the schedule; "-", the default, is standard input')
     run.add_argument("--demo", action="store_true", help=SUPPRESS)  # before there was a command for it
     add_common_options(run)
     crontab = commands.add_parser("crontab", help="run a crontab in the foreground", formatter_class=ParagraphFormatter)

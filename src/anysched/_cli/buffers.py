@@ -21,7 +21,7 @@ LINE_LIMIT = 65_536
 """The characters of a line without an end that are held before they are passed on."""
 
 CUT = " ..."
-"""The mark of a line that goes on in the next one."""
+"""The mark of a line that continues in the next one."""
 
 
 class TailBuffer:
@@ -51,7 +51,7 @@ class TailBuffer:
 
 
 class LineBuffer:
-    """Passes an output on as it comes, line by line.
+    """Passes an output on, line by line.
 
     Args:
         printed: Called with the lines of each chunk.

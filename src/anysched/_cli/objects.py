@@ -1,4 +1,4 @@
-"""Reading lines that are JSON objects, with errors that say what is wrong."""
+"""Parsing lines that are JSON objects, with clear error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["MalformedLineError", "check_keys", "kind_of", "parse_object"]
 
 
 class MalformedLineError(ValueError):
-    """Raised for a line that is not what is expected; the message says why."""
+    """Raised for a malformed line; the message says why."""
 
 
 def parse_object(line: bytes) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Options that several subcommands have, and how their help is laid out."""
+"""Options of several subcommands, and the layout of their help."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ class ParagraphFormatter(HelpFormatter):
 
 
 def add_common_options(parser: ArgumentParser, *, needs_address: bool = True) -> None:
-    """Add what can be chosen whatever the schedule is: ``--backend``, ``--grace`` and ``--web``.
+    """Add the options that do not depend on the kind of schedule: ``--backend``, ``--grace`` and ``--web``.
 
     Args:
         parser: The parser.
-        needs_address: Whether ``--web`` must be followed by an address; where there are no other arguments, it need not.
+        needs_address: Whether ``--web`` must be followed by an address. It is optional if there are no other arguments.
     """
     parser.add_argument(
-        "--backend", choices=("asyncio", "trio"), default="asyncio", help="what to run on (default: %(default)s)"
+        "--backend",
+        choices=("asyncio", "trio"),
+        default="asyncio",
+        help="the event loop to run on (default: %(default)s)",
     )
     parser.add_argument(
         "--grace",
@@ -54,15 +57,15 @@ def add_common_options(parser: ArgumentParser, *, needs_address: bool = True) ->
 
 
 def check_platform(parser: ArgumentParser, backend: Backend, web: object) -> None:
-    """Refuse to run where it cannot be done.
+    """Check that the platform and the installed packages support the options.
 
     Args:
-        parser: What to refuse it with.
-        backend: The backend that was chosen.
-        web: The address of the page, if there is to be one.
+        parser: The parser, which reports errors.
+        backend: The chosen backend.
+        web: The address of the page, if requested.
 
     Raises:
-        SystemExit: with status 2, after a message.
+        SystemExit: with status 2 and a message if they do not.
     """
     if backend == "trio" and find_spec("trio") is None:
         parser.error("--backend trio needs trio: pip install 'anysched[trio]'")

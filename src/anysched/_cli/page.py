@@ -29,7 +29,7 @@ async def start_page(task_group: TaskGroup, scheduler: Scheduler, address: Addre
         report: Where to report the address of the page, or why there is none.
 
     Returns:
-        Whether that was possible, or nothing was to be done.
+        Whether that was possible, or no page was requested.
     """
     if address is None:
         return True

@@ -80,10 +80,10 @@ class Session:
     """Runs one schedule.
 
     Args:
-        source: Where the lines come from.
-        report: Where to report.
+        source: The source of the lines.
+        report: The report.
         grace: How long running commands may take when a signal ends the schedule, in seconds.
-        web: The host and the port of the page, if there is to be one.
+        web: The host and the port of the page, if requested.
     """
 
     def __init__(self, source: Source, report: Report, grace: float, web: Address | None = None) -> None:
@@ -178,7 +178,7 @@ class Session:
         self._scheduler.cancel(task_id)
 
     def _show_vacated(self, command: ScheduledCommand, reason: str) -> None:
-        """Report that a command loses its ID: a pending one ends with that, a running one a little later."""
+        """Report that a command has lost its ID. A pending command has ended; a running one is being cancelled."""
         if command.due is None:
             self._report.show(command.event("cancelling", reason))
         else:
@@ -212,7 +212,7 @@ class Session:
         held = {command.task: command for command in self._commands.values()}
         for command in await close(self._scheduler, held, number, self._grace, self._report):
             self._totals["unfinished"] += 1
-            self._totals["cancelled"] -= command.due is None  # counted once is enough
+            self._totals["cancelled"] -= command.due is None  # it must be counted only once
             self._report.show(command.event("unfinished", "pending" if command.due else "cancelled"))
 
     def _summary(self) -> str:

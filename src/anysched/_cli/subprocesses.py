@@ -1,8 +1,8 @@
 """Running a command as a subprocess: its output, its result, its termination.
 
-The processes are those of `subprocess`, and not of the event loop: with asyncio's, a process whose watching thread cannot
-be started is lost while it runs. Here a start either fails and leaves nothing, or gives a process that is known until it
-has ended. Both backends wait for its end and for its output by file descriptors.
+Processes are started with `subprocess` and not by the event loop: with asyncio, if the thread that watches a process
+cannot be started, the process runs without being known. Here a start either fails and leaves nothing, or returns a
+process that is known until it has ended. Both backends wait for its end and its output through file descriptors.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ TERMINATE_TIMEOUT = 2.0
 """The seconds between SIGTERM and SIGKILL."""
 
 DRAIN_TIMEOUT = 0.5
-"""The seconds to wait for the rest of the output of a process that has ended: another one may hold it open."""
+"""The seconds to wait for more output when a process has ended, since another process may keep the output open."""
 
 POLL_INTERVAL: Final = 0.05
-"""The seconds between two looks at a process whose end cannot be waited for."""
+"""The seconds between two checks of a process whose end cannot be waited for."""
 
 CHUNK: Final = 65_536
 
 MAX_CHUNKS: Final = 16
-"""How many chunks to read at most when the process has ended: as much as a pipe can hold."""
+"""The maximum number of chunks to read when the process has ended, which is what a pipe can hold."""
 
 ResultState: TypeAlias = Literal["finished", "failed", "cancelled"]
 
@@ -75,13 +75,13 @@ _processes: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def poll_process(pid: int) -> bool:
-    """Take the exit status of a process that has ended, if it is one of a command.
+    """Collect the exit status of a process that has ended, if it is the process of a command.
 
     Returns:
-        Whether it was: only other processes may be waited for elsewhere.
+        Whether it was. Only other processes may be waited for elsewhere.
     """
     process = _processes.get(pid)
-    if process is None or process.returncode is not None:  # in the latter case, another process has its ID now
+    if process is None or process.returncode is not None:  # in the latter case, the ID now belongs to another process
         return False
     process.poll()
     return True
@@ -103,16 +103,16 @@ async def run_command(
     It runs in its own session, so Ctrl-C at the terminal does not reach it. On cancellation, all processes of the
     command's group receive SIGTERM and, if they do not end, SIGKILL.
 
-    If other processes hold its output open when its own has ended, such as a daemon that it has started, the rest of the
-    output is waited for a short time only.
+    If other processes, such as a daemon that it has started, keep its output open when its own process has ended, the
+    rest of the output is only read for a short time.
 
     Args:
         command: The program and its arguments.
         started: Called with the process ID once it runs.
         ended: Called once, also if the command could not be started or was cancelled.
         printed: Called with the lines of the output as they come; if `None`, they are in the result.
-        separate: Whether to keep the standard error apart from the standard output, at the price of the order of lines
-            in the one among those in the other.
+        separate: Whether to keep standard error separate from standard output. The order of the lines of one among
+            those of the other is then lost.
         stdin: The bytes of its standard input.
         environment: Its environment variables; `None` for those of this process.
         directory: Its working directory; `None` for that of this process.
@@ -121,7 +121,7 @@ async def run_command(
     try:
         process = _start(command, stdin, environment, directory, separate)
     except Exception as error:
-        # A missing program, no process or descriptor to be had, a NUL in an argument, no memory, ...
+        # A missing program, no free process or descriptor, a NUL in an argument, no memory, ...
         ended(CommandResult("failed", f"cannot be started: {_reason(error)}"))
         await checkpoint()
         return
@@ -137,7 +137,7 @@ async def run_command(
             was_stopped = True
             with anyio.CancelScope(shield=True):
                 await _stop(process, outputs)
-        if _processes.get(process.pid) is process:  # else its ID is already that of another one
+        if _processes.get(process.pid) is process:  # otherwise its ID already belongs to another process
             del _processes[process.pid]
         ends = [_read(descriptor, buffer, MAX_CHUNKS) for descriptor, buffer in outputs.items()]
         for pipe in pipes:
@@ -159,15 +159,15 @@ def _start(
     directory: str | None,
     separate: bool,
 ) -> subprocess.Popen[bytes]:
-    """Start a process; if this raises, there is none."""
+    """Start a process. If this raises, no process was started."""
     with ExitStack() as stack:
-        # A file takes all of the input at once; a pipe would need a task that feeds it and ends with the process.
+        # A file takes all of the input at once; a pipe would need a task that writes to it and ends with the process.
         source: int | IO[bytes] = subprocess.DEVNULL
         if stdin:
             source = stack.enter_context(TemporaryFile())
             source.write(stdin)
             source.seek(0)
-        process = subprocess.Popen(  # noqa: S603  # to run commands is what the program is for
+        process = subprocess.Popen(  # noqa: S603  # running commands is the purpose of the program
             command,
             bufsize=0,
             stdin=source,
@@ -227,7 +227,7 @@ def _read(descriptor: int, buffer: Buffer, chunks: int) -> bool:
 async def _wait_exit(process: subprocess.Popen[bytes]) -> None:
     try:
         descriptor = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # another system than Linux, an old one, a sandbox, no descriptor to be had
+    except (AttributeError, OSError):  # not Linux, an old version, a sandbox, or too many descriptors
         while process.poll() is None:  # noqa: ASYNC110
             await anyio.sleep(POLL_INTERVAL)
         return
@@ -251,7 +251,7 @@ async def _stop(process: subprocess.Popen[bytes], outputs: Mapping[int, Buffer])
     with anyio.move_on_after(TERMINATE_TIMEOUT):
         if await _wait(process, outputs):
             return
-    # The process, or others of its group that hold the output open.
+    # The process, or others in its group that keep the output open.
     _signal_group(process, signal.SIGKILL)
     await _wait(process, outputs)
 

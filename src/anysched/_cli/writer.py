@@ -1,6 +1,6 @@
-"""Writing to a stream that may not be read: the event loop never waits for it.
+"""Writing to a stream that may not be read, without blocking the event loop.
 
-A thread writes; where none can be had, or the stream has no descriptor, texts are written at once.
+A thread writes. If it cannot be started, or the stream has no descriptor, texts are written at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CAPACITY: Final = 1_000_000
 BATCH: Final = 65_536
 
 CHUNK: Final = 4096
-"""The bytes that are written at once. A pipe takes so many as a whole or not yet: it is known what has been written."""
+"""How many bytes are written at once. A pipe accepts this many completely or not at all."""
 
 
 @final
@@ -45,7 +45,7 @@ class Writer:
         self._descriptor = descriptor_of(stream)
         self._encoding = stream.encoding or "utf-8"
         self._mark = mark
-        # Texts, and for how many lines each stands: that lines were dropped is said in one, and stands for them all.
+        # Texts, each with the number of lines that it represents. A note on dropped lines represents all of them.
         self._queue: deque[tuple[bytes, int]] = deque()
         self._size = 0
         self._dropped = 0
@@ -65,11 +65,11 @@ class Writer:
         return self._size == 0
 
     def write(self, text: str, *, may_drop: bool = False) -> None:
-        """Have a text written. Characters that the encoding of the stream lacks are escaped.
+        """Queue a text for writing. Characters that the encoding of the stream lacks are escaped.
 
         Args:
-            text: The text, usually lines with their ends.
-            may_drop: Whether the text may be dropped, and its lines counted, if too much waits.
+            text: The text, usually complete lines.
+            may_drop: Whether the text may be dropped, and its lines counted, if the queue is too long.
         """
         if not text:
             return
@@ -101,7 +101,7 @@ class Writer:
         """
         if not self.flush(timeout):
             with self._changed:
-                # The thread hangs in a write. It is a daemon, and ends with the process.
+                # The thread is blocked in a write. It is a daemon and ends with the process.
                 self.lost += self._unwritten_lines + sum(lines for _, lines in self._queue)
                 self.error = self.error or TimeoutError("it is not read")
                 self._queue.clear()

@@ -1,1 +1,1 @@
-"""The scheduler: what the public names of `anysched` are made of. Imports go to lower levels only."""
+"""The implementation of the scheduler. Modules import only from lower levels."""

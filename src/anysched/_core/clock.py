@@ -1,4 +1,4 @@
-"""Reading time: the event loop's monotonic clock, the wall clock, and when to read them again.
+"""The clocks: the event loop's monotonic clock, the wall clock, and when to read them again.
 
 A monotonic due time is a float in seconds on the loop's clock; a wall due time is an integer in nanoseconds of UTC
 since 1970, so that comparing two of them never rounds.
@@ -43,16 +43,16 @@ RECHECK_INTERVAL = 30.0
 
 TOLERANCE = 1e-6
 TOLERANCE_NS = 1_000
-"""A task is due less than this before its due time, so that rounding of floats does not make the dispatcher spin."""
+"""A task may start this much before its due time, so that rounding of floats does not make the dispatcher spin."""
 
 MAX_DELAY = 1e12
 """The limit of delays, in seconds: more than a `datetime` can express."""
 
 CLOCK_RESOLUTION = 1e-3
-"""Clocks that differ by less than this, in seconds, show the same time: some are in milliseconds."""
+"""Clocks that differ by less than this, in seconds, are considered equal: some have a resolution of milliseconds."""
 
 CLOCK_STEP_NS = 1_000_000_000
-"""By how much the wall clock must differ from the monotonic one, in nanoseconds, to count as having been set."""
+"""If the wall clock deviates from the monotonic clock by more than this, in nanoseconds, it was set."""
 
 MAX_NS = 253_402_300_799_999_999_000
 """The latest time that a `datetime` can express."""
@@ -71,18 +71,18 @@ class SystemClock:
     """The monotonic clock at a finer resolution, where that of the event loop is coarse."""
 
     def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
-        """Do nothing: programs are not told when the machine's clock is set. The re-check finds out."""
+        """Do nothing: programs are not told when the machine's clock is set. The re-check detects it."""
         return lambda: None
 
 
 class LoopClock:
     """A wall clock that follows the monotonic clock of an event loop whose time has been replaced.
 
-    Test tools do this: trio's `MockClock`, and others for asyncio. Wall time begins with the machine's, when a scheduler
-    is first entered on the loop, and moves with the loop's time from there.
+    Test tools replace it: trio's `MockClock`, and others for asyncio. Wall time starts with the machine's when a
+    scheduler is first entered on the loop, and moves with the loop's time from then on.
 
-    A clock that shows the machine's time at the start may be the machine's under another name, as in event loops of GUI
-    toolkits. Then the wall clock is the machine's, until the loop's time has been moved away from it.
+    A clock that shows the machine's time at the start may in fact be the machine's clock, as in event loops of GUI
+    toolkits. Then the wall clock is the machine's, until the loop's time deviates from the machine's.
 
     Args:
         monotonic: The monotonic clock of the event loop.
@@ -92,7 +92,7 @@ class LoopClock:
         self.monotonic = monotonic
         self._wall_ns = time.time_ns
         self._start = monotonic()
-        # Whole microseconds, as `datetime`, so that noon is not shown as 11:59:59.999999 when a float is rounded.
+        # Whole microseconds, as in `datetime`, so that rounding does not turn noon into 11:59:59.999999.
         self._start_ns = self._wall_ns() // 1_000 * 1_000
         self._is_machine_time = _shows_machine_time(monotonic)
         # Otherwise the wall clock cannot be stepped.
@@ -105,13 +105,13 @@ class LoopClock:
         return self._start_ns + round((self.monotonic() - self._start) * 1e6) * 1_000
 
     def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
-        """Do nothing: no step is announced."""
+        """Do nothing: steps are not announced."""
         return lambda: None
 
 
 def _shows_machine_time(clock: Callable[[], float], machine: Callable[[], float] = time.monotonic) -> bool:
-    # The default is bound at import: what replaces the function in modules does not reach it. The process may be
-    # interrupted between two calls, so that the clock is compared with a reading before and one after.
+    # The default is bound at import, so that patches of `time.monotonic` do not affect it. The process may be
+    # interrupted between two calls, so the clock is compared with a reading before and one after.
     before = machine()
     now = clock()
     return before - CLOCK_RESOLUTION <= now <= machine() + CLOCK_RESOLUTION
@@ -135,7 +135,7 @@ def bound_clock(time_source: object) -> Clock | None:
     """Return the clock that was bound to an asyncio event loop or to trio's clock, if any."""
     try:
         return _bound.get(time_source)
-    except TypeError:  # it has no hash or no weak reference, as clocks of test tools may
+    except TypeError:  # it is not hashable or cannot be weakly referenced, like some clocks of test tools
         return None
 
 
@@ -160,8 +160,8 @@ def clock_of(backend: Backend) -> Clock:
 def exact_clock(clock: Clock) -> Callable[[], float]:
     """Return the monotonic clock from which delays count.
 
-    uvloop's clock is coarse: a delay that counted from the time that it shows would elapse up to a millisecond early. So
-    delays count from the exact time and elapse by the loop's clock, which is never ahead.
+    uvloop's clock is coarse: a delay that is counted from its time would elapse up to a millisecond early. So
+    delays are counted from the exact time and elapse by the loop's clock, which is never ahead.
     """
     exact: Callable[[], float] | None = getattr(clock, "exact", None)
     return clock.monotonic if exact is None else exact
@@ -170,8 +170,9 @@ def exact_clock(clock: Clock) -> Callable[[], float]:
 def wake_time(clock: Clock, now: float, now_ns: int, due: float | None, due_ns: int | None) -> float:
     """Return the monotonic time at which to read the clocks again.
 
-    That is the earlier of the next monotonic and the next wall due time, but no later than the re-check interval from
-    now while a task waits for the wall clock: programs are not told when it is set or when the machine was suspended.
+    This is the earlier of the next monotonic and the next wall due time. While a task waits for the wall clock, it is
+    at most the re-check interval from now, since programs are not told when it is set or when the machine was
+    suspended.
 
     Args:
         clock: The clock that was read.
@@ -208,7 +209,7 @@ def due_after(clock: Clock, delay: float | timedelta) -> float:
 
 
 def due_at(clock: Clock, time: datetime | Moment) -> float:
-    """Return the due time of a time of the wall clock: a wall due time, or the monotonic now if it is past.
+    """Return the due time of a wall-clock time: a wall due time, or the current monotonic time if it is in the past.
 
     Raises:
         TypeError: as `ns_from_datetime`.
@@ -222,7 +223,7 @@ def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
 
     Args:
         delay: In seconds, or a `timedelta`.
-        name: What the errors call it.
+        name: The name of the argument, for error messages.
 
     Raises:
         TypeError: if it is neither a number nor a `timedelta`.
@@ -250,7 +251,7 @@ def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
 
 
 def ns_from_datetime(moment: Any) -> int:
-    """Return a time as nanoseconds of UTC since 1970; a naive time is taken as UTC.
+    """Return a time as nanoseconds of UTC since 1970; a naive time is interpreted as UTC.
 
     Args:
         moment: A `datetime`, or a moment of another library; see `moment_from`.

@@ -1,4 +1,4 @@
-"""What can be scheduled: a coroutine, or a function that makes one. A coroutine handed over is awaited or closed."""
+"""Targets of tasks: coroutines, and functions that return them. Every coroutine is awaited or closed."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def is_coroutine(value: object) -> TypeIs[Coroutine[Any, Any, Any]]:
 def check_target(target: object, args: tuple[object, ...]) -> None:
     """Check that ``target`` is something that a task can run.
 
-    A function is not required to be declared with ``async def``: one that returns a coroutine, such as a lambda or a
-    decorated function, will do, as in anyio. What it returns is checked when it is called.
+    A function need not be declared with ``async def``: as in anyio, any function that returns a coroutine is accepted,
+    such as a lambda or a decorated function. Its return value is checked when it is called.
 
     Args:
         target: A coroutine that has not started, or a function.
@@ -44,7 +44,7 @@ def check_target(target: object, args: tuple[object, ...]) -> None:
 
     Raises:
         TypeError: if it is neither, or if there are arguments for a coroutine.
-        ValueError: if the coroutine has been started, because it is being run elsewhere.
+        ValueError: if the coroutine was already started.
     """
     # The usual kinds first: this is on the path of every scheduling call.
     if type(target) is FunctionType and target.__code__.co_flags & CO_COROUTINE:
@@ -77,18 +77,18 @@ def make_coroutine(target: Target, args: tuple[Any, ...]) -> Coroutine[Any, Any,
     if not is_coroutine(coroutine):
         raise TypeError(
             f"expected {target!r} to return a coroutine, but it returned {coroutine!r}; declare it with `async def`, "
-            "or pass anyio.to_thread.run_sync and the function, which then runs in a thread"
+            "or pass anyio.to_thread.run_sync and the function, to run it in a thread"
         )
     return coroutine
 
 
 def _check_fresh(coroutine: object) -> None:
-    """Refuse a coroutine that was awaited or closed after it was scheduled.
+    """Check that a coroutine was not awaited or closed after it was scheduled.
 
     Raises:
-        RuntimeError: if that is so.
+        RuntimeError: if it was.
     """
-    # By its frame and not as in `_was_started`: it is about to have one.
+    # By its frame and not as in `_was_started`, since the coroutine is about to start and have one anyway.
     if type(coroutine) is CoroutineType and (
         coroutine.cr_suspended or coroutine.cr_running or coroutine.cr_frame is None
     ):
@@ -99,7 +99,7 @@ def _check_fresh(coroutine: object) -> None:
 
 
 def close_unstarted(target: object) -> None:
-    """Close ``target`` if it is a coroutine that has not started; nothing else needs to be closed, or may be."""
+    """Close ``target`` if it is a coroutine that has not started; other targets must not be closed."""
     if type(target) is CoroutineType:
         if not target.cr_suspended and not target.cr_running:
             target.close()
@@ -108,13 +108,13 @@ def close_unstarted(target: object) -> None:
 
 
 def _was_started(coroutine: Any) -> bool:
-    """Return whether a coroutine has started, has run to its end, or has been closed."""
+    """Return whether a coroutine has started, ended, or been closed."""
     if type(coroutine) is not COROUTINE_TYPE:
         return _is_foreign_and_started(coroutine)
     if coroutine.cr_suspended or coroutine.cr_running:
         return True
-    # One that is over has no frame; but to look for the frame where there is one makes an object of it, 150 bytes that
-    # stay as long as the coroutine. So it is asked for what it must refuse: one that has not started takes no value.
+    # A coroutine that has ended has no frame. But reading the frame of one that has not would create a frame object of
+    # 150 bytes, which lives as long as the coroutine. So use that a coroutine that has not started refuses a value.
     try:
         coroutine.send(True)
     except TypeError:
@@ -125,19 +125,19 @@ def _was_started(coroutine: Any) -> bool:
 
 
 def _is_foreign_and_started(coroutine: Coroutine[Any, Any, Any]) -> bool:
-    """Return whether a coroutine has started that is not native: one from Cython, or an object with the same methods."""
-    # Take its word, where it gives it.
+    """Return whether a coroutine has started that is not native, such as one from Cython."""
+    # Such coroutines need not have these attributes.
     return getattr(coroutine, "cr_suspended", False) or getattr(coroutine, "cr_running", False)
 
 
 class LazyCoroutine(Coroutine[Any, Any, Any]):
-    """A coroutine that is made when it is first awaited.
+    """A coroutine that is created when it is first awaited.
 
-    An event loop that shuts down may drop a task before its first step, and a native coroutine would then be reported
-    as never awaited.
+    When an event loop shuts down, it may drop a task before its first step, and Python would then report a native
+    coroutine as never awaited.
 
     Args:
-        make: Makes the coroutine.
+        make: Creates the coroutine.
         wrapped: A coroutine to close if this one is dropped.
     """
 
@@ -164,7 +164,7 @@ class LazyCoroutine(Coroutine[Any, Any, Any]):
         raise NotImplementedError
 
     def close(self) -> None:
-        """Drop it."""
+        """Close the wrapped coroutine."""
         close_unstarted(self._wrapped)
         self._wrapped = None
 

@@ -1,4 +1,4 @@
-"""For debugging: where a task was scheduled, and which functions can be refused before they are called."""
+"""Support for debugging: where a task was scheduled, and early checks of functions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .logs import printable
 
 __all__ = ["call_site", "check_call"]
 
-# What calls a callback: below it there is only the line that runs the event loop.
+# The packages that call callbacks. The frames below them only show where the event loop was started.
 _EVENT_LOOPS = frozenset({"anyio", "asyncio", "trio", "uvloop"})
 
-# Nothing can be seen of what a function in C returns. These two are passed most often.
+# The return value of functions in C cannot be found out. These two are passed most often.
 _RETURN_NONE = (print, time.sleep)
 
-# Annotations may name what is imported for type checkers only.
+# Annotations may use names that are only imported for type checkers.
 _SIGNATURE_OPTIONS: dict[str, Any] = {"follow_wrapped": False}
 if sys.version_info >= (3, 14):  # pragma: no cover
     import annotationlib
@@ -44,7 +44,7 @@ def _package(frame: FrameType) -> str:
 
 
 def check_call(target: Target, args: tuple[object, ...]) -> None:
-    """Refuse a function that would fail when its task starts, as far as that can be seen without a call.
+    """Check whether a function would fail when its task starts, as far as possible without calling it.
 
     Args:
         target: A coroutine, or a function.
@@ -60,7 +60,7 @@ def check_call(target: Target, args: tuple[object, ...]) -> None:
     if returns_none or (isinstance(function, FunctionType) and _returns_constants(function.__code__)):
         raise TypeError(
             f"expected a function that returns a coroutine, which {target!r} does not; declare it with `async def`, "
-            "or pass anyio.to_thread.run_sync and the function, which then runs in a thread"
+            "or pass anyio.to_thread.run_sync and the function, to run it in a thread"
         )
     if hasattr(function, "__signature__"):
         return  # as declared, which a decorator may have copied from another function
@@ -76,7 +76,7 @@ def check_call(target: Target, args: tuple[object, ...]) -> None:
 
 
 def _function_behind(target: object) -> object:
-    """Return the function that a partial one, a method or an object with ``__call__`` calls."""
+    """Return the function that a partial, a method or an object with ``__call__`` calls."""
     while not isinstance(target, FunctionType):
         if isinstance(target, partial):
             target = target.func
@@ -89,7 +89,7 @@ def _function_behind(target: object) -> object:
 
 
 def _returns_constants(code: CodeType) -> bool:
-    """Return whether a function has ``return`` statements, or just its end, and all of them return constants."""
+    """Return whether a function can return, and all of its returns are constants."""
     if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
         return False
     found = False

@@ -30,26 +30,26 @@ _MISSING = object()
 MAX_KEY = int(MAX_DELAY * 1e12)
 
 MAINTENANCE_STEPS_PER_ITERATION = 500
-"""How much the queues may be tidied, in entries, before the dispatcher yields to the event loop."""
+"""How many queue entries are tidied before the dispatcher yields to the event loop."""
 
 
 CALLS_PER_ITERATION = 20
-"""How many tasks are called because of that before the dispatcher yields to the event loop."""
+"""How many tasks are called after a clock step before the dispatcher yields to the event loop."""
 
 
 class TaskOwner(RunOwner, Protocol):
-    """What the dispatcher asks of the registry that holds a task.
+    """The interface of a registry to the dispatcher.
 
     Attributes:
-        timers: Its pending tasks that are due on the monotonic clock; the dispatcher's to fill.
-        wall_timers: Those that are due on the wall clock.
+        timers: The pending tasks that are due on the monotonic clock; filled by the dispatcher.
+        wall_timers: The pending tasks that are due on the wall clock; filled by the dispatcher.
     """
 
     timers: TimerQueue[ScheduledTask[Any]]
     wall_timers: TimerQueue[ScheduledTask[Any]]
 
     def try_admit(self, task: ScheduledTask[Any], /) -> bool:
-        """Return whether a task that is due may start. If not, the registry hands it back when it may."""
+        """Return whether a due task may start. If not, the registry requeues it when it may."""
         ...
 
     def start_refused(self, task: ScheduledTask[Any], failure: Exception, /) -> None:
@@ -58,20 +58,20 @@ class TaskOwner(RunOwner, Protocol):
 
 
 class Dispatcher:
-    """Starts tasks when they are due, in due order, in a task group of its own.
+    """Starts tasks when they are due, in due order, in its own task group.
 
-    It serves a scheduler and its children. Whether a task that is due may start is decided by its owner.
+    It is shared by a scheduler and its children. The owner of a task decides whether it may start when it is due.
 
     Args:
-        drop_pending: Called when no more tasks will be started, however that comes about: drops those that have not.
+        drop_pending: Called when no more tasks will be started, for any reason, to drop the pending tasks.
         abandon: Called when everything has ended.
-        backend: What the event loop offers.
+        backend: The interface to the event loop.
 
     Attributes:
-        backend: What the event loop offers.
+        backend: The interface to the event loop.
         thread: The thread of the event loop.
-        clock: What the due times are compared with.
-        debug: Whether more is checked and reported, as `Backend.debug` says.
+        clock: The clock that the due times are compared with.
+        debug: Whether more is checked and reported; see `Backend.debug`.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class Dispatcher:
         self._cancelled = self._cancelled_externally = self._loop_started = False
         self._loop_ended = anyio.Event()
 
-        # The tasks to call when the wall clock is set back, and those of them still to be called; by how much, in
-        # nanoseconds, the wall clock was ahead of the monotonic one.
+        # The tasks to call when the wall clock is set back, and the calls that remain; how far, in nanoseconds, the
+        # wall clock was ahead of the monotonic clock.
         self.clock_followers: dict[ScheduledTask[Any], None] = {}
         self._to_call: list[ScheduledTask[Any]] = []
         self._clock_lead = self.clock.time_ns() - int(self.clock.monotonic() * 1e9)
 
-        # One number for each scheduling call, one index for each task that falls due.
+        # A number for each scheduling call, and an index for each task that becomes due.
         self._next_sequence = count(1).__next__
         self._next_dispatch_index = count(1).__next__
         self._timers: QueueGroup[ScheduledTask[Any]] = QueueGroup()
@@ -109,7 +109,7 @@ class Dispatcher:
         self._group: TaskGroup
         self.starter: Starter
         self._starts_per_iteration = 1
-        # Until when the loop sleeps, and what wakes it before; awake, it is not to be woken.
+        # When the loop will wake, and the event that wakes it earlier. While it is awake, it must not be woken.
         self._wake_at = -math.inf
         self._wakeup = anyio.Event()
 
@@ -129,19 +129,19 @@ class Dispatcher:
         self._group.create_task(LazyCoroutine(self._loop), name="anysched dispatcher")
 
     def cancel(self) -> None:
-        """Cancel all tasks, and start no more."""
+        """Cancel all tasks and stop starting tasks."""
         if not self._cancelled:
             self._cancelled = True
             self._cancelled_externally = self._group.cancel_scope.cancel_called
             self._group.cancel_scope.cancel()
 
     def is_stopping(self) -> bool:
-        """Return whether all tasks are being cancelled: by the scheduler, around it, or by the event loop's end."""
+        """Return whether all tasks are being cancelled: by the scheduler, a scope around it, or the end of the loop."""
         host = self._host_task
         return self.starter.is_cancelled() or self.backend.is_done(host) or self.backend.is_cancelling(host)
 
     def is_left_elsewhere(self) -> bool:
-        """Return whether the caller is another native task than the one that entered."""
+        """Return whether the caller is not the native task that entered the scheduler."""
         return self.backend.current_task() is not self._host_task
 
     def is_running(self) -> bool:
@@ -159,13 +159,13 @@ class Dispatcher:
         """Cancel all tasks and wait for their end.
 
         Returns:
-            What was raised: the `KeyboardInterrupt` or `SystemExit` of tasks, a cancellation of the caller, or what
-            the task group says if it is left in another task than the one that entered it.
+            The exceptions that were raised: a `KeyboardInterrupt` or `SystemExit` of tasks, a cancellation of the
+            caller, or the error of the task group if it is left in a different task than the one that entered it.
         """
         self.cancel()
         raised: list[BaseException] = []
         if self.is_left_elsewhere() and not self._cancelled_externally:
-            # trio's nursery would wake the task that entered it, and not this one: it must have nothing to wait for.
+            # trio's nursery would wake the task that entered it and not this one, so it must have nothing to wait for.
             with anyio.CancelScope(shield=True):
                 await self.wait_ended()
         try:
@@ -191,10 +191,10 @@ class Dispatcher:
         )
 
     def check_thread(self) -> None:
-        """Refuse a call from another thread.
+        """Check that this is the thread of the event loop.
 
         Raises:
-            RuntimeError: if this is not the thread of the event loop.
+            RuntimeError: if it is not.
         """
         if threading.get_ident() != self.thread:
             raise RuntimeError(
@@ -202,7 +202,7 @@ class Dispatcher:
                 "call it through anyio.from_thread.run_sync(...)"
             )
 
-    # Tasks come and go
+    # The queues
 
     def add(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
         """Queue a task that is in no queue, unless it is paused.
@@ -227,7 +227,7 @@ class Dispatcher:
             self._wake_for(when)
 
     def reschedule(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
-        """Change the due time of a pending task that is not queued for anything else."""
+        """Change the due time of a pending task that does not wait for a predecessor or a slot."""
         if task._segment is None or type(_when(task)) is not type(when):
             task._leave_queue()
             self.add(task, when, owner)
@@ -243,13 +243,13 @@ class Dispatcher:
             self._wake_for(when)
 
     def _by_loop_time(self, when: float) -> float:
-        """Return when a task is due by the coarse clock of the event loop: a task that is due already starts now."""
+        """Convert a due time to the coarse clock of the event loop: a task that is already due starts now."""
         if isinstance(when, float):
             return when if when > exact_clock(self.clock)() else min(when, self.clock.monotonic())
         return when
 
     def requeue(self, task: ScheduledTask[Any]) -> None:
-        """Take back a task that was due, had to wait, and may start now; its dispatch index has not changed."""
+        """Queue a task again that was due, had to wait and may start now. Its dispatch index is unchanged."""
         index = task._dispatch_index
         self._requeued.push(task, index, index)
         self._wake()
@@ -261,11 +261,11 @@ class Dispatcher:
 
     @property
     def queue_entries(self) -> int:
-        """The number of entries in the queues of due times, with the stale ones."""
+        """The number of entries in the queues of due times, including stale entries."""
         return self._timers.entries + self._wall_timers.entries
 
     def now(self) -> tuple[float, int]:
-        """Read both clocks, which stand still when the dispatcher has been closed."""
+        """Return the times of both clocks; after the dispatcher has been closed, the times when this happened."""
         return self._closed_at or (exact_clock(self.clock)(), self.clock.time_ns())
 
     # The loop
@@ -282,7 +282,7 @@ class Dispatcher:
                     if not self._cancelled:  # otherwise the caller of `cancel` drops them
                         await self._drop_pending()
         finally:
-            if not self._cancelled:  # otherwise they are still being dropped, in slices
+            if not self._cancelled:  # otherwise the tasks are still being dropped, in batches
                 self._abandon()
             self._loop_ended.set()
 
@@ -294,8 +294,8 @@ class Dispatcher:
                 else:
                     await self._sleep()
             except self.backend.cancelled_exc_class:
-                # A cancellation by `asyncio.Task.cancel` that nothing asked for does not concern the tasks, unless the
-                # task that entered the scheduler has ended: then the event loop is shutting down.
+                # An unrequested cancellation by `asyncio.Task.cancel` must not affect the tasks, unless the task that
+                # entered the scheduler has ended, which means that the event loop is shutting down.
                 if anyio.current_effective_deadline() == -math.inf or self.backend.is_done(self._host_task):
                     raise
 
@@ -322,14 +322,14 @@ class Dispatcher:
         self.backend.wake()
 
     def _wake_for(self, when: float) -> None:
-        """Wake the loop if it sleeps past a due time, or for too long now that something waits for the wall clock."""
+        """Wake the loop if it would sleep past a due time, or too long for a task that waits for the wall clock."""
         if not isinstance(when, float):
             when = wake_time(self.clock, self.clock.monotonic(), self.clock.time_ns(), None, when)
         if when < self._wake_at:
             self._wake()
 
     def _start_due(self) -> bool:
-        """Start the tasks that are due, in a batch of bounded size; return whether there may be more."""
+        """Start due tasks, in a batch of limited size; return whether there may be more."""
         now, now_ns = self.clock.monotonic(), self.clock.time_ns()
         if self.clock_followers and self._call_followers(now, now_ns):
             return True
@@ -345,7 +345,7 @@ class Dispatcher:
             if task is None:
                 return False
             if not task._prepare():
-                return True  # it has looked for its next time, which may be slow
+                return True  # it has searched for its next time, which may be slow
             owner = cast("TaskOwner", task._owner)
             if owner.try_admit(task):
                 context = task._context
@@ -362,7 +362,7 @@ class Dispatcher:
         return True
 
     def _call_followers(self, now: float, now_ns: int) -> bool:
-        """Call the tasks that want to know when the wall clock was set back, a few at once; return whether more follow."""
+        """Call the tasks that follow the wall clock if it was set back, a few at once; return whether more follow."""
         lead = now_ns - int(now * 1e9)
         if lead < self._clock_lead - CLOCK_STEP_NS:
             self._clock_lead = lead
@@ -376,16 +376,15 @@ class Dispatcher:
         return bool(self._to_call)
 
     def _pop_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
-        """Remove and return the task that is due first; `None` if none is due."""
+        """Remove and return the first due task, or `None` if none is due."""
         if self._requeued.peek() is not None:
-            return self._requeued.pop()  # it fell due before all tasks in the other queues
+            return self._requeued.pop()  # it became due before all tasks in the other queues
         first, first_wall = self._timers.peek(), self._wall_timers.peek()
         late = -math.inf if first is None else now - _when(first)
         late_ns = -math.inf if first_wall is None else now_ns - _when(first_wall)
         due, due_wall = late > -TOLERANCE, late_ns > -TOLERANCE_NS
         if first is not None and first_wall is not None and due and due_wall:
-            # The clocks compare by how late each task is; what rounding cannot tell apart goes by the order of the
-            # calls.
+            # Compare how late the tasks are. If rounding makes them indistinguishable, use the order of the calls.
             difference = late - late_ns / 1e9
             due = first._sequence < first_wall._sequence if abs(difference) < TOLERANCE else difference > 0
         if due:
@@ -403,12 +402,12 @@ class Dispatcher:
         task._set_run(run)
         try:
             self.starter.start(run, task.name, context)
-        except Exception as failure:  # an event loop that refuses
+        except Exception as failure:  # the event loop refuses
             owner.start_refused(task, failure)
 
 
 def _key(when: float) -> int:
-    """Return a monotonic due time in picoseconds, by which the queue orders it; a float need not be finite."""
+    """Return the key of a monotonic due time in the queue, in picoseconds; the time may be infinite."""
     return int(when * 1e12) if when < MAX_DELAY else MAX_KEY
 
 

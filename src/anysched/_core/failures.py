@@ -1,4 +1,4 @@
-"""Splitting failures from cancellations, and deciding which of several exceptions leaves."""
+"""Splitting failures from cancellations, and deciding which of several exceptions to raise."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["exit_exception", "is_fatal", "sole_exception", "split_failure"]
 
 
 def split_failure(exception: BaseException, cancelled: type[BaseException]) -> tuple[BaseException | None, bool]:
-    """Split what a task raised into its failure, if any, and whether it was cancelled.
+    """Split the exception of a task; return the failure, if any, and whether the task was cancelled.
 
     Args:
-        exception: What was raised; an exception group may mix failures with cancellations.
+        exception: The exception; an exception group may contain both failures and cancellations.
         cancelled: The exception class of cancellations.
     """
     if isinstance(exception, BaseExceptionGroup):
@@ -24,7 +24,7 @@ def split_failure(exception: BaseException, cancelled: type[BaseException]) -> t
 
 
 def is_fatal(exception: BaseException) -> bool:
-    """Return whether an exception is a request to end the process, which leaves the scheduler."""
+    """Return whether an exception is a request to end the process, which propagates out of the scheduler."""
     if isinstance(exception, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", exception)
         return group.subgroup((KeyboardInterrupt, SystemExit)) is not None
@@ -32,7 +32,7 @@ def is_fatal(exception: BaseException) -> bool:
 
 
 def sole_exception(exception: BaseException) -> BaseException:
-    """Return the exception in a group, without the group, if it is the only one; otherwise what was given."""
+    """Return the only exception in a group without the group; return other exceptions unchanged."""
     while isinstance(exception, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", exception)
         only, *others = group.exceptions
@@ -45,18 +45,18 @@ def sole_exception(exception: BaseException) -> BaseException:
 def exit_exception(
     body: BaseException | None, others: Sequence[BaseException], cancelled: type[BaseException]
 ) -> BaseException | None:
-    """Return what must leave an ``async with`` block in place of what its body raised.
+    """Return the exception that an ``async with`` block must raise instead of the exception of its body.
 
-    A failure is never replaced by a cancellation; several failures leave as a group, as from anyio's task groups. One that
-    was raised several times is one.
+    A failure is never replaced by a cancellation; several failures are raised as a group, as by anyio's task groups. An
+    exception that was raised several times counts once.
 
     Args:
-        body: What the body raised, if anything.
-        others: What was raised while leaving.
+        body: The exception of the body, if any.
+        others: The exceptions that were raised while leaving.
         cancelled: The exception class of cancellations.
 
     Returns:
-        An exception to raise, or `None` if the block is left as its body ended.
+        An exception to raise, or `None` to leave the outcome of the body unchanged.
     """
     failed = [body] if body is not None and split_failure(body, cancelled)[0] is not None else []
     found = _distinct(others, failed)

@@ -21,13 +21,13 @@ _Run: TypeAlias = tuple[StartedRun, float, tuple[Instrument, ...]]
 
 @final
 class Instruments:
-    """Calls the instruments of one scheduler: its own, and those of the schedulers whose child it is.
+    """Calls the instruments of a scheduler and of its ancestors.
 
     Args:
         instruments: The instruments, each once.
         now: Reads the monotonic and the wall clock.
-        on_error: Called when an instrument has raised an exception, to remove and to log it.
-        previous: What called the instruments until they changed; the runs that have started are taken over.
+        on_error: Called when an instrument has raised an exception, to remove it and log the exception.
+        previous: The predecessor of this object, whose runs are taken over.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Instruments:
         """
         entry = self._runs.pop(task, None)
         if entry is None:
-            return  # it started before there were instruments
+            return  # it started before instruments were added
         start, then, informed = entry
         seconds = self._now()[0] - then
         run = FinishedRun(start.due, start.started, start.lateness, status, failure, seconds)
@@ -105,9 +105,9 @@ class Instruments:
 
 
 def combined(inherited: Iterable[Instrument], own: Iterable[Instrument]) -> list[Instrument]:
-    """Return the instruments of a scheduler, those of its ancestors first, each once.
+    """Return the instruments of a scheduler, each once, with those of its ancestors first.
 
-    They are compared by identity, because one that is a dataclass may be equal to another and not hashable.
+    They are compared by identity, because an instrument that is a dataclass may equal another and not be hashable.
 
     Raises:
         TypeError: if one is not an `Instrument`.
@@ -122,6 +122,6 @@ def combined(inherited: Iterable[Instrument], own: Iterable[Instrument]) -> list
 
 
 def _overrides(instrument: Instrument, hook: str) -> bool:
-    """Return whether an instrument does something in a method."""
+    """Return whether an instrument overrides a method."""
     method = getattr(instrument, hook)
     return not (isinstance(method, types.MethodType) and method.__func__ is getattr(Instrument, hook))

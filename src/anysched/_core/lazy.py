@@ -1,4 +1,4 @@
-"""Modules that only annotations name: imported when these are evaluated, not before."""
+"""Lazy imports of modules that are used only in annotations."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["LazyModule"]
 class LazyModule:
     """A module that is imported when one of its public attributes is read.
 
-    Under ``if TYPE_CHECKING`` alone, a name is unknown to `typing.get_type_hints`, and so to frameworks and documentation
-    tools.
+    A name that is only imported under ``if TYPE_CHECKING`` cannot be resolved by `typing.get_type_hints`, and so not by
+    frameworks and documentation tools.
 
     Args:
         name: The full name of the module.

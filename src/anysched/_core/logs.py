@@ -10,7 +10,7 @@ from typing import final
 __all__ = ["SCHEDULED_AT", "SchedulerLog", "format_id", "format_name", "printable"]
 
 SCHEDULED_AT = " It was scheduled at %s."
-"""What a message about a task ends with, where it is known where the task was scheduled."""
+"""The end of a message about a task if it is known where the task was scheduled."""
 
 
 def printable(text: str) -> str:
@@ -49,8 +49,8 @@ class SchedulerLog:
         parent: The log of the parent, for a child.
 
     Attributes:
-        is_enabled_for: Returns whether records of a level are logged. It is the logger's own method where there is one:
-            each scheduling call asks.
+        is_enabled_for: Returns whether records of a level are logged. It is the logger's own method if
+            possible, since each scheduling call calls it.
     """
 
     __slots__ = ("_depth", "_logger", "_name", "_scheduler", "is_enabled_for")
@@ -82,7 +82,7 @@ class SchedulerLog:
             task_id: The ID. The record has it as the attribute ``task_id``, and the scheduler's name as ``scheduler``.
             args: The other arguments.
             failure: The exception to log with its traceback.
-            scheduled_at: Where the task was scheduled, if that is known.
+            scheduled_at: Where the task was scheduled, if known.
         """
         args = (*args, format_id(task_id))
         if scheduled_at is not None:
@@ -126,7 +126,7 @@ class SchedulerLog:
 
 
 def _nearest(root: logging.Logger, name: str, depth: int) -> logging.Logger:
-    """Return the logger of a name, or the nearest one above it that exists, at most so many steps above it."""
+    """Return the logger of a name, or the nearest existing one above it, at most ``depth`` levels above."""
     known = root.manager.loggerDict
     for _ in range(depth):
         logger = known.get(name)

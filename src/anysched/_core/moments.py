@@ -1,4 +1,4 @@
-"""Times and durations of other libraries: Arrow, pandas, pendulum, whenever, NumPy. None of them is imported."""
+"""Times and durations of other libraries: Arrow, pandas, pendulum, whenever, NumPy. These are not imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Moment(Protocol):
-    """What another library's moment has: Arrow's, pandas', Pendulum's, whenever's."""
+    """The common interface of moments of other libraries: Arrow, pandas, Pendulum, whenever."""
 
     def timestamp(self) -> float:
         """Return the seconds since 1970."""
@@ -19,11 +19,11 @@ class Moment(Protocol):
 
 
 def moment_from(value: Any) -> datetime | None:
-    """Return what another library's moment is as a `datetime`, or `None` if it is not one.
+    """Convert a moment of another library to a `datetime`; return `None` if it is not one.
 
     Args:
         value: An object with a ``datetime`` (Arrow), with ``to_stdlib()`` or ``py_datetime()`` (whenever), or with
-            ``timestamp()``; or a ``numpy.datetime64``, which is taken as UTC.
+            ``timestamp()``; or a ``numpy.datetime64``, which is interpreted as UTC.
     """
     if _numpy_kind(value) == "M":
         instant: datetime | None = _from_numpy(value, "datetime64[us]")
@@ -44,9 +44,9 @@ def moment_from(value: Any) -> datetime | None:
 
 
 def duration_from(value: Any) -> timedelta | None:
-    """Return a ``numpy.timedelta64`` as a `timedelta`, or `None` if it is not one.
+    """Convert a ``numpy.timedelta64`` to a `timedelta`; return `None` if it is not one.
 
-    `float` would take it for a number of seconds, whatever its unit is.
+    `float` would interpret it as a number of seconds, whatever its unit.
     """
     return _from_numpy(value, "timedelta64[us]") if _numpy_kind(value) == "m" else None
 

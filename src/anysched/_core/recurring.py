@@ -1,4 +1,4 @@
-"""Recurring tasks: one ID and one handle for a sequence of runs, each of which is a start of its own."""
+"""Recurring tasks: one ID and one handle for a sequence of runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["RecurringTask"]
 
 
 class RecurringOwner(Owner, Protocol):
-    """What a recurring task asks of the registry that holds it."""
+    """The interface of a registry to the recurring tasks that it holds."""
 
     @property
     def is_closing(self) -> bool:
@@ -52,7 +52,7 @@ class RecurringOwner(Owner, Protocol):
         ...
 
     def unfollow_clock(self, task: ScheduledTask[Any], /) -> None:
-        """Call a task no longer when the wall clock is set back."""
+        """Stop calling a task when the wall clock is set back."""
         ...
 
     def warn(self, task: ScheduledTask[Any], message: str, /) -> None:
@@ -60,11 +60,11 @@ class RecurringOwner(Owner, Protocol):
         ...
 
     def free_slot(self, task: ScheduledTask[Any], /) -> None:
-        """Give the slot of a task, if it has one, to the next that waits for one."""
+        """Give the slot of a task, if it has one, to the next task that waits for one."""
         ...
 
     def log_skipped(self, task: ScheduledTask[Any], count: int, /) -> None:
-        """Log that due times were missed and are not run."""
+        """Log that missed runs were skipped."""
         ...
 
     def log_failure(self, task: ScheduledTask[Any], failure: BaseException, /) -> None:
@@ -74,10 +74,10 @@ class RecurringOwner(Owner, Protocol):
 
 @final
 class RecurringTask(ScheduledTask[None]):
-    """A task that is pending again when its coroutine has ended, as long as it holds its ID and has due times.
+    """A task that becomes pending again when its coroutine has ended, as long as it holds its ID and has due times.
 
     Args:
-        trigger: When to run.
+        trigger: The due times.
         owner: The registry that holds the task.
         task_id: The ID.
         target: The function to run.
@@ -102,7 +102,7 @@ class RecurringTask(ScheduledTask[None]):
         self._run_count = 0
         self._last_started_ns: int | None = None
         self._last_status: Status | None = None
-        # The due time under which the search for the next one goes on, in the queue as if it were a run.
+        # While the search for the next due time continues, the task is queued under this due time, as if for a run.
         self._search_due: float | None = None
 
     @property
@@ -116,18 +116,18 @@ class RecurringTask(ScheduledTask[None]):
 
     @property
     def recurs(self) -> bool:
-        """Whether the task was scheduled to run repeatedly."""
+        """Whether the task is recurring."""
         return True
 
     @property
     def function(self) -> Callable[..., Coroutine[Any, Any, Any]] | None:
-        """The function that was scheduled, until the task ends, and after it was dropped."""
+        """The scheduled function, until the task ends, and after it was dropped."""
         target = super().function if self._call is None else self._call[0]
         return None if target is None or is_coroutine(target) else target
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """The arguments of the function, as long as it is known."""
+        """The arguments of the function, as long as `function` is not `None`."""
         return super().args if self._call is None else self._call[1]
 
     @property
@@ -141,7 +141,7 @@ class RecurringTask(ScheduledTask[None]):
         return self._last_status
 
     def _prepare(self) -> bool:
-        """Return whether the task can start. If not, it searches for its next due time, or has missed this one."""
+        """Return whether the task can start. If not, it was too late or still searching, and requeued itself."""
         # By identity: a task that was rescheduled in the meantime has another due time, and starts.
         registry = self._registry
         searching = self._when is self._search_due
@@ -149,14 +149,14 @@ class RecurringTask(ScheduledTask[None]):
             return True
         if not searching:
             self._trigger.skipped += 1
-            registry.free_slot(self)  # it may have waited for one, and got it too late
+            registry.free_slot(self)  # it may have waited for a slot for too long
         found = self._find_next(steps=TIMES_PER_ITERATION)
-        if self._dispatch_index:  # else `times` has cancelled or rescheduled the task
+        if self._dispatch_index:  # otherwise `times` has cancelled or rescheduled the task
             self._advance(found, None)
         return False
 
     def _is_too_late(self) -> bool:
-        """Return whether the task has missed its due time, and must skip it."""
+        """Return whether the task is so late that it must skip this due time."""
         when, skip_after = self._when, self._trigger.skip_after
         if skip_after == math.inf or when is None:
             return False
@@ -178,12 +178,12 @@ class RecurringTask(ScheduledTask[None]):
         self._trigger.begin_run(now, now_ns)
 
     def _served_due(self, when: float) -> tuple[float, int]:
-        """Return the due time that a run serves, and how many others it covers."""
+        """Return the due time of a run, and how many other due times it covers."""
         served = self._trigger.served
         return when if served is None else served, self._trigger.missed
 
     def _start_cancelled(self) -> None:
-        """Called when the event loop has cancelled a run before its first step: the run ends as one cancelled later."""
+        """Called when the event loop has cancelled a run before its first step: treat it like a later cancellation."""
         registry = self._registry
         registry.task_started(self)
         self._begin_run()
@@ -192,11 +192,11 @@ class RecurringTask(ScheduledTask[None]):
     def _find_next(
         self, status: Status | None = None, steps: int = TIMES_PER_RUN
     ) -> float | SearchResult | BaseException:
-        """Return the next due time, searched for in a copy of the context of the call that scheduled the task.
+        """Return the next due time. It is searched for in a copy of the context in which the task was scheduled.
 
         Args:
             status: How a run has ended, if one has.
-            steps: How many times of an iterable may be asked for.
+            steps: How many times may be read from an iterator.
         """
         self._last_status = status or self._last_status
         assert self._call is not None
@@ -207,10 +207,10 @@ class RecurringTask(ScheduledTask[None]):
             return failure
         finally:
             if self._is_done():
-                self._close_trigger()  # which could not be done while it was asked
+                self._close_trigger()  # which was not possible while the search was running
 
     def _advance(self, found: float | SearchResult | BaseException, failure: BaseException | None) -> None:
-        """Finish a run: reschedule the task, or complete it if there is no next due time. Then log what has failed.
+        """Finish a run: reschedule the task, or complete it if there is no next due time. Then log failures.
 
         Args:
             found: What `_find_next` has returned.
@@ -225,7 +225,7 @@ class RecurringTask(ScheduledTask[None]):
         else:
             assert self._call is not None
             target, args, context = self._call
-            self._rearm(target, args, context.copy())  # whether the event loop makes another copy depends on it
+            self._rearm(target, args, context.copy())  # not all event loops make a copy of their own
             searching = found is SearchResult.UNFINISHED
             registry.add(self, registry.now()[0] if searching else cast("float", found))
             self._search_due = self._when if searching else None  # the very object: `add` may have rounded it
@@ -233,7 +233,7 @@ class RecurringTask(ScheduledTask[None]):
         if skipped:
             registry.log_skipped(self, skipped)
         self._warn()
-        # The last thing to do: a log handler may cancel the task.
+        # This must be the last step, since a log handler may cancel the task.
         if failure is not None:
             registry.log_failure(self, failure)
         if failed is not None:
@@ -252,7 +252,7 @@ class RecurringTask(ScheduledTask[None]):
         is_waiting = self._status is Status.PENDING and not self._dispatch_index and self._when == trigger.due
         if trigger.asks_again and not is_waiting:
             trigger.note_clock(*registry.now())
-            return  # it asks again after its run
+            return  # it calls the function again after its run
         assert self._call is not None
         _, _, context = self._call
         try:
@@ -271,7 +271,7 @@ class RecurringTask(ScheduledTask[None]):
         self._advance(SearchResult.EXHAUSTED, None)
 
     def _complete(self, status: Status, outcome: object) -> Target | None:
-        """Enter the final status. What the last run returned is discarded, as of the runs before."""
+        """Enter the final status. The return value of the last run is discarded, like those of all runs."""
         if self._run is not None:
             self._last_status = status
         self._call = None
@@ -279,7 +279,7 @@ class RecurringTask(ScheduledTask[None]):
         return super()._complete(status, None if status is Status.FINISHED else outcome)
 
     def _close(self, target: Target | None) -> None:
-        """Also close the trigger: the last thing to do, because it may run finalizers."""
+        """Also close the trigger. This must be the last step, because it may run finalizers."""
         self._close_trigger()
 
     def _close_trigger(self) -> None:

@@ -1,4 +1,4 @@
-"""The registry of one scheduler: the holders of IDs, the order of tasks under an ID, slots, and the one function in which tasks end."""
+"""The registry of a scheduler: the holders of IDs, predecessors, slots, and the one function in which tasks end."""
 
 from __future__ import annotations
 
@@ -41,30 +41,29 @@ __all__ = ["SchedulerState", "TaskRegistry", "cancel_runs"]
 WhenT = TypeVar("WhenT")
 
 SchedulerState: TypeAlias = Literal["new", "running", "closing", "closed"]
-"""Where a scheduler is in its life; see `Scheduler.state`."""
+"""The state of a scheduler; see `Scheduler.state`."""
 
 
 ENDS_PER_TASK = 7
 ENDS_AT_LEAST = 1_000
-"""How many tasks end, for each that holds an ID, before the tables release the memory of those that have ended."""
+"""The tables release memory after this many tasks have ended, relative to those that hold an ID, and at least."""
 
 
 class Family:
-    """What a root scheduler and its descendants share.
+    """The state that a root scheduler and its descendants share.
 
-    A child is known here only while it holds tasks, so that children cost nothing when they are idle, and nothing when
-    the root closes.
+    A child is registered here only while it holds tasks, so that idle children cost nothing, even when the root closes.
 
     Attributes:
-        dispatcher: What starts the tasks, from entry on.
+        dispatcher: The dispatcher that starts the tasks, from entry on.
         busy: The registries with tasks that hold an ID or run.
-        hosts: The events for which a hosted child waits, by its registry; set when the child is closed.
-        instruments_version: How often the instruments of a member have changed; 0 if there are none. It is all that is
-            looked at then: that is several times as fast as asking a member.
+        hosts: The events for which hosted children wait, by registry; set when the child is closed.
+        instruments_version: How often the instruments of a member have changed; 0 if there are none. Checking this
+            number is several times as fast as asking a member.
         dropped: The pending tasks that were dropped because the dispatcher stopped, each with its registry, for
             `Scheduler.close`.
-        raised: The requests to end the process that instruments raised meanwhile, for the exit of the root.
-        has_limits: Whether a member has a limit of running tasks: only then a wait can be a deadlock that is found.
+        raised: The requests to end the process that instruments raised in the meantime, for the exit of the root.
+        has_limits: Whether a member limits its running tasks; only then can deadlocks by waiting for slots be found.
         waits: Which task waits for which.
     """
 
@@ -86,20 +85,20 @@ class Family:
 
 
 class TaskRegistry:
-    """Holds the tasks of one scheduler: at most one for each ID, and so many running at once.
+    """Holds the tasks of one scheduler: at most one for each ID, of which at most ``max_running`` run at once.
 
     Args:
         name: The name of the scheduler.
         max_running: How many tasks may run at once, if there is a limit.
         cancel: Called to cancel a task by its handle.
-        suppressed_exceptions: Exceptions of tasks that are not logged, besides those of the parent.
+        suppressed_exceptions: Exceptions of tasks that are not logged, in addition to those of the parent.
         parent: The registry of the parent, for a child.
 
     Attributes:
-        family: What it shares with its parent and children.
-        scheduler: The scheduler, for those who find its registry in the family.
+        family: The state that it shares with its parent and children.
+        scheduler: The scheduler of this registry.
         tasks: The tasks that hold an ID, by ID.
-        predecessors: The tasks that run on although their ID has been released or taken over.
+        predecessors: The tasks that are still running although their ID has been released or taken over.
         collected: While `Scheduler.close` waits, the tasks that were scheduled in the meantime, and dropped.
         timers: The pending tasks that are due on the monotonic clock and have not fallen due: the dispatcher's.
         wall_timers: Those on the wall clock.
@@ -126,9 +125,9 @@ class TaskRegistry:
         self.family.has_limits |= max_running is not None
         inherited = () if parent is None else parent.suppressed_exceptions
         self.suppressed_exceptions: tuple[type[BaseException], ...] = (*inherited, *suppressed_exceptions)
-        # Those of single tasks. Few have any.
+        # The suppressed exceptions of individual tasks. Few have any.
         self._suppressed: WeakKeyDictionary[ScheduledTask[Any], tuple[type[BaseException], ...]] = WeakKeyDictionary()
-        # Where tasks were scheduled: in debug mode only.
+        # Where tasks were scheduled, in debug mode only.
         self._call_sites: WeakKeyDictionary[ScheduledTask[Any], str] | None = None
         self.scheduler: Any = None
         self._own_instruments: list[Instrument] = []
@@ -144,23 +143,23 @@ class TaskRegistry:
         self.predecessors: dict[Hashable, ScheduledTask[Any]] = {}
         self.collected: list[ScheduledTask[Any]] | None = None
         self._number = self.family.next_number()
-        # A child has a state of its own when it closes; until then its state is that of its parent.
+        # `None` for a child until it closes: it has the state of its parent.
         self._state: SchedulerState | None = "new" if parent is None else None
         # The tasks that run, in the order of their starts.
         self._running: dict[ScheduledTask[Any], None] = {}
-        # Due, and waiting for the predecessor under their ID; due, and waiting for a slot; in possession of one.
+        # Due tasks that wait for their predecessor; due tasks that wait for a slot; tasks that have a slot.
         self._blocked: dict[Hashable, ScheduledTask[Any]] = {}
         self._slot_queue: TimerQueue[ScheduledTask[Any]] = TimerQueue()
         self._slots: set[ScheduledTask[Any]] = set()
         self._idle: anyio.Event | None = None
-        # How many tasks have ended since the tables were made to shrink.
+        # How many tasks have ended since the tables last released memory.
         self._ended = 0
 
     # Instruments
 
     @property
     def instruments(self) -> Instruments | None:
-        """What calls the instruments of the scheduler and of those above it; `None` if there are none."""
+        """The instruments of the scheduler and its ancestors; `None` if there are none."""
         version = self.family.instruments_version
         if version != self._instruments_version:
             self._instruments_version = version
@@ -204,7 +203,7 @@ class TaskRegistry:
             registry = registry.parent
         self.log_instrument_failure(instrument, failure)
 
-    # Life
+    # Lifecycle
 
     @property
     def state(self) -> SchedulerState:
@@ -222,33 +221,33 @@ class TaskRegistry:
 
     @property
     def dispatcher(self) -> Dispatcher | None:
-        """What starts the tasks, from entry on."""
+        """The dispatcher that starts the tasks, from entry on."""
         return self.family.dispatcher
 
     @property
     def collector(self) -> list[ScheduledTask[Any]] | None:
-        """What takes the tasks that are scheduled while the scheduler, or one above it, is being closed."""
+        """The list for tasks that are scheduled while the scheduler or an ancestor is being closed."""
         registry: TaskRegistry | None = self
         while registry is not None and registry.collected is None:
             registry = registry.parent
         return None if registry is None else registry.collected
 
     def is_within(self, other: TaskRegistry) -> bool:
-        """Return whether this is another registry, or that of a descendant."""
+        """Return whether this is the other registry or the registry of a descendant."""
         registry: TaskRegistry | None = self
         while registry is not None and registry is not other:
             registry = registry.parent
         return registry is not None
 
     def busy_members(self) -> list[TaskRegistry]:
-        """Return this registry and those of its descendants, if they have tasks, in the order in which they were made."""
+        """Return this registry and those of its descendants that have tasks, in the order of their creation."""
         busy = [registry for registry in self.family.busy if registry.is_within(self)]
         return sorted(busy, key=lambda registry: registry._number)
 
-    # Asked by a handle
+    # Called by handles
 
     def due(self, when: float) -> datetime:
-        """Return a due time as a `datetime`: by the present clocks, if it is monotonic."""
+        """Return a due time as a `datetime`; a monotonic one is converted by the current clocks."""
         if isinstance(when, float):
             now, now_ns = self.now()
             when = now_ns + round(min(when - now, MAX_DELAY) * 1e6) * 1_000  # what a datetime can express
@@ -259,10 +258,10 @@ class TaskRegistry:
         self._cancel(task, running)
 
     def begin_wait(self, task: ScheduledTask[Any]) -> ScheduledTask[Any] | None:
-        """Refuse to wait for a task that waits for the caller, and from another thread.
+        """Raise `RuntimeError` for a wait that would be a deadlock, or from another thread.
 
         Returns:
-            The task in whose run the caller is, if there are limits: what to pass to `end_wait`.
+            The task in whose run the caller is, if there are limits, to be passed to `end_wait`.
         """
         self.check_thread()
         if self.is_caller(task):
@@ -275,16 +274,16 @@ class TaskRegistry:
         return self._note_wait(task)
 
     def end_wait(self, task: ScheduledTask[Any], waiting: ScheduledTask[Any]) -> None:
-        """Called when the caller, in the run of another task, has waited for a task."""
+        """Called when the run of a task no longer waits for another task."""
         self.family.waits.remove(waiting, task)
 
     def _note_wait(self, task: ScheduledTask[Any]) -> ScheduledTask[Any] | None:
-        """Refuse to wait for what needs the slot of a task that waits itself, however long the way is."""
+        """Record a wait; raise `RuntimeError` if the slots for it are taken, however indirectly, by waiting tasks."""
         if not self.family.has_limits:
             return None
         waiting = current_scheduled_task()
         if waiting is None or owner_of(waiting).family is not self.family or not self.is_caller(waiting):
-            # In a task of another scheduler, which may be inside one of these.
+            # The caller may be in a task of another scheduler that was started inside one of these.
             waiting = next(filter(self.is_caller, self._slots), None)
             if waiting is None:
                 return None
@@ -303,7 +302,7 @@ class TaskRegistry:
         )
 
     def needs(self, task: ScheduledTask[Any]) -> list[Collection[ScheduledTask[Any]]]:
-        """Return what a pending task waits for: of each collection, one task must end before this one can start."""
+        """Return what a pending task waits for: one task of each collection must end before it can start."""
         predecessor = self.predecessors.get(task.task_id)
         found: list[Collection[ScheduledTask[Any]]] = [] if predecessor is None else [[predecessor]]
         if self.awaits_slot(task):
@@ -311,7 +310,7 @@ class TaskRegistry:
         return found
 
     def awaits_slot(self, task: ScheduledTask[Any]) -> bool:
-        """Return whether a task is pending, needs a slot, and all are taken."""
+        """Return whether a task is pending and needs a slot while all are taken."""
         return (
             task.status is PENDING
             and self.max_running is not None
@@ -320,7 +319,7 @@ class TaskRegistry:
         )
 
     def check_thread(self) -> None:
-        """Refuse a call from another thread than the event loop's."""
+        """Raise `RuntimeError` if called from another thread than the event loop's."""
         dispatcher = self.family.dispatcher
         if dispatcher is not None and dispatcher.thread != get_ident():
             dispatcher.check_thread()
@@ -336,7 +335,7 @@ class TaskRegistry:
     def reschedule_if_pending(
         self, due: Callable[[Clock, WhenT], float], moment: WhenT, task: ScheduledTask[Any] | None
     ) -> bool:
-        """Change the due time of a task, if there is one and it is pending; return whether that is so."""
+        """Change the due time of a task if it is pending; return whether it was. The task may be `None`."""
         self.check_thread()
         dispatcher = self.dispatcher
         when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
@@ -350,7 +349,7 @@ class TaskRegistry:
         return True
 
     def pause(self, task: ScheduledTask[Any]) -> bool:
-        """Pause a task that is pending, or will be after its run; return whether that did something."""
+        """Pause a task that is pending or will be after its run; return whether it was paused by this call."""
         self.check_thread()
         if self.tasks.get(task.task_id) is not task or task.paused:
             return False
@@ -363,7 +362,7 @@ class TaskRegistry:
         return True
 
     def resume(self, task: ScheduledTask[Any]) -> bool:
-        """Resume a task that is paused; return whether it was. What fell due in the meantime is due now."""
+        """Resume a task; return whether it was paused. If it became due in the meantime, it is due now."""
         self.check_thread()
         if not task.paused:
             return False
@@ -378,10 +377,10 @@ class TaskRegistry:
         if self.family.instruments_version:
             self.notify(hook, task)
 
-    # Asked by the dispatcher
+    # Called by the dispatcher
 
     def try_admit(self, task: ScheduledTask[Any]) -> bool:
-        """Return whether a task that is due may start. If not, it waits here and is handed back when it may."""
+        """Return whether a due task may start. If not, it waits here and is requeued when it may."""
         if self.state != "running":
             return False  # about to be dropped
         task_id = task.task_id
@@ -400,15 +399,15 @@ class TaskRegistry:
         self.task_started(task)
         self.finish(task, FAILED, failure, failure, ran=True)
 
-    # Asked by a run
+    # Called by runs
 
     def accepts(self, task: ScheduledTask[Any], run: TaskRun) -> bool:
-        """Return whether a run is still that of a task which may start."""
+        """Return whether a run is still the current run of its task, which may start."""
         return self.is_run_of(task, run) and self.state == "running"
 
     @staticmethod
     def is_run_of(task: ScheduledTask[Any], run: TaskRun) -> bool:
-        """Return whether a run is the present one of a task."""
+        """Return whether a run is the current run of a task."""
         return task._run is run
 
     def task_started(self, task: ScheduledTask[Any]) -> None:
@@ -419,7 +418,7 @@ class TaskRegistry:
     def run_finished(
         self, task: ScheduledTask[Any], status: Status, outcome: object, failure: BaseException | None
     ) -> None:
-        """Called when a run has ended: the task becomes pending again, if it recurs, or ends."""
+        """Called when a run has ended: a recurring task becomes pending again, other tasks end."""
         try:
             if self.family.instruments_version and self.instruments is not None:
                 raised = outcome if isinstance(outcome, BaseException) and status is FAILED else failure
@@ -446,7 +445,7 @@ class TaskRegistry:
             if stray:
                 self.log_stray_cancellation(task, None)
 
-    # Asked by a task that recurs
+    # Called by recurring tasks
 
     def now(self) -> tuple[float, int]:
         """Read the monotonic and the wall clock."""
@@ -455,11 +454,11 @@ class TaskRegistry:
 
     @property
     def is_closing(self) -> bool:
-        """Whether no more tasks will start: pending ones are being dropped."""
+        """Whether no more tasks will start, and pending tasks are being dropped."""
         return self.state != "running"
 
     def may_recur(self, task: ScheduledTask[Any]) -> bool:
-        """Return whether a task that runs still holds its ID, and may be pending again."""
+        """Return whether a running task still holds its ID and may become pending again."""
         return self.state == "running" and self.predecessors.get(task.task_id) is not task
 
     def add(self, task: ScheduledTask[Any], when: float) -> None:
@@ -474,29 +473,29 @@ class TaskRegistry:
         self.dispatcher.reschedule(task, when, self)
 
     def follow_clock(self, task: ScheduledTask[Any]) -> None:
-        """Call a task that recurs when the wall clock is set back."""
+        """Call a recurring task when the wall clock is set back."""
         assert self.dispatcher is not None
         self.dispatcher.clock_followers[task] = None
 
     def unfollow_clock(self, task: ScheduledTask[Any]) -> None:
-        """Call a task no longer when the wall clock is set back."""
+        """Stop calling a recurring task when the wall clock is set back."""
         assert self.dispatcher is not None
         self.dispatcher.clock_followers.pop(task, None)
 
-    # Asked by the scheduler
+    # Called by the scheduler
 
     def suppress(self, task: ScheduledTask[Any], exceptions: tuple[type[BaseException], ...]) -> None:
         """Do not log these exceptions of a task."""
         self._suppressed[task] = exceptions
 
     def set_call_site(self, task: ScheduledTask[Any], call_site: str) -> None:
-        """Report where a task was scheduled, should it fail."""
+        """Set where a task was scheduled, to be logged if it fails."""
         if self._call_sites is None:
             self._call_sites = WeakKeyDictionary()
         self._call_sites[task] = call_site
 
     def hold(self, task_id: Hashable, task: ScheduledTask[Any]) -> None:
-        """Enter a new task into the table of IDs, as the last one. Another one that held the ID must be displaced."""
+        """Add a new task to the end of the table of IDs. The previous holder must be displaced afterwards."""
         tasks = self.tasks
         if task_id in tasks:
             del tasks[task_id]
@@ -509,7 +508,7 @@ class TaskRegistry:
 
         Args:
             holder: The task. A pending one is dropped.
-            cancel_running: Whether to cancel a running one, unless it is the caller; if not, it runs on to its end.
+            cancel_running: Whether to cancel a running task, unless it is the caller. Otherwise it is left to finish.
         """
         if holder.status is PENDING:
             self.drop(holder)
@@ -535,13 +534,13 @@ class TaskRegistry:
         return task._contains_caller()
 
     def drop(self, task: ScheduledTask[Any]) -> None:
-        """End a task that has not started; it never will."""
+        """End a task that has not started and never will."""
         if not self.unqueue_due(task):
             task._leave_queue()
         self.finish(task, CANCELLED)
 
     def unqueue_due(self, task: ScheduledTask[Any]) -> bool:
-        """Remove a task from its queue if it is due. One that is not has nothing else to give back."""
+        """Remove a task from its queue if it is due, and free its slot; return whether it was due."""
         if task._dispatch_index <= 0:
             return False
         self.unqueue(task)
@@ -556,7 +555,7 @@ class TaskRegistry:
         self.free_slot(task)
 
     def calling_task(self) -> ScheduledTask[Any] | None:
-        """Return the task inside whose run this is called, if it is one of these."""
+        """Return the task of this registry inside whose run this is called, if any."""
         return next(filter(self.is_caller, self._running), None)
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:
@@ -565,7 +564,7 @@ class TaskRegistry:
 
     @property
     def running(self) -> int:
-        """How many tasks run."""
+        """How many tasks are running."""
         return len(self._running)
 
     @property
@@ -589,10 +588,10 @@ class TaskRegistry:
             await self._idle.wait()
 
     def abandon(self) -> list[BaseException]:
-        """End the tasks that are left when the dispatcher has ended: only a `KeyboardInterrupt` at the wrong moment leaves it.
+        """End the remaining tasks when the dispatcher has ended. Only an untimely `KeyboardInterrupt` leaves any.
 
         Returns:
-            What was raised by instruments.
+            The exceptions that instruments raised.
         """
         raised: list[BaseException] = []
         for task in [*self.predecessors.values(), *self.tasks.values()]:
@@ -606,7 +605,7 @@ class TaskRegistry:
         self.family.busy.pop(self, None)
         return raised
 
-    # The end
+    # Ending tasks
 
     def finish(
         self,
@@ -617,19 +616,20 @@ class TaskRegistry:
         *,
         ran: bool = False,
     ) -> None:
-        """End a task. Every way in which a task ends leads here, and only here.
+        """End a task. This is the only function in which tasks end.
 
-        It returned, failed, or was cancelled while it ran; it was dropped before its start, also on closing; the event
-        loop refused to start it; it has no more due times, or asking for the next one failed.
+        The task returned, failed, or was cancelled while it ran; or it was dropped before its start, as on closing; or
+        the event loop refused to start it; or it has no more due times, or finding the next one failed.
 
         Args:
-            task: The task, which is in no queue.
+            task: The task, which must not be in a queue.
             status: Its final status.
             outcome: Its return value, or its exception.
             failure: The exception, if it must be logged.
-            ran: Whether a run ends with it.
+            ran: Whether the task is ended by the end of a run.
         """
-        # The tables first: should a `KeyboardInterrupt` come in between, the task is ended again, and nothing waits.
+        # The tables first: if a `KeyboardInterrupt` comes in between, the task is ended again and nothing waits
+        # forever.
         if ran:
             self._end_run(task, status)
         elif status is CANCELLED:
@@ -660,7 +660,7 @@ class TaskRegistry:
                 self.log_failure(task, error)
 
     def _release_memory(self) -> None:
-        """Let the tables shrink: dictionaries and sets do not by themselves."""
+        """Make the tables shrink, since dictionaries and sets do not shrink by themselves."""
         self._ended = 0
         for table in (self.tasks, self.predecessors, self._blocked):
             tasks = dict(table)
@@ -670,7 +670,7 @@ class TaskRegistry:
         self._running = dict(self._running)
 
     def _end_run(self, task: ScheduledTask[Any], status: Status) -> None:
-        """Count a run that has ended, and admit what waited for its end."""
+        """Count a run that has ended, and admit the tasks that waited for its end."""
         self._running.pop(task, None)
         if status is FINISHED:
             self.finished += 1
@@ -689,7 +689,7 @@ class TaskRegistry:
     # Slots
 
     def _queue_for_slot(self, task: ScheduledTask[Any]) -> None:
-        """Let a task that is due wait for a slot, or start as soon as the dispatcher comes to it."""
+        """Queue a due task for a slot; without a limit, requeue it with the dispatcher."""
         if self.max_running is None:
             self._requeue(task)
         else:
@@ -697,7 +697,7 @@ class TaskRegistry:
             self._slot_queue.push(task, index, index)
 
     def free_slot(self, task: ScheduledTask[Any]) -> None:
-        """Give the slot of a task, if it has one, to the next that waits for one."""
+        """Give the slot of a task, if it has one, to the next task that waits for one."""
         if task in self._slots:
             self._slots.remove(task)
             # The tasks were added in their order: no more stale entries than half a segment come to the top at once.
@@ -714,13 +714,13 @@ class TaskRegistry:
     # Logging
 
     def log_failure(self, task: ScheduledTask[Any], failure: BaseException) -> None:
-        """Log the failure of a task, unless it is an exception that is not to be logged."""
+        """Log the failure of a task, unless the exception is suppressed."""
         if isinstance(failure, (*self.suppressed_exceptions, *self._suppressed.get(task, ()))):
             return
         self._log_end(logging.ERROR, "Error in task %s!", task, failure)
 
     def log_stray_cancellation(self, task: ScheduledTask[Any], cancellation: BaseException | None) -> None:
-        """Log that a task was cancelled by something else than the scheduler, or a scope around it."""
+        """Log that a task was cancelled neither by the scheduler nor by a scope around it."""
         message = "Task %s was cancelled, but not through its scheduler; it may have awaited something cancelled."
         self._log_end(logging.WARNING, message, task, cancellation)
 
@@ -737,12 +737,12 @@ class TaskRegistry:
         self.log.log(logging.WARNING, message, task.task_id)
 
     def log_skipped(self, task: ScheduledTask[Any], count: int) -> None:
-        """Log that due times were missed and are not run."""
+        """Log that missed runs were skipped."""
         runs = f"{count} missed run{'s' if count > 1 else ''}"
         self.log.log(logging.INFO, "Skipped %s of task %s.", task.task_id, runs)
 
 
 def cancel_runs(tasks: Iterable[ScheduledTask[Any]]) -> None:
-    """Cancel what the tasks run, unless that was done before; they keep their IDs until they have ended."""
+    """Cancel running tasks that have not been cancelled; they keep their IDs until they have ended."""
     for task in tasks:
         task._cancel_run()

@@ -1,4 +1,4 @@
-"""One start of a task: from the moment at which it is handed to the event loop, to its end."""
+"""One run of a task, from the moment when it is handed to the event loop to its end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["RunHost", "RunOwner", "TaskRun"]
 
 
 class RunOwner(Protocol):
-    """What a run asks of the registry that holds its task."""
+    """The interface of a registry to the runs of its tasks."""
 
     def accepts(self, task: ScheduledTask[Any], run: TaskRun, /) -> bool:
-        """Return whether a run is still that of a task which may start."""
+        """Return whether a run is still the current run of its task, which may start."""
         ...
 
     def cancel(self, task: ScheduledTask[Any], /) -> None:
@@ -42,7 +42,7 @@ class RunOwner(Protocol):
         ...
 
     def log_stray_cancellation(self, task: ScheduledTask[Any], cancellation: BaseException, /) -> None:
-        """Log that a task was cancelled by something else than the scheduler, or a scope around it."""
+        """Log that a task was cancelled neither by the scheduler nor by a scope around it."""
         ...
 
     def native_task_ended(self, task: ScheduledTask[Any], run: TaskRun, /, *, cancelled: bool) -> None:
@@ -51,16 +51,16 @@ class RunOwner(Protocol):
 
 
 class RunHost(Protocol):
-    """What a run asks of the dispatcher that starts it."""
+    """The interface of the dispatcher to the runs that it starts."""
 
     @property
     def backend(self) -> Backend:
-        """What the event loop offers."""
+        """The interface to the event loop."""
         ...
 
     @property
     def starter(self) -> Starter:
-        """What starts native tasks."""
+        """The starter of native tasks."""
         ...
 
     def is_stopping(self) -> bool:
@@ -70,7 +70,7 @@ class RunHost(Protocol):
 
 @final
 class TaskRun:
-    """One start of a task.
+    """One run of a task.
 
     Args:
         task: The task.
@@ -116,7 +116,7 @@ class TaskRun:
         self._clear()
 
     async def main(self) -> None:
-        """Run the task to its end. Nothing that it raises leaves from here, except a request to end the process."""
+        """Run the task to its end. Of its exceptions, only requests to end the process propagate."""
         run = self.host.starter.take(self)
         del self
         task, scope, owner, host = run.task, run.scope, run.owner, run.host
@@ -125,9 +125,9 @@ class TaskRun:
         backend, starter = host.backend, host.starter
         if not owner.accepts(task, run):
             run._clear()
-            return  # dropped or postponed after it was handed over, or about to be dropped: it has not started
+            return  # it was dropped or postponed after it was passed to the event loop, or is about to be dropped
         if starter.is_cancelled():
-            owner.cancel(task)  # cancelled from outside of the scheduler before its first step: neither
+            owner.cancel(task)  # cancelled from outside of the scheduler before its first step: it has not started
             run._clear()
             return
         native_task = run.native_task
@@ -146,7 +146,7 @@ class TaskRun:
                 except BaseException as exception:
                     outcome, cancelled = split_failure(exception, backend.cancelled_exc_class)
                     if is_fatal(exception):
-                        outcome = exception  # it leaves the event loop, which reports it: it is not logged
+                        outcome = exception  # not logged, since it leaves the event loop, which reports it
                         raise
                     # A cancellation that nothing asked for (a cancelled future, `asyncio.current_task().cancel()`)
                     # would cancel the whole group if it left from here. One that was asked for has done its work. Both
@@ -170,16 +170,16 @@ class TaskRun:
             if stray is not None:
                 owner.log_stray_cancellation(task, stray)
             run._clear()
-            # An exception refers to this frame: the frame must not refer to the exception.
+            # An exception refers to this frame, so the frame must not refer to the exception.
             del task, scope, owner, host, run, outcome, failure, stray
         starter.finishing(native_task)
         del native_task  # an exception may refer to this frame, and be kept
 
     def _is_stray(self) -> bool:
-        """Return whether a cancellation that has arrived was not asked for, by the scheduler or around it."""
+        """Return whether a cancellation was requested neither by the scheduler nor by a scope around it."""
         task = self.task
         return task is not None and task.status is RUNNING and not self.host.is_stopping()
 
     def _clear(self) -> None:
-        """Release everything: contexts that were copied during the run keep this object."""
+        """Release all references, because contexts that were copied during the run keep this object alive."""
         self.task = self.scope = self.native_task = None

@@ -94,11 +94,11 @@ class Owner(Protocol):
         ...
 
     def needs(self, task: ScheduledTask[Any], /) -> list[Collection[ScheduledTask[Any]]]:
-        """Return what a pending task waits for: of each collection, one task must end before it can start."""
+        """Return what a pending task waits for: one task of each collection must end before it can start."""
         ...
 
     def awaits_slot(self, task: ScheduledTask[Any], /) -> bool:
-        """Return whether a task is pending, needs a slot, and all are taken."""
+        """Return whether a task is pending and needs a slot while all are taken."""
         ...
 
 

@@ -1,19 +1,19 @@
 """Due times in heaps: pure data, with no event loop and no clock.
 
-A binary heap is quick to push to and to pop from, but cannot remove an entry from its middle. So the entry of a timer
-that leaves stays behind, stale, until it surfaces or is removed by compaction; and the entry of a timer that is postponed stays
-where it is and is pushed on when it comes to the top.
+Pushing to and popping from a binary heap is fast, but an entry cannot be removed from its middle. So the entry of a
+timer that leaves stays in the heap as a stale entry until it comes to the top or is removed by compaction. The entry of
+a postponed timer stays where it is and is moved when it comes to the top.
 
-One heap of a million entries would make every compaction a stall of half a second. The entries are therefore spread over
-*segments*, heaps of a bounded size: a compaction concerns one segment, and takes a fraction of a millisecond however many
-timers wait.
+Compacting one heap of a million entries would stall the event loop for half a second. The entries are therefore spread
+over *segments*, heaps of limited size: a compaction affects one segment and takes a fraction of a millisecond, however
+many timers there are.
 
-The entries are integers, and a dictionary for each segment tells whose they are. Entries that held the timer itself
-would be one more object for each timer that the garbage collector has to visit, again and again: that costs more than
-all work that is done here.
+The entries are integers, and a dictionary for each segment maps them to timers. Entries that contained the timer itself
+would be another object for each timer that the garbage collector has to visit, again and again, which would cost more
+than all the work that is done here.
 
-Each scheduler has queues of its own, so that it knows its first timer however many the others have. A *group* of queues says
-which timer is the first of all.
+Each scheduler has its own queues, so that it knows its first timer however many timers the others have. A *group* of
+queues finds the first timer of all.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from typing import Any, Generic, TypeVar
 __all__ = ["SEGMENT_SIZE", "QueueGroup", "Timer", "TimerQueue"]
 
 SEGMENT_SIZE = 1365
-"""As many as a dictionary has room for before it grows from 2,048 places to 4,096."""
+"""The number of items in a dictionary before it grows from 2,048 to 4,096 slots."""
 
 DISSOLVED_SIZE = SEGMENT_SIZE // 8
 """A full segment with no more timers than this is dissolved."""
 
 SLACK = 8
-"""How many more timers may leave a segment than are left before its memory is released; so with queues and a group."""
+"""A segment releases memory when more timers have left than remain, by more than this; likewise a group of queues."""
 
 SEQUENCE_BITS = 48
 SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
@@ -46,8 +46,8 @@ class Timer:
     A scheduled task is one, which saves an object for each.
 
     The attributes are the queue's. ``_key`` orders the timers: the key, and below it the number, in one integer.
-    ``_heap_key`` is the place under which the timer is listed in the heap of ``_segment``, an earlier one while the timer is
-    postponed. A timer that is in no queue has no segment.
+    ``_heap_key`` is the place under which the timer is listed in the heap of ``_segment``, an earlier one while the
+    timer is postponed. A timer that is in no queue has no segment.
     """
 
     __slots__ = ("_heap_key", "_key", "_segment")
@@ -65,7 +65,7 @@ class Timer:
         segment = self._segment
         if segment is not None:
             self._segment = None
-            # If an interruption hits `pop`, it is not there any more.
+            # If `pop` was interrupted, it has already been removed.
             segment.timers.pop(self._heap_key, None)
             segment.removals += 1
             left = len(segment.timers)
@@ -74,7 +74,7 @@ class Timer:
 
 
 class Segment(Generic[TimerT]):
-    """A heap of a bounded size, with its timers by their entries; an entry without a timer is stale.
+    """A heap of limited size, with its timers by their entries; an entry without a timer is stale.
 
     Attributes:
         heap: The entries.
@@ -93,10 +93,10 @@ class Segment(Generic[TimerT]):
         self.is_full = False
 
     def compact(self) -> None:
-        """Release the memory of the timers that have left: called when they outnumber the others.
+        """Release the memory of the timers that have left. Called when they outnumber the others.
 
-        A dictionary does not shrink by itself. A full segment of which little is left is dissolved; otherwise each
-        timer that stays for long would keep one.
+        A dictionary does not shrink by itself. A full segment with few timers left is dissolved; otherwise a single
+        long-lived timer would keep a whole segment alive.
         """
         self.removals = 0
         if self.is_full and len(self.timers) <= DISSOLVED_SIZE:
@@ -108,18 +108,18 @@ class Segment(Generic[TimerT]):
 
 
 class TimerQueue(Generic[TimerT]):
-    """Timers by their keys, the least first; those with equal keys by their numbers.
+    """A priority queue of timers, ordered by key and, for equal keys, by sequence number.
 
     Attributes:
-        place: Where a group lists the queue; infinity if it does not. The group's.
+        place: The place of the queue in its group; infinity if it is not listed. Set by the group.
     """
 
     __slots__ = ("_dissolved", "_full", "_next_number", "_open", "_top", "place")
 
     def __init__(self) -> None:
-        # New entries go to the open segment. The full ones are in a heap of their own, each once, under its first
-        # entry. After a compaction that place may be too far ahead, but never too far behind: it is put right at the top.
-        # A number tells apart a segment that was dissolved and one that has got its first timer.
+        # New entries go to the open segment. The full segments are in another heap, each once, under its first entry.
+        # After a compaction this position may be too early but never too late; it is corrected at the top. The number
+        # distinguishes a dissolved segment from a segment that has received its first timer.
         self._open: Segment[TimerT] = Segment(self)
         self._full: list[tuple[int, int, Segment[TimerT]]] = []
         self._next_number = count().__next__
@@ -130,7 +130,7 @@ class TimerQueue(Generic[TimerT]):
         self.place: float = math.inf
 
     def __len__(self) -> int:
-        """Return the number of timers that wait, by counting the segments."""
+        """Return the number of timers, by adding up the segments."""
         return len(self._open.timers) + sum(len(segment.timers) for _, _, segment in self._full)
 
     @property
@@ -140,16 +140,16 @@ class TimerQueue(Generic[TimerT]):
 
     @property
     def entries(self) -> int:
-        """The number of entries in the heaps, with the stale ones: what the queue costs in memory."""
+        """The number of entries in the heaps, including stale ones, which determines the memory use."""
         return len(self._open.heap) + sum(len(segment.heap) for _, _, segment in self._full)
 
     def push(self, timer: TimerT, key: int, sequence: int) -> None:
-        """Add a timer that is in no queue.
+        """Add a timer that is not in a queue.
 
         Args:
             timer: The timer.
-            key: What it is ordered by.
-            sequence: Its place among those with an equal key: positive, and used once in this queue.
+            key: The key by which it is ordered.
+            sequence: Its place among timers with an equal key: positive, and used only once in this queue.
         """
         entry = key << SEQUENCE_BITS | sequence
         segment = self._open
@@ -176,7 +176,7 @@ class TimerQueue(Generic[TimerT]):
             heapify(self._full)
 
     def move(self, timer: TimerT, key: int, sequence: int) -> None:
-        """Give a timer in this queue another place. The heap does not grow when it is a later one."""
+        """Move a timer in this queue to another place. If that is later, the heap does not grow."""
         place = key << SEQUENCE_BITS | sequence
         if place >= timer._key:
             timer._key = place
@@ -185,13 +185,13 @@ class TimerQueue(Generic[TimerT]):
             self.push(timer, key, sequence)
 
     def prune_top(self, steps: int) -> int:
-        """Bring the first timer to the top: `peek` and `pop` are true after this, until the queue is changed.
+        """Bring the first timer to the top. `peek` and `pop` are valid after this, until the queue is changed.
 
-        Stale entries are dropped on the way, and postponed ones pushed on. Each is a step. The caller bounds them,
-        because a hundred thousand may come to the top at once.
+        Stale entries at the top are dropped, and postponed ones are moved. Each is a step. The caller limits the steps,
+        because a hundred thousand such entries may come to the top at once.
 
         Args:
-            steps: The most steps to take.
+            steps: The maximum number of steps.
 
         Returns:
             How many steps are left; 0 means that there may be more to do.
@@ -223,7 +223,7 @@ class TimerQueue(Generic[TimerT]):
         return None if segment is None else segment.timers[segment.heap[0]]
 
     def pop(self) -> TimerT:
-        """Take the timer at the top out of the queue; see `prune_top`."""
+        """Remove and return the timer at the top; see `prune_top`."""
         segment = self._top
         assert segment is not None
         timer = segment.timers.pop(heappop(segment.heap))
@@ -253,16 +253,16 @@ class TimerQueue(Generic[TimerT]):
 
 
 class QueueGroup(Generic[TimerT]):
-    """Several queues as one: which timer is the first of all.
+    """A group of queues, which finds the first timer of all.
 
-    A queue is listed under its first entry, or an earlier one: its place is put right when it comes to the top. When an
-    earlier timer is added, it is listed again, and where it was listed before becomes stale.
+    A queue is listed under its first entry or an earlier one; its place is corrected when it comes to the top. If an
+    earlier timer is added, the queue is listed again, and its previous place becomes stale.
     """
 
     __slots__ = ("_listed", "_next_number", "_stale", "_top")
 
     def __init__(self) -> None:
-        # A number tells apart a queue that was listed twice.
+        # The number distinguishes entries of a queue that was listed twice.
         self._listed: list[tuple[float, int, TimerQueue[TimerT]]] = []
         self._next_number = count().__next__
         self._stale = 0
@@ -271,23 +271,23 @@ class QueueGroup(Generic[TimerT]):
 
     @property
     def entries(self) -> int:
-        """The number of entries in the heaps of the queues, with the stale ones."""
+        """The number of entries in the heaps of the queues, including stale ones."""
         return sum(queue.entries for queue in {id(queue): queue for _, _, queue in self._listed}.values())
 
     def push(self, queue: TimerQueue[TimerT], timer: TimerT, key: int, sequence: int) -> None:
-        """Add a timer that is in no queue to one of the queues; see `TimerQueue.push`."""
+        """Add a timer that is not in a queue to one of the queues; see `TimerQueue.push`."""
         queue.push(timer, key, sequence)
         if timer._key < queue.place:
             self._list(queue, timer._key)
 
     def move(self, queue: TimerQueue[TimerT], timer: TimerT, key: int, sequence: int) -> None:
-        """Give a timer another place in its queue; see `TimerQueue.move`."""
+        """Move a timer to another place in its queue; see `TimerQueue.move`."""
         queue.move(timer, key, sequence)
         if timer._key < queue.place:
             self._list(queue, timer._key)
 
     def discard(self, queue: TimerQueue[TimerT]) -> None:
-        """Release a queue that is empty; it is listed again with its next timer."""
+        """Release an empty queue; it is listed again with its next timer."""
         if queue.place != math.inf:
             queue.place = math.inf
             self._note_stale()

@@ -1,4 +1,4 @@
-"""The due times of a recurring task: a grid of elapsed time, or times that an iterator lists. No calendar arithmetic here."""
+"""The due times of a recurring task: periods of elapsed time, or times from an iterator. No calendar arithmetic."""
 
 from __future__ import annotations
 
@@ -29,54 +29,54 @@ MeasuredFrom = Literal["start", "end"]
 """What the period of `Scheduler.schedule_every` is measured from."""
 
 MissedPolicy = Literal["latest", "all", "skip"]
-"""What to do about the due times that a recurring task has missed; see `Scheduler.schedule_every`."""
+"""What to do about the runs that a recurring task has missed; see `Scheduler.schedule_every`."""
 
 SKIP_AFTER = 60.0
-"""With ``missed="skip"``, how late a run may start, in seconds, before it is left out."""
+"""With ``missed="skip"``, how late a run may start, in seconds, before it is skipped."""
 
 MIN_PERIOD = 1e-6
-"""The shortest period, in seconds: the least that a `timedelta` can express."""
+"""The shortest period, in seconds: the resolution of `timedelta`."""
 
 TIMES_PER_ITERATION = 100
-"""How many times an iterator is asked for in a search before the event loop is yielded to."""
+"""How many times are read from an iterator during a search before yielding to the event loop."""
 
 TIMES_PER_RUN = 5
-"""How many times it is asked for when a run has ended. One will do, as a rule, and many runs may end in one iteration."""
+"""How many times are read when a run has ended. Usually one suffices, but many runs may end in one iteration."""
 
 SECOND_NS = 1_000_000_000
 
 FALLBACK_NS = 60 * SECOND_NS
-"""How far the wall clock may fall behind the times that were run before this is logged, in nanoseconds."""
+"""How far the wall clock may be behind the times that were already run, in nanoseconds, before this is logged."""
 
 MAX_PERIODS = 100
-"""How many periods in which the clock went its way are remembered, so that no time in them is run twice."""
+"""How many periods between two clock steps are remembered, so that no time in them is run twice."""
 
 MAX_STALLS = 100
-"""How many times in a row an iterator may fail to advance: each costs a step, and none of them is ever run."""
+"""How many consecutive times of an iterator may fail to increase. Each costs a step, and none of them is run."""
 
 
 class SearchResult(Enum):
     """The result of the search for the next due time, if there is none."""
 
     UNFINISHED = "unfinished"
-    """It takes longer: ask again, in another iteration of the event loop."""
+    """The search must be continued in another iteration of the event loop."""
     EXHAUSTED = "exhausted"
-    """The due times are exhausted."""
+    """There are no more due times."""
 
 
 class Trigger(ABC):
-    """The due times of a recurring task. All moments are the present ones, on both clocks.
+    """The due times of a recurring task. The methods take the current times of both clocks.
 
     Args:
         missed: What to do about missed times.
-        jitter: The most seconds by which to put off each run.
+        jitter: The maximum delay of each run, in seconds.
 
     Attributes:
-        empty: Whether it has turned out that there is not a single due time.
+        empty: Whether there are no due times at all; known after `first_due`.
         skip_after: How late a run may start, in seconds; infinity unless missed times are skipped.
         skipped: How many due times have been skipped and not been logged yet.
-        served: The due time that the present run serves, on either clock; `None` if the run was brought forward.
-        missed: How many other due times the present run covers, as far as they are known.
+        served: The due time of the current run, on either clock; `None` if the run was brought forward.
+        missed: How many other due times the current run covers, as far as they are known.
         warning: A message to log, with ``%s`` for the ID.
         due: The wall due time of the next run, unless the task is rescheduled; `None` if it has none.
         follows_clock: Whether `clock_set_back` does anything.
@@ -93,7 +93,7 @@ class Trigger(ABC):
     follows_clock: bool
     asks_again: bool
 
-    # Nothing is checked before `first_due`: the iterable must be closed, also if something else is refused.
+    # Arguments are checked in `first_due`, since the iterable must be closed even if another argument is refused.
     def __init__(self, missed: MissedPolicy, jitter: float | timedelta) -> None:
         self._missed = missed
         self._jitter = jitter
@@ -115,18 +115,18 @@ class Trigger(ABC):
         """Check the arguments, and return the first due time: a float on the monotonic clock, or an int on the wall clock.
 
         Raises:
-            TypeError, ValueError: as the calls of `Scheduler` say.
+            TypeError, ValueError: as documented in `Scheduler`.
         """
         ...
 
     @abstractmethod
     def begin_run(self, now: float, now_ns: int, /) -> None:
-        """Called when a run starts, which serves the times that are due."""
+        """Called when a run starts."""
         ...
 
     @abstractmethod
     def next_due(self, now: float, now_ns: int, steps: int, /) -> float | SearchResult:
-        """Return the next due time after a run; in so many steps, if it has to be searched for."""
+        """Return the next due time after a run. A search takes at most ``steps`` steps."""
         ...
 
     @abstractmethod
@@ -143,7 +143,7 @@ class Trigger(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release what was handed over; there will be no more runs."""
+        """Close the iterator, if there is one. There will be no more runs."""
         ...
 
     def _check(self) -> None:
@@ -158,9 +158,9 @@ class Trigger(ABC):
             raise ValueError(f"jitter must not be negative: {self._jitter!r}")
 
     def _draw_jitter(self) -> None:
-        """Draw the offset of the next run. One that catches up has the offset of the run before."""
+        """Draw the offset of the next run. A run that catches up has the offset of the previous run."""
         if self._max_jitter:
-            # In whole microseconds, which is what a `datetime` can express.
+            # In whole microseconds, the resolution of `datetime`.
             self._offset = round(random.uniform(0, self._max_jitter), 6)  # noqa: S311
 
     @property
@@ -169,14 +169,14 @@ class Trigger(ABC):
 
 
 class IntervalTrigger(Trigger):
-    """Due times at equal distances of elapsed time. Each is a multiple of the period, so that nothing adds up.
+    """Periodic due times, in elapsed time. Each is calculated as a multiple of the period, so that there is no drift.
 
     Args:
-        period: The distance, in seconds or as a `timedelta`.
-        first: When the grid begins; see `Scheduler.schedule_every`.
+        period: The period, in seconds or as a `timedelta`.
+        first: The first due time; see `Scheduler.schedule_every`.
         missed: What to do about missed times.
-        jitter: The most seconds by which to put off each run.
-        measured_from: Whether the period is the distance between two starts, or from the end of a run to the next start.
+        jitter: The maximum delay of each run, in seconds.
+        measured_from: Whether the period is the time between two due times, or from the end of a run to the next start.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class IntervalTrigger(Trigger):
         self._period: float = 0.0
         self._origin: float = 0.0
         self._index: int = 0
-        # If it begins at a time of the wall clock, its place in elapsed time is known when that time has come.
+        # If the first due time is a wall-clock time, its monotonic time is known only when that time has come.
         self._first_ns: int | None = None
 
     def first_due(self, now: float, now_ns: int) -> float:
@@ -221,12 +221,12 @@ class IntervalTrigger(Trigger):
         return self._origin + self._offset
 
     def begin_run(self, now: float, now_ns: int) -> None:
-        """Called when a run starts: unless each missed time is run, it serves every time that is due.
+        """Called when a run starts: with ``missed="latest"``, it covers every time that is due.
 
-        One that was brought forward serves none: the next run is due when it was.
+        A run that was brought forward covers none: the regular run is still due.
         """
         if self._measured_from == "end":
-            return  # there is no grid; the run serves the time for which it was put
+            return  # there are no regular due times; the run has the due time that was set
         self._fix_origin(now, now_ns)
         self._is_extra = self._origin + self._index * self._period + self._offset > now + TOLERANCE
         index = self._index
@@ -236,7 +236,7 @@ class IntervalTrigger(Trigger):
         self.missed += self._index - index
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float:
-        """Return the next due time: if one has been missed, now, and else that of the next index."""
+        """Return the next due time: now, if one has been missed, and otherwise that of the next index."""
         self.missed = 0
         if self._measured_from == "end":
             self._draw_jitter()
@@ -246,7 +246,7 @@ class IntervalTrigger(Trigger):
         self._is_extra = False
         following = self._index if is_extra else self._index + 1
         if self._skip:
-            # The first one that is not too late. It may be past: `_prepare` looks again when it can start.
+            # The first one that is not too late. It may be in the past: `_prepare` checks again when it can start.
             index = max(following, self._latest_index(now - self.skip_after) + 1)
             self.skipped += index - following
             self._index = index
@@ -262,32 +262,32 @@ class IntervalTrigger(Trigger):
         return max(self._origin + self._index * self._period + self._offset, now)
 
     def clock_set_back(self, now: float, now_ns: int) -> float | str | None:
-        """Do nothing: the times are of elapsed time, except the first, which follows the clock by itself."""
+        """Do nothing: the times are elapsed time, except the first, which is a due time of the wall clock itself."""
 
     def close(self) -> None:
-        """Nothing was handed over."""
+        """Do nothing: there is no iterator."""
 
     def _fix_origin(self, now: float, now_ns: int) -> None:
-        """Find the place in elapsed time of a grid that begins at a time of the wall clock."""
+        """Calculate the monotonic time of the first due time if that is a wall-clock time."""
         if self._first_ns is not None:
             self._origin = now - (now_ns - self._first_ns) / 1e9
             self._first_ns = None
 
     def _latest_index(self, now: float) -> int:
-        """Return the index of the latest due time, however many there have been since the last one."""
+        """Return the index of the latest due time."""
         return math.floor((now - self._offset - self._origin + TOLERANCE) / self._period)
 
 
 class IterableTrigger(Trigger):
-    """Due times of the wall clock, as an iterator lists them. It is asked for one more only when needed.
+    """Wall-clock due times from an iterator, which is advanced only when needed.
 
     Args:
-        times: What lists them.
+        times: The due times.
         missed: What to do about missed times.
-        jitter: The most seconds by which to put off each run.
+        jitter: The maximum delay of each run, in seconds.
 
     Attributes:
-        empty: Whether there is not a single one.
+        empty: Whether there are no due times at all.
     """
 
     def __init__(self, times: Iterable[datetime | Moment], missed: MissedPolicy, jitter: float | timedelta) -> None:
@@ -295,8 +295,8 @@ class IterableTrigger(Trigger):
         self._times = times
         self._iterator: Iterator[datetime | Moment] = iter(())
         self.empty = False
-        # In nanoseconds of UTC: the time of the present or next run; up to when all is served; the latest time that was
-        # listed, by which the next one is judged; one that was listed and comes later.
+        # In nanoseconds of UTC: the time of the current or next run; the time up to which all times are covered; the
+        # latest time that was yielded, which the next one must exceed; a time that was yielded but is not used yet.
         self._time = self._covered_until = self._latest = 0
         self._peeked: int | None = None
         self._stalls = 0
@@ -325,9 +325,9 @@ class IterableTrigger(Trigger):
         return self._due(now, now_ns)
 
     def begin_run(self, now: float, now_ns: int) -> None:
-        """Called when a run starts: unless each missed time is run, it serves every time that is due.
+        """Called when a run starts: with ``missed="latest"``, it covers every time that is due.
 
-        One that was brought forward serves none: its time is still to come.
+        A run that was brought forward covers none: the regular run is still due.
         """
         self._catching_up = False
         passed = now_ns - self._offset_ns
@@ -339,7 +339,7 @@ class IterableTrigger(Trigger):
             self._covered_until = max(self._time, passed) if self._coalesce else self._time
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
-        """Return the next due time, unless it takes more steps of the iterator."""
+        """Return the next due time, unless the search takes more steps."""
         if not self._catching_up:
             self.missed = 0
         passed = now_ns - self._offset_ns
@@ -349,7 +349,7 @@ class IterableTrigger(Trigger):
             if time is not None and time <= self._covered_until:
                 continue
             if time is not None and self._coalesce and time <= passed:
-                # Missed. The latest of the missed times is run, at once.
+                # Missed. One run at once catches up for all, with the latest of the missed times.
                 self.missed += self._catching_up
                 self._time = time
                 self._catching_up = True
@@ -370,7 +370,7 @@ class IterableTrigger(Trigger):
         return SearchResult.UNFINISHED
 
     def close(self) -> None:
-        """Close the generator, if it is one; while it is executing, it cannot be closed."""
+        """Close the iterator if it is a generator. A generator cannot be closed while it is executing."""
         self._close_iterator()
 
     def _close_iterator(self) -> None:
@@ -384,19 +384,19 @@ class IterableTrigger(Trigger):
         self._iterator = iter(())
 
     def clock_set_back(self, now: float, now_ns: int) -> float | str | None:
-        """Say so, if an iterator cannot list again what the clock now shows as the future."""
+        """Return a warning if the clock now shows a time whose due times were already yielded."""
         if now_ns < self._covered_until - FALLBACK_NS:
             until = datetime_from_ns(self._covered_until).isoformat()
             return (
-                f"The clock was set back: what is due until {until} has been listed before, and is not run by task %s."
+                f"The clock was set back: due times of task %s up to {until} were already used and are not run again."
             )
         return None
 
     def _list(self) -> int | None:
-        """Return the next time that is listed, or if it does not advance, the one before; `None` at the end.
+        """Return the next time of the iterator, or `None` at its end. If it does not increase, return a covered time.
 
         Raises:
-            ValueError: if the iterator does not advance at all.
+            ValueError: if too many consecutive times do not increase.
         """
         if self._peeked is not None:
             time, self._peeked = self._peeked, None
@@ -404,7 +404,7 @@ class IterableTrigger(Trigger):
         try:
             time = ns_from_datetime(next(self._iterator))
         except StopIteration:
-            self._iterator = iter(())  # not to be asked again
+            self._iterator = iter(())  # an exhausted iterator must not be used again
             return None
         if time > self._latest:
             self._latest = time
@@ -413,7 +413,7 @@ class IterableTrigger(Trigger):
         if time < self._latest and not self._is_unordered:
             self._is_unordered = True
             self.warning = (
-                "The times of task %s are not in order; those that are not later than the ones before are left out."
+                "The times of task %s are not in order; times that are not later than the previous ones are skipped."
             )
         self._stalls += 1
         if self._stalls >= MAX_STALLS:
@@ -428,15 +428,15 @@ class IterableTrigger(Trigger):
 
 
 class FunctionTrigger(IterableTrigger):
-    """Due times of the wall clock that a function lists from the present on. It is asked again when the clock was set.
+    """Wall-clock due times from a function of the current time, which is called again when the clock was set.
 
-    A clock that was wrong for a while so has no effect when it is right again: the times that it jumped over are run
-    when they come. Those that came while it went its way, from one setting to the next, are not run a second time.
+    So a clock that was wrong for a while has no lasting effect: the times that it jumped over are run
+    when they come. Times that came between two clock steps are not run a second time.
 
     Args:
         function: Returns the times after a moment (aware UTC).
         missed: What to do about missed times.
-        jitter: The most seconds by which to put off each run.
+        jitter: The maximum delay of each run, in seconds.
     """
 
     def __init__(
@@ -448,7 +448,7 @@ class FunctionTrigger(IterableTrigger):
         super().__init__((), missed, jitter)
         self._function = function
         self.asks_again = True
-        # The periods in which the clock went its way, the present one since when, and the last reading of both clocks.
+        # The periods between two clock steps, the beginning of the current one, and the last reading of both clocks.
         self._periods: list[tuple[int, int]] = []
         self._since = 0
         self._seen = 0.0, 0
@@ -460,7 +460,7 @@ class FunctionTrigger(IterableTrigger):
         return super().first_due(now, now_ns)
 
     def begin_run(self, now: float, now_ns: int) -> None:
-        """Called when a run starts. If the clock has jumped ahead, it serves what the jump left out, with one run."""
+        """Called when a run starts. If the clock has jumped ahead, the run covers the times that were jumped over."""
         jumped = self._clock_was_set(now, now_ns)
         super().begin_run(now, now_ns)
         if jumped and self._coalesce:
@@ -468,7 +468,7 @@ class FunctionTrigger(IterableTrigger):
             self._renew(now, now_ns)
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
-        """Return the next due time, unless it takes more steps of the iterator."""
+        """Return the next due time, unless the search takes more steps."""
         if self._clock_was_set(now, now_ns) and self._missed != "all":
             missed = self._list()
             self._renew(now, now_ns - (0 if self._coalesce else round(self.skip_after * 1e9)))
@@ -481,7 +481,7 @@ class FunctionTrigger(IterableTrigger):
         return super().next_due(now, now_ns, steps)
 
     def clock_set_back(self, now: float, now_ns: int) -> float | None:
-        """Return the new due time of a pending task: the first that the function lists from the present on."""
+        """Return the new due time of a pending task: the first one after the current time."""
         offset = self._offset_ns
         self._clock_was_set(now, now_ns)
         self._renew(now, now_ns)
@@ -509,13 +509,13 @@ class FunctionTrigger(IterableTrigger):
         self._since = now_ns
 
     def _renew(self, now: float, from_ns: int) -> None:
-        """Ask the function again, from a moment on."""
+        """Call the function again, for the times after a moment."""
         seen = self._seen
         self._restart(now, from_ns)
         self._seen = seen
 
     def note_clock(self, now: float, now_ns: int) -> None:
-        """If the wall clock was set since it was read last, a period ends in which it went its way."""
+        """If the wall clock was set since it was last read, record the period that has ended."""
         (seen, seen_ns), self._seen = self._seen, (now, now_ns)
         expected = seen_ns + round((now - seen) * 1e9)
         if abs(now_ns - expected) > CLOCK_STEP_NS:
@@ -534,7 +534,7 @@ class FunctionTrigger(IterableTrigger):
         self._periods = [*self._periods[1 - MAX_PERIODS :], (start, end)]
 
     def _latest_until(self, until: int, known: int) -> int:
-        """Return the latest time up to a moment: searched for in ever longer periods before it."""
+        """Return the latest time up to a moment, searching in longer and longer periods before it."""
         for seconds in (60, 3_600, 86_400, 32 * 86_400):
             listed = self._function(datetime_from_ns(max(until - seconds * SECOND_NS, known)))
             times = map(ns_from_datetime, islice(listed, TIMES_PER_ITERATION))
@@ -544,9 +544,9 @@ class FunctionTrigger(IterableTrigger):
         return known
 
     def _list(self) -> int | None:
-        """Return the next time that is listed and does not lie in a period in which the clock has gone its way."""
+        """Return the next time of the iterator, or a covered time if it was due in an earlier period."""
         time = super()._list()
         for start, end in self._periods:
             if time is not None and start <= time <= end:
-                return self._covered_until  # was run, or left out, when it came
+                return self._covered_until  # it was run or skipped when it was due
         return time

@@ -1,4 +1,4 @@
-"""Which task waits for which: finds the waits that would never end."""
+"""A graph of tasks that wait for other tasks, which finds deadlocks."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ Alternatives = Collection[ScheduledTask[Any]]
 
 @final
 class WaitGraph:
-    """The tasks of a scheduler and its children that wait for others, in their own runs."""
+    """The tasks of a scheduler and its children that wait, inside their runs, for other tasks."""
 
     __slots__ = ("_awaited",)
 
     def __init__(self) -> None:
-        # A task may wait for several at once, in child tasks of its own.
+        # A task may wait for several tasks at once, in its child tasks.
         self._awaited: dict[ScheduledTask[Any], list[ScheduledTask[Any]]] = {}
 
     def add(self, waiting: ScheduledTask[Any], awaited: ScheduledTask[Any]) -> None:
-        """Note that a task waits for another one."""
+        """Record that a task waits for another task."""
         self._awaited.setdefault(waiting, []).append(awaited)
 
     def remove(self, waiting: ScheduledTask[Any], awaited: ScheduledTask[Any]) -> None:
-        """Note that a task has waited."""
+        """Record that a task no longer waits for another task."""
         tasks = self._awaited[waiting]
         tasks.remove(awaited)
         if not tasks:
             del self._awaited[waiting]
 
     def deadlock(self, waiting: ScheduledTask[Any]) -> list[ScheduledTask[Any]]:
-        """Return the tasks that cannot end because of a task that waits, beginning with that task; none if it can end.
+        """Return the tasks of a deadlock, beginning with the waiting task; an empty list if it is not in a deadlock.
 
-        A cancellation may end any of these waits, and is not foreseen. A task that has been cancelled is not counted.
+        A cancellation could end any of the waits, but this is not considered. Cancelled tasks are not counted.
 
         Args:
             waiting: The task.
         """
-        # First everything on which its end depends, as far as that cannot go on by itself.
+        # First collect the tasks on which its end depends, unless they can continue by themselves.
         needs: dict[ScheduledTask[Any], list[Alternatives]] = {}
         found = [waiting]
         while found:

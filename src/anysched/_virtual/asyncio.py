@@ -164,7 +164,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         if not any(raise_in(task, error, self._failed_groups) for task in tasks):
             raise error
 
-    # What is private to asyncio
+    # Access to private parts of asyncio
 
     def _watches_io(self) -> bool:
         """Return whether the event loop watches a file, other than the socket that wakes it, or a signal."""

@@ -44,27 +44,29 @@ class VirtualClock:
     `hold` around it.
 
     A blocking portal is real I/O as well: between two calls from the other thread the event loop is idle, and with
-    ``autojump`` all its timers would elapse. Use ``autojump=False`` and move time with ``portal.call(clock.advance, 60)``.
+    ``autojump`` all its timers would elapse. Use ``autojump=False`` and move time with ``portal.call(clock.advance,
+    60)``.
 
     Methods that change something must be called in the event loop's thread.
 
     Args:
-        start: The wall time at which each run begins; naive is taken as UTC.
+        start: The wall time at which each run begins; a naive time is interpreted as UTC.
         autojump: Whether time jumps to the next deadline by itself. Can be changed at any time, even during a run.
         recheck_interval: How often schedulers read the wall clock while a task waits for it, in virtual seconds. Never
             by default: steps of the clock are announced. Pass 30 to make them poll, as they do in real time.
-        thread_timeout: How long, in real seconds, worker threads may hold time while nothing else happens. A thread that
-            itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
+        thread_timeout: How long, in real seconds, worker threads may hold time while nothing else happens. A thread
+            that itself waits for virtual time (``from_thread.run(sleep, 60)``) would otherwise wait forever.
         idle_timeout: How long, in real seconds, to wait for something from outside (a thread, I/O, a signal) when every
             task is blocked and time cannot move, before `DeadlockError` is raised. It is raised at once if there is
-            nothing that could come from outside and no timer, and never during a `hold`, while worker threads run, or
-            while a blocking portal waits for calls.
-        busy_limit: How many consecutive iterations the event loop may take without becoming idle, before `NeverIdleError`
-            is raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if there is one.
-            Otherwise it ends the run on asyncio, and is raised in the task that keeps yielding on trio.
-        seed: Shuffle the tasks that are ready to run, where no order is promised: on asyncio, tasks otherwise run in the
-            order in which they became ready, and on trio the order differs from run to run. The same seed gives the same
-            order. What `anysched` promises still holds: tasks start in due order.
+            nothing that could come from outside and no timer. It is never raised during a `hold`, while worker threads
+            run, or while a blocking portal waits for calls.
+        busy_limit: How many consecutive iterations the event loop may take without becoming idle, before
+            `NeverIdleError` is raised: by the call that waits for time to move (`advance`, `travel_to`, `settle`), if
+            there is one. Otherwise, on asyncio it ends the run, and on trio it is raised in the task that keeps
+            yielding.
+        seed: Shuffle the tasks that are ready to run, where no order is guaranteed: on asyncio, tasks otherwise run in
+            the order in which they became ready, and on trio the order differs from run to run. The same seed gives
+            the same order. The guarantees of `anysched` still hold: tasks start in due order.
 
     Raises:
         TypeError: if an argument is of the wrong type.
@@ -148,7 +150,8 @@ class VirtualClock:
             options: Other options of anyio for it, such as ``debug=True``.
 
         Raises:
-            ValueError: if there is no such backend, if it cannot be virtual (uvloop), or if an option would make it real.
+            ValueError: if there is no such backend, if it cannot be virtual (uvloop), or if an option would make it
+                real.
             ModuleNotFoundError: if trio is not installed.
         """
         if name == "asyncio":
@@ -250,7 +253,7 @@ class VirtualClock:
         """Let time pass like `advance`, until the wall clock shows a time.
 
         Args:
-            time: The time; naive is taken as UTC.
+            time: The time; a naive time is interpreted as UTC.
 
         Raises:
             NeverIdleError: if a task keeps yielding, so that time cannot move.
@@ -298,8 +301,8 @@ class VirtualClock:
 
         Args:
             delta: How far, in seconds or as a `timedelta`; negative means back.
-            notify: Whether to notify schedulers at once. In real time they find out when they read the clock again, after
-                at most 30 seconds. With `False` they find out after 30 seconds of virtual time, or with a finite
+            notify: Whether to notify schedulers at once. In real time they find out when they read the clock again,
+                after at most 30 seconds. With `False` they find out after 30 seconds of virtual time, or with a finite
                 ``recheck_interval``, when they read it again.
 
         Raises:
@@ -333,8 +336,8 @@ class VirtualClock:
     def hold(self) -> Generator[None]:
         """Keep time from moving while the context is active, for real I/O.
 
-        Time does not jump, and `advance` and `travel_to` in other tasks wait until the hold is over. Timeouts are virtual
-        and cannot interrupt work during a hold.
+        Time does not jump, and `advance` and `travel_to` in other tasks wait until the hold is over. Timeouts are
+        virtual and cannot interrupt work during a hold.
         """
         holder = _current_task()
         self._timeline.holds.append(holder)

@@ -35,7 +35,7 @@ class RandomByThread(Random):
         return self._source().random()
 
     def getrandbits(self, k: int, /) -> int:
-        """Return a random number of so many bits."""
+        """Return a random number of ``k`` bits."""
         return self._source().getrandbits(k)
 
     def _source(self) -> Random:

@@ -76,7 +76,7 @@ MAX_CLAIMING = 100
 """How many tasks may wait for their claims before no more are loaded: overdue tasks should not all be in memory at once."""
 
 SEEN_INTERVAL = 60_000_000
-"""How often the present time is stored, in microseconds, while there are commits."""
+"""How often the current time is stored, in microseconds, while there are commits."""
 
 
 @final
@@ -119,7 +119,7 @@ class Engine:
         self._loading = False
         self._claiming = 0  # how many tasks have started and wait for their claims
         # By generation: what has started, from before its claim to its end; what among these has been removed from the
-        # store; what was interrupted; the events of those who wait for an end.
+        # store; the interrupted runs; the events of tasks that wait for an end.
         self._live: dict[int, ScheduledTask[Any]] = {}
         self._gone: set[int] = set()
         self._interrupted: dict[int, Entry] = {}
@@ -412,7 +412,7 @@ class Engine:
     def _removed(self, generation: int) -> None:
         """Called when a task has been removed from the store."""
         if generation in self._live:
-            self._gone.add(generation)  # those who wait for it wait for the end of its run
+            self._gone.add(generation)  # tasks that wait for it wait for the end of its run
             return
         event = self._waiting.pop(generation, None)
         if event is not None:
@@ -586,7 +586,7 @@ class Engine:
 
 
 def put_off(time: int, jitter: int) -> int:
-    """Return a due time: a time, put off by a random part of the jitter."""
+    """Return a due time: a time, delayed by a random part of the jitter."""
     return time + randint(0, jitter) if jitter else time  # noqa: S311
 
 

@@ -88,15 +88,15 @@ class Entry:
         holds: Whether it holds the ID.
         state: What it waits for.
         paused: Whether it is paused.
-        due: When the next run is due, or the present one was.
+        due: When the next run is due, or the current run was.
         time: The time of the recurrence that this run serves: without jitter, and before it was rescheduled.
         handler: The name of the handler.
         args: The arguments, encoded.
         recurrence: The recurrence, encoded; `None` if it runs once.
         expires: How late a run may begin, in microseconds, if there is a limit.
         run_count: How many runs have ended.
-        attempts: How often the present run has been claimed.
-        kills: How often the process has ended during the present run.
+        attempts: How often the current run has been claimed.
+        kills: How often the process has ended during the current run.
         problem: Why it is parked.
     """
 
@@ -250,7 +250,7 @@ class Claim(Operation[Entry | None]):
     """Begin a run of an entry: it is running from now on, and one attempt more is counted.
 
     The result is `None`, and nothing changes, unless the entry exists, is pending, not paused, and due at ``due``. The due
-    time is compared as a version: an entry that was moved is not claimed by those who knew the earlier time.
+    time is compared as a version: an entry that was moved cannot be claimed with its earlier due time.
     """
 
     generation: int
@@ -425,14 +425,14 @@ class Adopt(Operation[int]):
 
 @dataclass(frozen=True, slots=True)
 class Seen(Operation[None]):
-    """Store the present time, unless a later one is stored."""
+    """Store the current time, unless a later time is stored."""
 
     now: int
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a store keeps.
+    """The contents of a store.
 
     Attributes:
         identity: See `RecoverResult`.
@@ -449,7 +449,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Export(Operation[Snapshot]):
-    """Return all that the store keeps."""
+    """Return the contents of the store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ class Recurrence:
     Attributes:
         rule: The times.
         missed: What to do about missed times.
-        jitter: By how much each run may be put off.
+        jitter: The maximum delay of each run.
     """
 
     rule: Interval | Times | CalendarTimes
@@ -189,7 +189,7 @@ class Next:
 def find_next(recurrence: Recurrence, run: Run, now: int) -> Next:
     """Return the time that the next run serves; if it is past, the run is due at once.
 
-    No time is run twice, and a run that was brought forward serves nothing that is due later than its start.
+    No time is run twice, and a run that was brought forward does not cover times after its start.
 
     Args:
         recurrence: The recurrence.

@@ -27,13 +27,13 @@ class DurableRun:
     Attributes:
         task_id: The ID of the task.
         due: When the run was due (aware UTC).
-        attempt: 1 at first, and one more each time that the run was interrupted and is run again.
-        key: A text that is the same for every attempt at this run, and for no other run of any store. Pass it on to
-            where a second attempt must be recognised: as an idempotency key, a nonce, a unique column.
+        attempt: The number of the attempt, counted from 1. Each interruption of the run adds one.
+        key: A text that is the same for every attempt at this run, and different for all other runs of any store. Pass
+            it on as an idempotency key, a nonce or a unique column where a second attempt must be recognised.
         generation: The number of the task in the store.
-        cancelled: While the run is in progress: whether a call has cancelled or replaced the task, so that there is no other
-            attempt. A run that gets a cancellation without it is interrupted, as by closing, and is run again: work that it has
-            handed to others may then go on, for the next attempt to find by the key.
+        cancelled: While the run is in progress: whether a call has cancelled or replaced the task, so that there are no
+            further attempts. If the run is cancelled and this is false, it was interrupted, as by closing, and it will
+            run again. Then external work that it has started may continue, and the next attempt can find it by the key.
     """
 
     task_id: TaskId
@@ -53,9 +53,9 @@ running: ContextVar[DurableRun] = ContextVar("anysched_durable_run")
 
 
 def current_run() -> DurableRun:
-    """Return the run of the durable task in which the caller is.
+    """Return the run of the durable task in which the caller runs.
 
-    It is found through the context, so that it is also found in the handler's child tasks.
+    It is looked up in the context, so it is also found in the handler's child tasks.
 
     Raises:
         RuntimeError: if the caller is not in a handler of a durable task.

@@ -130,8 +130,8 @@ class DurableScheduler:
     def in_process(self) -> Scheduler:
         """The scheduler in memory that has the running tasks and those that are due next.
 
-        It is there to be looked at, by instruments and pages. What is changed in it is not stored: use the methods of the
-        durable scheduler.
+        It is meant to be inspected, by instruments and pages. Changes in it are not stored: use the methods of the durable
+        scheduler.
         """
         return self._engine.core
 
@@ -142,11 +142,11 @@ class DurableScheduler:
     def handler(self, name: str) -> Callable[[HandlerT], HandlerT]:
         """Register a function as a handler.
 
-        All handlers should be registered before the scheduler is entered. One that is registered later starts the tasks
-        that have waited for it.
+        All handlers should be registered before the scheduler is entered. If a handler is registered later, the tasks
+        that have waited for it are started.
 
         Args:
-            name: What is stored. Keep it when the function is moved or renamed.
+            name: The name that is stored. Keep it when the function is moved or renamed.
 
         Returns:
             A decorator, which returns the function itself.
@@ -239,7 +239,7 @@ class DurableScheduler:
         """Start a handler at a time of the wall clock; see `schedule` for the rest.
 
         Args:
-            time: When to start. A naive time is taken as UTC; one in the past means now.
+            time: When to start. A naive time is interpreted as UTC; a time in the past means now.
             task_id: The ID.
             handler: The handler.
             args: Its arguments.
@@ -269,7 +269,7 @@ class DurableScheduler:
         The periods are counted by the wall clock, also through a time in which the program was down.
 
         Args:
-            period: In seconds, or a `timedelta`; a microsecond at the least.
+            period: In seconds, or a `timedelta`; at least a microsecond.
             task_id: The ID, which is held until the task is cancelled.
             handler: The handler.
             args: Its arguments.
@@ -280,7 +280,7 @@ class DurableScheduler:
                 run before took too long. ``"latest"``: one run for all of them. ``"all"``: each takes place, one after the
                 other. ``"skip"``: one that could not start within a minute, or within the period if that is shorter, is
                 left out, which is logged at INFO.
-            jitter: Each run is put off by a random time up to this; less than the period.
+            jitter: Each run is delayed by a random time up to this, which must be less than the period.
             expires: How late each run may start.
             on_conflict: What to do if the ID is held.
 
@@ -430,7 +430,7 @@ class DurableScheduler:
         return await self._engine.place(Pause(encode_id(task_id)))
 
     async def resume(self, task_id: TaskId) -> bool:
-        """Resume a task that is paused. If it fell due in the meantime, it starts now, or by its ``missed``.
+        """Resume a paused task. If it became due in the meantime, it starts now; a recurring task follows its ``missed``.
 
         Returns:
             Whether there was a task that was paused.

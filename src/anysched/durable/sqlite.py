@@ -91,7 +91,7 @@ class SQLiteStore:
             lost when the power fails. With ``"normal"`` it does not wait: nothing is lost when the process is killed, but
             a power failure or a crash of the system may lose what was acknowledged last, and run again what had ended. The
             file is consistent in both cases.
-        read_only: Whether to read the file only, also while a scheduler has it open, for programs that look into it. Of the
+        read_only: Whether to only read the file, even while a scheduler has it open, for programs that inspect it. Of the
             operations, those that change something fail.
 
     Raises:
@@ -423,7 +423,7 @@ class SQLiteStore:
         return [Placed(generation, task_id, due, ready=True) for generation, task_id, due in rows]
 
     def _count(self, connection: sqlite3.Connection, _operation: Count) -> DurableStatistics:
-        # Those that are pending by what is left: to count all rows is faster than to count those of a partial index.
+        # The rest is pending: counting all rows is faster than counting those of a partial index.
         total = _one(connection, "select count(*) from anysched_entry")[0]
         others = [status for status in get_args(Status) if status != "pending"]
         selected = ", ".join(f"(select count(*) from anysched_entry where {_HAS_STATUS[status]})" for status in others)

@@ -48,7 +48,7 @@ class DurableTask:
 
     @property
     def due(self) -> datetime:
-        """When the next run is due, or the present one was (aware UTC)."""
+        """When the next run is due, or the current run was (aware UTC)."""
         return moment(self._entry.due)
 
     @property
@@ -87,7 +87,7 @@ class DurableTask:
 
     @property
     def attempts(self) -> int:
-        """How often the present run has been started; more than once if it was interrupted."""
+        """How often the current run has been started; more than once if it was interrupted."""
         return self._entry.attempts
 
     @property

@@ -93,7 +93,7 @@ def decode_args(text: str) -> tuple[Any, ...]:
 
 
 def microseconds_from_datetime(time: datetime, name: str = "time") -> int:
-    """Return a time as microseconds of UTC since 1970; a naive one is taken as UTC.
+    """Return a time as microseconds of UTC since 1970; a naive time is interpreted as UTC.
 
     Raises:
         TypeError: if it is not a `datetime`.

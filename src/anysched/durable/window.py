@@ -16,7 +16,7 @@ from .values import decode_id, moment
 
 __all__ = ["NOTHING", "WINDOW", "Window"]
 
-WINDOW = 10_000
+WINDOW = 2_500
 """How many tasks are armed: more are loaded when half of them are left, and some are dropped when there are twice as many."""
 
 ARMED_PER_ITERATION = 100
@@ -72,7 +72,7 @@ class Window:
 
     @property
     def is_over_full(self) -> bool:
-        """Whether there are so many tasks that some should be dropped."""
+        """Whether some tasks should be dropped because there are too many."""
         return len(self._armed) > self._trim_at
 
     def arm(self, placed: Placed) -> None:
@@ -104,11 +104,11 @@ class Window:
         return self._armed.pop(generation).due
 
     async def arm_all(self, loaded: list[Placed], limit: int, live: Callable[[int], bool]) -> None:
-        """Arm tasks that were loaded from the store, which was asked for so many.
+        """Arm tasks that were loaded from the store.
 
         Args:
             loaded: The tasks, in the order of due times.
-            limit: How many were asked for.
+            limit: How many were requested.
             live: Returns whether a task has started.
         """
         self.horizon = (loaded[-1].due, loaded[-1].generation) if len(loaded) == limit else EVERYTHING
@@ -120,7 +120,7 @@ class Window:
 
     async def trim(self) -> None:
         """Drop the tasks that are due last."""
-        # By the due times only, and all that are due at the same time stay: sorting is what takes time here.
+        # By due times only, and all tasks with the same due time are kept, because sorting takes most of the time.
         last = sorted([armed.due for armed in self._armed.values()])[self.size - 1]
         self.horizon = min(self.horizon, (last, EVERYTHING[1]))
         late = [generation for generation, armed in self._armed.items() if armed.due > last]

@@ -119,7 +119,7 @@ class Writer:
             operation: The operation.
             apply: Called with the result, between those of the operations before and after.
             internal: Whether it is tried again when the commit fails.
-            alone: Whether the caller goes on after all operations of the same commit are applied, and before others like it.
+            alone: Whether the caller continues after all operations of the same commit are applied, and before others like it.
             abandoned: Called with the result if the caller was cancelled, and the operation was committed.
 
         Raises:
@@ -166,7 +166,7 @@ class Writer:
         self._more.set()
 
     def stop(self) -> None:
-        """Have `run` commit what is in the queue, close the store, and return."""
+        """Make `run` commit the queued operations, close the store, and return."""
         self._stopping = True
         self.give_up_at(-math.inf)
 
@@ -217,7 +217,7 @@ class Writer:
         if not self._failing:
             self._failing = True
             self._log.error(
-                "The store cannot be written, and calls fail: %s. Starts and ends of tasks wait, and are tried again.",
+                "The store cannot be written, and calls fail: %s. Starts and ends of tasks wait and are tried again.",
                 error,
             )
         for request in group:

@@ -1,6 +1,6 @@
-"""A live page that shows what schedulers do. Install the extra ``web``.
+"""A live page that shows what schedulers do. Requires the extra ``web``.
 
-It is an application for any ASGI server, to be mounted into another one::
+It is an ASGI application that can be mounted in another one::
 
     app.mount("/jobs", dashboard(scheduler))
 """
@@ -39,7 +39,7 @@ from .server import serve
 __all__ = ["dashboard", "serve"]
 
 MAX_STREAMS = 500
-"""How many clients may follow the events at once."""
+"""How many clients may receive events at once."""
 
 MAX_RUNS = 100
 """How many runs of a task are shown."""
@@ -52,7 +52,7 @@ def dashboard(
     actions: bool = False,
     authorize: Authorize | None = None,
 ) -> Starlette:
-    """Return an application that shows what schedulers and their children do, live.
+    """Return an application with a live page that shows what schedulers and their children do.
 
     It shows IDs, times, failures with their tracebacks, and where tasks were scheduled, to everyone who can reach it:
     mount it behind your own login, or pass ``authorize``. The arguments of tasks are not shown.
@@ -69,8 +69,8 @@ def dashboard(
 
     Raises:
         RuntimeError: if called from another thread than the event loop's.
-        TypeError: if something else than schedulers is passed.
-        ValueError: if there is no scheduler.
+        TypeError: if an argument is not a scheduler.
+        ValueError: if no scheduler is given.
     """
     schedulers = [scheduler] if isinstance(scheduler, (Scheduler, DurableScheduler)) else list(scheduler)
     for other in schedulers:
@@ -101,7 +101,7 @@ def dashboard(
 
 
 class _Data(JSONResponse):
-    """JSON in ASCII: an ID may have characters that UTF-8 has not."""
+    """JSON in ASCII, since an ID may have characters that cannot be encoded in UTF-8."""
 
     def render(self, content: Any) -> bytes:
         """Return the JSON."""
@@ -113,7 +113,7 @@ class _Dashboard:
 
     Args:
         indexes: The tasks of each scheduler in memory; for a durable one, with what its store has.
-        changes: Counts what happens to them.
+        changes: The counter of changes.
         history: The runs.
         actions: Whether there are actions.
     """
@@ -128,7 +128,7 @@ class _Dashboard:
         self._actions = actions
         self._keys = Keys()
         self._streams = anyio.CapacityLimiter(MAX_STREAMS)
-        # One request at a time looks through all tasks.
+        # Only one request at a time may go through all tasks.
         self._looking = anyio.Lock()
 
     def _now(self) -> datetime:
@@ -179,7 +179,7 @@ class _Dashboard:
 
     async def _present(self, scheduler: str, task_id: Any, runs: Sequence[RunRecord]) -> JSON:
         """Return how a task is now, as JSON."""
-        # Of a task that was dropped before its first run, nothing is left.
+        # There is no record of a task that was dropped before its first run.
         ended = runs[-1].status if runs else "ended"
         view = self._store(scheduler)
         if view is not None:
@@ -202,7 +202,7 @@ class _Dashboard:
         }
 
     async def action(self, request: Request) -> Response:
-        """Do something to a task."""
+        """Perform an action on a task."""
         check_same_origin(request)
         scheduler, task_id = await self._name(request.path_params["key"])
         try:
@@ -237,7 +237,7 @@ class _Dashboard:
         return None, None
 
     async def _name(self, key: str) -> Name:
-        """Return what a key names; one from before a restart is looked for."""
+        """Return the scheduler and the ID of a key; search all tasks if the key is from before a restart."""
         name = self._keys.name(key)
         found: list[Name] = [name] if name is not None else []
 
@@ -259,7 +259,7 @@ class _Dashboard:
                     if key_of(task.scheduler_name, task.task.task_id) == key
                 )
         if not found:
-            raise HTTPException(404, "the task is not known any more")
+            raise HTTPException(404, "the task no longer exists")
         self._keys.key(*found[0])
         return found[0]
 

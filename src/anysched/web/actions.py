@@ -1,4 +1,4 @@
-"""What can be done to a task from the page."""
+"""Actions on tasks from the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_POSTPONE = 366 * 86_400.0
 
 
 def actions_for(task: ScheduledTask[Any]) -> list[str]:
-    """Return what can be done to a task now."""
+    """Return the actions that are currently possible for a task."""
     return _actions_for(status_of(task))
 
 
@@ -43,16 +43,16 @@ def _actions_for(status: str) -> list[str]:
 
 
 def act(task: ScheduledTask[Any], index: TaskIndex, action: object, seconds: object) -> None:
-    """Do something to a task.
+    """Perform an action on a task.
 
     Args:
         task: The task.
-        index: The index in which it is.
+        index: The index that contains it.
         action: One of `ACTIONS`.
         seconds: By how many seconds to postpone it.
 
     Raises:
-        HTTPException: if that cannot be done (any more), or makes no sense.
+        HTTPException: if the action is invalid or not (or no longer) possible.
     """
     delay = _checked(action, status_of(task), seconds)
     match action:

@@ -1,4 +1,4 @@
-"""The files of the page, which are read once."""
+"""The files of the page, which are read only once."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ async def page(request: Request) -> Response:
 
 
 async def static(request: Request) -> Response:
-    """Return what the page loads."""
+    """Return a file that the page loads."""
     return _respond(request, request.path_params["name"])
 
 
 def _respond(request: Request, name: str) -> Response:
     content = _FILES.get(name)
     if content is None:
-        return Response("there is no such file", 404, media_type="text/plain")
+        return Response("file not found", 404, media_type="text/plain")
     headers = {"etag": _TAGS[name], "cache-control": "no-cache"}
     if request.headers.get("if-none-match") == _TAGS[name]:
         return Response(status_code=304, headers=headers)

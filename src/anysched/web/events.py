@@ -1,4 +1,4 @@
-"""Server-sent events: what changes, as long as the client reads."""
+"""Server-sent events that report changes as long as the client reads."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from .query import JSON
 __all__ = ["EventStream"]
 
 INTERVAL = 1.0
-"""How many seconds are between two events at least."""
+"""The minimum time between two events, in seconds."""
 
 HEARTBEAT = 15.0
-"""After how many seconds without an event a comment shows a proxy that the connection is alive."""
+"""After this many seconds without an event, a comment shows proxies that the connection is alive."""
 
 SEND_TIMEOUT = 10.0
-"""For how many seconds a client may not read before it is dropped."""
+"""A client that does not read for this many seconds is disconnected."""
 
 
 class EventStream(Response):
-    """A response that sends an event at first and then after changes.
+    """A response that sends an event at the start and after changes.
 
-    An event holds the present state, never a list of changes: a client that reads slowly misses states, and nothing is
-    stored for it.
+    An event contains the current state, never a list of changes: a client that reads slowly misses states, and nothing
+    is stored for it.
 
     Args:
-        state: Returns what to send.
-        changes: Counts the changes.
+        state: Returns the state to send.
+        changes: The counter of changes.
         limiter: Limits the number of clients.
     """
 
@@ -46,8 +46,8 @@ class EventStream(Response):
         self._limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the client disconnects, or does not read."""
-        # Asked first: on trio, older versions of anyio let trio's own `WouldBlock` through.
+        """Send events until the client disconnects or stops reading."""
+        # Checked first, because on trio older versions of anyio raise trio's `WouldBlock` instead of their own.
         if self._limiter.available_tokens < 1:
             await PlainTextResponse("too many clients", 503, {"retry-after": "10"})(scope, receive, send)
             return
@@ -70,7 +70,7 @@ class EventStream(Response):
             task_group.cancel_scope.cancel()
 
     async def _send_events(self, send: Send) -> None:
-        """Send events until the client does not read."""
+        """Send events until the client stops reading."""
 
         async def write(text: str) -> bool:
             with anyio.move_on_after(SEND_TIMEOUT) as scope:
@@ -78,7 +78,7 @@ class EventStream(Response):
             return not scope.cancelled_caught
 
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        # The browser tries again after this many milliseconds.
+        # The browser reconnects after this many milliseconds.
         going = await write("retry: 2000\n\n")
         while going:
             version = self._changes.version

@@ -1,4 +1,4 @@
-"""Who may do what: each request is authorized, and each response says what a browser may do with it."""
+"""Security: each request is authorized, and each response tells browsers what they may do with it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Guard:
 
     Args:
         app: The application.
-        authorize: Asked for each request.
+        authorize: Called for each request.
     """
 
     def __init__(self, app: ASGIApp, authorize: Authorize | None) -> None:
@@ -71,15 +71,15 @@ class Guard:
                 answer = await answer
         except HTTPException as refusal:
             return PlainTextResponse(refusal.detail, refusal.status_code, refusal.headers)
-        # Anything but `True` is a refusal: what was forgotten to be returned, too.
+        # Any value other than `True` refuses the request, including the `None` of a forgotten `return`.
         return None if answer is True else PlainTextResponse("not allowed", 403)
 
 
 def check_same_origin(request: Request) -> None:
-    """Refuse a request that may come from a page of another origin.
+    """Check that a request does not come from a page of another origin.
 
     Raises:
-        HTTPException: if so.
+        HTTPException: if it may.
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
@@ -87,4 +87,4 @@ def check_same_origin(request: Request) -> None:
     else:  # an old browser, or a program
         same = origin is None or urlsplit(origin).netloc == request.headers.get("host")
     if not same or request.headers.get(ACTION_HEADER) != "1":
-        raise HTTPException(403, "actions are taken from this page only")
+        raise HTTPException(403, "actions are accepted only from this page")

@@ -1,7 +1,7 @@
-"""The tasks of a scheduler and of its children, in pieces that can be looked through without holding up the event loop.
+"""An index of the tasks of a scheduler and its children that can be searched without holding up the event loop.
 
-`Scheduler.tasks` cannot be walked in slices, because it may change in between, and to copy a million tasks takes too
-long. So this instrument keeps them in a thousand small tables.
+`Scheduler.tasks` cannot be iterated over in parts, because it may change in between, and copying a million tasks takes
+too long. So this instrument keeps them in a thousand small tables.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Changes", "TaskIndex"]
 
 BUCKETS = 1_024
 SLICE = 0.001
-"""For how many seconds tasks are looked through before other tasks of the event loop have their turn."""
+"""For how many seconds tasks are searched before yielding to the event loop."""
 
 TASKS_PER_STEP = 250
 
@@ -31,7 +31,7 @@ _Task = ScheduledTask[Any]
 
 @final
 class Changes:
-    """Counts changes, and wakes those who wait for one.
+    """Counts changes, and wakes the tasks that wait for one.
 
     Attributes:
         version: The number of changes.
@@ -49,7 +49,7 @@ class Changes:
             self._event = None
 
     async def wait(self, version: int) -> None:
-        """Wait until the version is another one."""
+        """Wait until the version has changed."""
         while self.version == version:
             if self._event is None:
                 self._event = anyio.Event()
@@ -58,11 +58,11 @@ class Changes:
 
 @final
 class TaskIndex(Instrument):
-    """Knows the tasks of a scheduler and its descendants that have not ended.
+    """An index of the tasks of a scheduler and its descendants that have not ended.
 
     Args:
         scheduler: The scheduler, to which the index is added.
-        changes: What counts the changes.
+        changes: The counter of changes.
 
     Attributes:
         scheduler: The scheduler.
@@ -83,7 +83,7 @@ class TaskIndex(Instrument):
         scheduler.add_instrument(self)
 
     async def prepare(self) -> None:
-        """Find the tasks that were scheduled before the index was made, the first time that this is called."""
+        """On the first call, find the tasks that were scheduled before the index was created."""
         async with self._building:
             schedulers = [] if self._built else list(family(self.scheduler))
             for scheduler in schedulers:
@@ -91,7 +91,7 @@ class TaskIndex(Instrument):
             self._built = True
 
     async def visit(self, function: Callable[[list[_Task]], object]) -> None:
-        """Call a function with all tasks, some hundred at a time.
+        """Call a function with all tasks, a few hundred at a time.
 
         Tasks that are scheduled or end in the meantime may be left out.
         """
@@ -170,11 +170,11 @@ class TaskIndex(Instrument):
                 for task in some:
                     self._add(task)
                 await checkpoint()
-        except RuntimeError:  # the table has changed: then it is copied, which may take 50 ms for a million tasks
+        except RuntimeError:  # the table has changed, so copy it, which may take 50 ms for a million tasks
             everything = list(scheduler.tasks.values())
             for first in range(0, len(everything), TASKS_PER_STEP):
                 for task in everything[first : first + TASKS_PER_STEP]:
-                    if scheduler.tasks.get(task.task_id) is task:  # else it has ended in the meantime
+                    if scheduler.tasks.get(task.task_id) is task:  # otherwise it has ended in the meantime
                         self._add(task)
                 await checkpoint()
 

@@ -1,4 +1,4 @@
-"""Keys that name tasks in addresses. IDs can be any objects, of any length, and not for everybody's eyes."""
+"""Keys that identify tasks in URLs. An ID itself may be any object, of any length, and should not appear in logs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Name: TypeAlias = tuple[str, Hashable]
 
 
 class Keys:
-    """Remembers which task each key names, for the last of them.
+    """A mapping of the most recent keys to tasks.
 
-    The key of a task is the same in another process if its ID prints the same there.
+    The key of a task is the same in another process if the text of its ID is the same there.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Keys:
         """Return the key of a task."""
         name = scheduler, task_id
         digest = key = key_of(scheduler, task_id)
-        # IDs that print the same may differ.
+        # Different IDs may have the same text.
         number = 0
         while self._names.setdefault(key, name) != name:
             number += 1
@@ -40,18 +40,18 @@ class Keys:
         return key
 
     def name(self, key: str) -> Name | None:
-        """Return what a key names, or `None` if that is not known (any more)."""
+        """Return the scheduler and the ID of a key, or `None` if the key is not (or no longer) known."""
         return self._names.get(key)
 
 
 def key_of(scheduler: str, task_id: Hashable) -> str:
-    """Return the key of a task, as long as no other task has it."""
+    """Return the default key of a task, before a suffix makes it unique."""
     text = f"{scheduler}\0{type(task_id).__qualname__}\0{text_of(task_id, 10_000)}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).hexdigest()
 
 
 def text_of(value: object, length: int = MAX_TEXT_LENGTH) -> str:
-    """Return an ID as text of limited length, whatever it does when it is printed."""
+    """Return an ID as text of limited length, even if its `repr` raises an exception."""
     try:
         text = value if isinstance(value, str) else repr(value)
     except Exception:

@@ -1,4 +1,4 @@
-"""What is seen at a glance: numbers, the timeline and the chart."""
+"""The overview: numbers, the timeline and the chart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .query import JSON, milliseconds
 __all__ = ["WINDOWS", "chart", "numbers", "timeline"]
 
 WINDOWS = (600, 3_600, 86_400)
-"""How many seconds a timeline may show, half of them past."""
+"""The lengths that a timeline may have, in seconds; half of it is in the past."""
 
 MAX_ROWS = 12
 MAX_BARS = 200
@@ -65,7 +65,7 @@ def numbers(
 
 
 def chart(history: History, now: datetime) -> list[JSON]:
-    """Return what happened in each minute of the last hour in which something did."""
+    """Return the counts of each minute of the last hour in which something happened."""
     start = now - timedelta(minutes=CHART_MINUTES)
     return [
         {
@@ -80,14 +80,14 @@ def chart(history: History, now: datetime) -> list[JSON]:
 
 
 async def timeline(indexes: Iterable[TaskIndex], history: History, keys: Keys, now: datetime, window: int) -> JSON:
-    """Return the tasks that ran last, that run and that run next, each with its runs.
+    """Return the tasks that ran last, that are running and that are due next, each with its runs.
 
     Args:
         indexes: The tasks that have not ended.
         history: The runs.
         keys: The keys of the tasks.
-        now: The present.
-        window: How many seconds to show, half of them past.
+        now: The current time.
+        window: The length of the timeline in seconds; half of it is in the past.
     """
     half = timedelta(seconds=window / 2)
     start = now - half
@@ -113,7 +113,7 @@ async def timeline(indexes: Iterable[TaskIndex], history: History, keys: Keys, n
 
         await index.visit(look)
     due = {(task.scheduler_name, task.task_id): milliseconds(task.due) for _, _, task in coming}
-    # Half of the rows are for what comes, if there is as much.
+    # Half of the rows are for tasks that are due next, if there are that many.
     names: dict[Name, None] = dict.fromkeys(name for name in bars if any(bar["end"] is None for bar in bars[name]))
     names |= dict.fromkeys([*due][: MAX_ROWS // 2])
     names |= dict.fromkeys([*bars, *due])

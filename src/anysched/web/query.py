@@ -1,4 +1,4 @@
-"""The table of tasks: search, filters, order and pages, also of a million tasks."""
+"""The table of tasks: search, filters, sorting and pages, for up to a million tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JSON: TypeAlias = dict[str, Any]
 
 PAGE_SIZE = 25
 MAX_PAGES = 80
-"""Further tasks are found by searching."""
+"""Further tasks can be found by searching."""
 
 ENDED = ("finished", "failed", "cancelled")
 STATUSES = ("", "pending", "paused", "running", "parked", "unknown", *ENDED)
@@ -33,13 +33,13 @@ _Found: TypeAlias = tuple[float, int, _Task | WaitingTask]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for.
+    """The parameters of a query.
 
     Attributes:
-        search: A part of the text of the ID, in any case.
-        status: A status, or nothing for the tasks that have not ended.
-        scheduler: The name of a scheduler, or nothing for all.
-        descending: Whether what is due last comes first.
+        search: A part of the text of the ID; case is ignored.
+        status: A status, or an empty string for the tasks that have not ended.
+        scheduler: The name of a scheduler, or an empty string for all.
+        descending: Whether the tasks are sorted by descending due time.
         page: The number of the page, from 0.
     """
 
@@ -51,7 +51,7 @@ class Query:
 
     @classmethod
     def parse(cls, parameters: Mapping[str, str]) -> Self:
-        """Return the query in the parameters of an address; what makes no sense is as if it were not there."""
+        """Parse the parameters of a URL. Invalid parameters are ignored."""
         status, page = parameters.get("status", ""), parameters.get("page", "")
         return cls(
             parameters.get("search", "")[:200].casefold(),
@@ -71,7 +71,7 @@ async def find(
         indexes: The tasks in memory.
         waiting: The tasks that are only in stores.
         history: The runs.
-        query: What is asked for.
+        query: The query.
         keys: The keys of the tasks.
     """
     if query.status in ENDED:
@@ -89,7 +89,7 @@ async def find(
             tasks = _matching(tasks, query)
             total += len(tasks)
             whens = zip(tasks, index.scheduler.seconds_until_due(tasks), strict=True)
-            # Most tasks are sorted out here: for a million of them each step counts.
+            # Most tasks are excluded here, because with a million of them each step counts.
             least, most = -math.inf, math.inf
             if len(best) == limit:
                 least, most = (best[-1][0], most) if query.descending else (least, best[-1][0])
@@ -120,7 +120,7 @@ async def find(
 
 
 def _matching(tasks: list[_Task], query: Query) -> list[_Task]:
-    """Return the tasks that a query asks for."""
+    """Return the tasks that match a query."""
     if query.scheduler:
         tasks = [task for task in tasks if task.scheduler_name == query.scheduler]
     if query.status:
@@ -209,5 +209,5 @@ def describe_run(run: RunRecord) -> JSON:
 
 
 def milliseconds(moment: datetime | None) -> int | None:
-    """Return a moment as JavaScript counts time."""
+    """Return a moment as JavaScript represents it, in milliseconds since 1970."""
     return None if moment is None else round(moment.timestamp() * 1e3)

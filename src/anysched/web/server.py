@@ -1,4 +1,4 @@
-"""Serving the page where there is no other server: with Hypercorn, on the event loop of the scheduler."""
+"""Serving the page without another server: with Hypercorn, on the event loop of the scheduler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 __all__ = ["serve"]
 
 GRACE = 0.5
-"""How many seconds requests may take when the server stops; the streams of events never end by themselves."""
+"""How many seconds requests may take when the server stops; event streams never end by themselves."""
 
 
 async def serve(
@@ -25,21 +25,21 @@ async def serve(
     *,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve an application until this is cancelled, on the present event loop.
+    """Serve an application on the running event loop, until this is cancelled.
 
-    For programs without a server of their own: ``await task_group.start(serve, dashboard(scheduler))``.
+    Use it in programs that do not have a server: ``await task_group.start(serve, dashboard(scheduler))``.
 
-    Only requests to this host, and to the machine by a loopback name, are answered: a page of another site cannot reach
-    it through a name that it has had point here (DNS rebinding).
+    Only requests for this host or a loopback name are answered, so that other sites cannot reach the application
+    through a name that they let point to this machine (DNS rebinding).
 
     Args:
         app: The application.
         host: The name or the IPv4 address to listen on.
-        port: The port; 0 for any that is free.
-        task_status: Reports the address, such as ``http://127.0.0.1:8080/``, when it is ready.
+        port: The port; 0 for any free port.
+        task_status: Reports the address, such as ``http://127.0.0.1:8080/``, when the server is ready.
 
     Raises:
-        OSError: if it cannot listen there.
+        OSError: if it cannot listen on the address.
     """
     listener = socket.create_server((host, port))
     address = f"http://{host}:{listener.getsockname()[1]}/"
@@ -52,7 +52,7 @@ async def serve(
     hypercorn = _hypercorn()
 
     async def run() -> None:
-        # On asyncio a cancellation leaves it when it cuts off a request at the end of the grace.
+        # On asyncio it raises a cancellation if it interrupts a request at the end of the grace period.
         with anyio.CancelScope(shield=True), suppress(anyio.get_cancelled_exc_class()):
             await hypercorn.serve(guarded, config, shutdown_trigger=stop.wait)
 

@@ -76,7 +76,7 @@ def _preview(lines: Iterable[CronLine], zone: tzinfo, until: datetime, arguments
 
 
 def _as_utc(time: datetime) -> datetime:
-    """Return a time in UTC, or the nearest one that there is: at its ends, the calendar depends on the zone."""
+    """Return a time in UTC, or the nearest possible one, since the limits of the calendar depend on the zone."""
     try:
         return time.astimezone(UTC)
     except OverflowError:

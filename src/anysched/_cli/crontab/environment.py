@@ -20,7 +20,7 @@ def is_current_user(name: str) -> bool:
 
 
 def job_environment(assignments: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the environment of a command: that of this process with the assignments of the crontab.
+    """Return the environment of a command: that of this process plus the assignments of the crontab.
 
     As with cron, ``SHELL`` is `/bin/sh` unless the crontab assigns it, and ``LOGNAME`` cannot be assigned.
     ``HOME`` is the working directory.
@@ -38,7 +38,7 @@ def job_environment(assignments: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def working_directory(home: str) -> tuple[str, str]:
-    """Return the working directory of a command, and why it is not HOME, if it is not.
+    """Return the working directory of a command, and, if it is not HOME, the reason.
 
     As with cron, a command whose HOME cannot be entered runs in the root directory.
     """

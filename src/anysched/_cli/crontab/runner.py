@@ -30,7 +30,7 @@ ROUNDING: Final = timedelta(milliseconds=100)
 
 @final
 class JobKey(int):
-    """A number that prints as the command of the job: the page shows IDs."""
+    """A number whose `repr` is the command of the job, because the page shows IDs."""
 
     command = ""
 
@@ -40,13 +40,13 @@ class JobKey(int):
 
 @final
 class CronJob:
-    """A line that runs again and again.
+    """The recurring job of a line.
 
     Args:
-        key: Its number, unique among all lines, also those of an earlier version of the file.
+        key: Its number, unique among all lines, including those of earlier versions of the file.
         line: The line.
-        predecessor: A job of an earlier version of the file that still runs the same command; this one waits for its
-            end.
+        predecessor: A job of an earlier version of the file that is still running the same command; this one waits for
+            its end.
 
     Attributes:
         task_id: The ID of its task, which is that of its predecessor, if it has one.
@@ -165,7 +165,7 @@ class Runner:
         """
         known: dict[CronLine, deque[CronJob]] = {}
         for job in self._jobs.values():
-            if not job.removed or self._holds(job):  # else another job will run under its ID
+            if not job.removed or self._holds(job):  # otherwise another job will run under its ID
                 known.setdefault(job.line, deque()).append(job)
         kept: list[tuple[CronJob, CronLine]] = []
         new: list[CronLine] = []
@@ -199,7 +199,7 @@ class Runner:
         for job in await close(self._scheduler, self.tasks, number, grace, self._report):
             if job.due is None:  # a pending line of a crontab is not unfinished work
                 self._totals["unfinished"] += 1
-                self._totals["cancelled"] -= 1  # counted once is enough
+                self._totals["cancelled"] -= 1  # it must be counted only once
                 self._report.show(job.event("unfinished", "cancelled"))
 
     def summary(self) -> str:
@@ -228,7 +228,7 @@ class Runner:
         self._report.show(job.event("pending", detail))
 
     def _keep(self, job: CronJob, line: CronLine) -> None:
-        """Keep a job whose line is still in the file, or is in it again."""
+        """Keep a job whose line is still, or again, in the file."""
         name = job.name
         job.line = line
         job.removed = False
@@ -252,7 +252,7 @@ class Runner:
         # A failed command is not an error of this program.
         job.since = now = self._scheduler.now()
         covered = job.covered_until
-        # A start may be a little early by rounding. A clock that is further behind was wrong before, or is now.
+        # Rounding may make a start a little early. If the clock is further behind, it was or is wrong.
         job.covered_until = covered if covered and now < covered < now + ROUNDING else now
         environment = job_environment(job.line.environment)
         directory, problem = working_directory(environment["HOME"])
@@ -274,7 +274,7 @@ class Runner:
             if job.removed:
                 del self._jobs[job.key]
                 if self._holds(job):
-                    self._scheduler.cancel(job.task_id)  # from inside a run it ends with this run
+                    self._scheduler.cancel(job.task_id)  # called from inside a run, so the task ends with this run
         if self._fails and job.failure is not None:
             raise CommandFailedError(job.failure)
 
@@ -291,7 +291,7 @@ class Runner:
         again: datetime | None = None
         if not job.removed and not self._closing:
             assert job.covered_until is not None
-            # As the scheduler will compute it: the next due time, or now if that has passed in the meantime.
+            # As the scheduler will calculate it: the next due time, or now if that has passed.
             again = job.due_after(job.covered_until)
             again = again and max(again, self._scheduler.now())
             job.covered_until = again or job.covered_until

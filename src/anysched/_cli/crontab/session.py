@@ -44,7 +44,7 @@ class CrontabSession:
         lines: Its lines.
         report: Where to report.
         grace: How long running commands may take when a signal ends the schedule, in seconds.
-        web: The host and the port of the page, if there is to be one.
+        web: The host and the port of the page, if requested.
     """
 
     def __init__(

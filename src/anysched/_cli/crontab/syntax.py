@@ -31,7 +31,7 @@ ASSIGNMENT = re.compile(
 
 
 COMMAND = re.compile(r"[/.~$]+[\w-]{2}|[A-Za-z_]{4}")
-"""What a command begins with, and no field does."""
+"""Text with which a command can begin, but not a field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class _Parser:
     def __init__(self, zone: tzinfo, may_run_as: Callable[[str], bool] | None) -> None:
         self._default_zone = zone
         self._zone: tzinfo | None = zone
-        """`None` below a CRON_TZ that is unknown: lines must not run in a zone that was not meant."""
+        """`None` below an unknown CRON_TZ, so that lines do not run in a wrong zone."""
         self._may_run_as = may_run_as
         self._environment: dict[str, str] = {}
 
@@ -134,7 +134,7 @@ class _Parser:
             ValueError: if it is malformed.
         """
         text = text.lstrip(" \t")
-        if text.startswith("\ufeff"):  # invisible, and dropped at the start of the file
+        if text.startswith("\ufeff"):  # invisible, and ignored only at the start of the file
             raise ValueError("it begins with a byte-order mark")
         if not text.strip() or text.startswith("#"):
             return None

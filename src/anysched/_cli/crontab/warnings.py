@@ -1,4 +1,4 @@
-"""Lines of a crontab that are well-formed, and probably not what was meant."""
+"""Lines of a crontab that are valid but probably not what was meant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .syntax import CronLine, Problem
 __all__ = ["is_user", "warnings"]
 
 FIELD = re.compile(r"(\*|\?|\d+|[A-Za-z]{3}-[A-Za-z]{3})([-/,]\S*)?")
-"""What other runners have as a sixth or seventh field, for seconds or years."""
+"""The form of the sixth or seventh field of other runners, for seconds or years."""
 
 
 def is_user(name: str) -> bool:

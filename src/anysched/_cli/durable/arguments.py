@@ -20,12 +20,12 @@ StatusName: TypeAlias = Literal["pending", "paused", "running", "parked", "unkno
 ConflictPolicy: TypeAlias = Literal["error", "keep", "replace"]
 
 DESCRIPTION: Final = """\
-Look into the store of a durable scheduler, and change it. STORE is the path of its SQLite file.
+Show and change the store of a durable scheduler. STORE is the path of its SQLite file.
 
-ls, show and export read it, also while a scheduler runs. cancel, retry and import need it for themselves: they are refused
-while a scheduler has the file.
+ls, show and export read it, even while a scheduler runs. cancel, retry and import need exclusive access: they are refused
+while a scheduler uses the file.
 
-An ID is written in JSON, as it is stored; a tuple is a list. A string that is not JSON may also be written as it is:
+An ID is written in JSON, as it is stored; a tuple is a list. A string that is not JSON can be written without quotes:
 
   tea  '"tea"'            the string "tea"
   7                       the integer 7
@@ -36,16 +36,16 @@ An ID is written in JSON, as it is stored; a tuple is a list. A string that is n
 EPILOG: Final = """\
 exit status:
   0      done
-  1      there is no such task, or it is not parked; what was to be
-         imported is malformed, or the store has one of the IDs
+  1      the task does not exist or is not parked; the export is
+         malformed, or the store already has one of its IDs
   2      the arguments are wrong, or the store cannot be opened, read or
-         written, or a scheduler has it
+         written, or a scheduler uses it
 """
 
 LS: Final = """\
 List tasks, sorted by their IDs as they are stored: status, due time (UTC), handler, ID, and why a task is parked.
 
-A task is pending, paused, running (or it was when the process ended), parked (it cannot run, and waits for "retry") or
+A task is pending, paused, running (or it was when the process ended), parked (it cannot run and waits for "retry") or
 unknown (it waits until its handler is registered).
 """
 
@@ -54,18 +54,18 @@ Show the task that holds an ID.
 """
 
 CANCEL: Final = """\
-Cancel the tasks that hold IDs: they never run. Each is cancelled, also if there is no task for another ID.
+Cancel the tasks with these IDs, so that they never run. The others are cancelled even if one of the IDs is not found.
 """
 
 RETRY: Final = """\
-Have tasks that are parked run again, when the scheduler runs next.
+Make parked tasks run again when the scheduler runs next.
 """
 
 EXPORT: Final = """\
-Write all that the store keeps to the standard output, as lines of JSON: IDs, due times, recurrences, arguments, what is
-paused or parked, the numbers of runs and attempts, and the order. It is as the store was at one moment.
+Write the contents of the store to standard output, as JSON lines: IDs, due times, recurrences, arguments, which tasks are
+paused or parked, the numbers of runs and attempts, and the order. This is a consistent snapshot.
 
-To move to another store, end the scheduler first; what it does later is not in the export:
+To move to another store, end the scheduler first, because later changes are not in the export:
 
   anysched durable export old.db | anysched durable import new.db
 
@@ -73,10 +73,10 @@ Times are microseconds of UTC since 1970.
 """
 
 IMPORT: Final = """\
-Bring an export into a store, which is made if there is none: all of it, or nothing.
+Import an export into a store, completely or not at all. The store is created if it does not exist.
 
-A store that never had a task becomes the one that was exported, and the keys of its runs stay the same. In another store
-the tasks get new keys. Use only one of the two stores afterwards: both would run the tasks.
+A store that never had a task takes over the identity of the exported one, and the keys of its runs stay the same. In other
+stores the tasks get new keys. Use only one of the two stores afterwards, since both would run the tasks.
 """
 
 
@@ -85,14 +85,14 @@ class DurableArguments:
     """The arguments, checked.
 
     Attributes:
-        verb: What to do.
+        verb: The command.
         store: The text that names the store.
         task_ids: The IDs.
-        prefix: The first elements of the IDs, or the beginning of strings, if not all are asked for.
-        status: The status, if not all are asked for.
+        prefix: The first elements of the IDs, or the beginning of strings; `None` for all.
+        status: The status; `None` for all.
         as_json: Whether to write JSON.
-        file: What to import; ``"-"`` is the standard input.
-        on_conflict: What to do about IDs that the store has.
+        file: The export to import; ``"-"`` is standard input.
+        on_conflict: What to do about IDs that the store already has.
     """
 
     verb: Verb
@@ -140,17 +140,17 @@ def add_durable_arguments(parser: ArgumentParser) -> None:
     for listing in (ls, show):
         listing.add_argument("--json", dest="as_json", action="store_true", help="write a JSON object for each task")
     cancel = add("cancel", "cancel tasks", CANCEL)
-    retry = add("retry", "have parked tasks run again", RETRY)
+    retry = add("retry", "make parked tasks run again", RETRY)
     for changing in (cancel, retry):
         changing.add_argument("task_ids", metavar="ID", type=_task_id, nargs="+", help="the ID of a task")
-    add("export", "write all that a store keeps", EXPORT)
-    bring = add("import", "bring an export into a store", IMPORT)
+    add("export", "write the contents of a store", EXPORT)
+    bring = add("import", "import an export into a store", IMPORT)
     bring.add_argument("file", metavar="FILE", nargs="?", default="-", help='the export; "-", the default, is stdin')
     bring.add_argument(
         "--on-conflict",
         choices=("error", "keep", "replace"),
         default="error",
-        help="what to do about IDs that the store has: import nothing, keep its tasks, or replace them (default: %(default)s)",
+        help="if the store has one of the IDs: import nothing, keep its tasks, or replace them (default: %(default)s)",
     )
 
 

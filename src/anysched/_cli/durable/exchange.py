@@ -1,4 +1,4 @@
-"""All that a store keeps as lines of JSON: the first is about the store, each other one is a task."""
+"""The contents of a store as JSON lines: the first line describes the store, every other line is a task."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def show_task(entry: Entry) -> Iterator[str]:
         "recurs": None if entry.recurrence is None else _format_recurrence(json.loads(entry.recurrence)),
         "expires": None if entry.expires is None else f"{_format_microseconds(entry.expires)} after it is due",
         "runs": str(entry.run_count),
-        "attempts": f"{entry.attempts} at the present run" if entry.attempts else None,
+        "attempts": f"{entry.attempts} at the current run" if entry.attempts else None,
     }
     for name, fact in facts.items():
         if fact is not None:
@@ -83,8 +83,8 @@ def _format_recurrence(recurrence: dict[str, Any]) -> str:
         case _:
             text = json.dumps(recurrence)
     jitter = recurrence.get("jitter")
-    put_off = f", put off by up to {_format_microseconds(jitter)}" if isinstance(jitter, int) and jitter else ""
-    return f"{printable(text)}{put_off}, missed: {recurrence.get('missed')}"
+    delayed = f", delayed by up to {_format_microseconds(jitter)}" if isinstance(jitter, int) and jitter else ""
+    return f"{printable(text)}{delayed}, missed: {recurrence.get('missed')}"
 
 
 def _format_microseconds(microseconds: int) -> str:

@@ -1,4 +1,4 @@
-"""The store that a text on the command line names."""
+"""Opening the store that is named on the command line."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from anysched.durable import SQLiteStore, Store
 __all__ = ["Access", "opened"]
 
 Access: TypeAlias = Literal["read", "change", "create"]
-"""What to do with a store: read it, also while a scheduler runs; change what is in it; or change it, and make it if there is
-none."""
+"""How to open a store: to read it, even while a scheduler runs; to change it; or to change it and create it if needed."""
 
 
 @contextmanager
 def opened(text: str, access: Access) -> Generator[Store]:
-    """Open the store that a text names, and close it in the end.
+    """Open the store that a text names, and close it at the end.
 
     Raises:
-        StoreInUseError: if it is to be changed, and a scheduler has it.
-        StoreError: if it cannot be opened. Where there is no store, none is made, unless that is asked for.
+        StoreInUseError: if the access is not ``"read"`` and a scheduler uses the store.
+        StoreError: if it cannot be opened. A missing store is only created with ``"create"``.
     """
     if access == "change":
         with opened(text, "read"):
-            pass  # there is one
+            pass  # it exists
     store = SQLiteStore(text, read_only=access == "read")
     store.open()
     try:

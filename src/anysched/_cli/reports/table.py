@@ -209,7 +209,7 @@ class TableReport(ErrorReport):
 
 
 class _Picture(io.TextIOWrapper):
-    """What rich draws on, to be taken as a whole. It has the encoding of the terminal, which rich looks at.
+    """The stream that rich draws on; the drawing is read as a whole. It has the encoding of the terminal for rich.
 
     Args:
         encoding: The encoding.

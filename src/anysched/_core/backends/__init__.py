@@ -1,4 +1,4 @@
-"""What the core asks of asyncio and of trio, because anyio does not offer it on both alike."""
+"""The interfaces to asyncio and trio for what anyio does not offer in the same way on both."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Scope(Protocol):
 
 
 class Startable(Protocol):
-    """What a starter starts: one run of a task.
+    """A run of a task that a starter can start.
 
     Attributes:
-        native_task: Set by the starter, where it knows the native task.
-        scope: Set by the starter: what is entered around the coroutine, and cancels it.
+        native_task: Set by the starter if it knows the native task.
+        scope: Set by the starter: the scope that is entered around the coroutine, to cancel it.
     """
 
     native_task: Any
@@ -50,7 +50,7 @@ StartableT = TypeVar("StartableT", bound=Startable)
 
 
 class Starter(AbstractAsyncContextManager["Starter"], Protocol):
-    """Starts tasks that belong to a task group. It is entered, and left, in a task of this group.
+    """Starts tasks that belong to a task group. It is entered and left in a task of this group.
 
     Leaving waits for the tasks; the group cancels them.
 
@@ -94,7 +94,7 @@ class HostTask(Protocol):
     """A native task outside of any task group, which hosts a scheduler."""
 
     def is_current(self) -> bool:
-        """Return whether it is the task that is running."""
+        """Return whether it is the current task."""
         ...
 
     async def wait(self) -> None:
@@ -104,13 +104,13 @@ class HostTask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What the running event loop offers.
+    """The interface to the running event loop.
 
     Attributes:
-        name: Which one it is.
-        monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without the look-up of the loop.
-        exact: The same clock at a finer resolution, where the loop's own is coarse (uvloop's shows milliseconds).
-        is_replaced: Whether the loop's clock is not the one that it comes with. Test tools replace it.
+        name: The name of the event loop.
+        monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without looking up the loop.
+        exact: The same clock at a finer resolution, if the loop's own is coarse (uvloop's has milliseconds).
+        is_replaced: Whether the loop's clock is not its default. Test tools replace it.
         debug: Whether more is checked and reported: Python is in development mode, or the asyncio event loop in debug mode.
         time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
@@ -125,14 +125,14 @@ class Backend:
         is_cancelling: Returns whether a native task has been cancelled by the event loop's own means.
         has_pending_cancellation: Returns whether a native task has been cancelled and has not received it yet. On
             asyncio it would receive it when it ends, and its task group would be cancelled with it.
-        leave_scopes: Leaves a cancel scope of the running task that could not be left, and those that were entered
+        leave_scopes: Leaves a cancel scope of the running task that could not be left, and the scopes that were entered
             inside it and not left.
-        protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and in what they call. It is
-            raised in the main task instead, at its next checkpoint. asyncio does this for the first SIGINT itself, and
-            cannot do it for a second one.
-        create_task: Starts a native task outside of any task group, with a name, and calls a function when it has ended;
-            `None` where each task belongs to a nursery.
-        wake: Makes the event loop look for work at once, if this is called from a signal handler while it sleeps.
+        protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and the functions that
+            they call. It is raised in the main task instead, at its next checkpoint. asyncio does this itself for the
+            first SIGINT, and cannot do it for a second one.
+        create_task: Starts a native task outside of any task group, with a name, and calls a function when it has
+            ended; `None` if each task belongs to a nursery.
+        wake: Makes the event loop check for work at once if this is called from a signal handler while it sleeps.
     """
 
     name: Literal["asyncio", "trio"]

@@ -1,8 +1,8 @@
 """The asyncio backend: starts native tasks inside anyio's task group. All private parts of anyio are used here.
 
-anyio treats a task that is started here like one of its own: it runs in the scope of the task group, is cancelled with
-it and with the scopes around it and has a parent. Left out is the rest of `anyio.TaskHandle`, with its own
-coroutine, its event, and a look-up of the backend for each.
+anyio treats a task that is started here like its own tasks: it runs in the scope of the task group, is cancelled with
+it and with the scopes around it, has a parent. The rest of `anyio.TaskHandle` is left out: its coroutine, its event,
+and looking up the backend for each.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ def _no_call_graph(task: asyncio.Task[Any], waiter: asyncio.Task[Any] | None) ->
     """Do nothing: asyncio has a call graph from Python 3.14 on."""
 
 
-# Enter a task into the call graph below the one that waits for it, and remove it again. Without this,
+# Add a task to the call graph below the task that waits for it, and remove it again. Without this,
 # `python -m asyncio pstree` shows each task as a root.
 _add_to_call_graph: _LinkTasks = getattr(asyncio, "future_add_to_awaited_by", _no_call_graph)
 _discard_from_call_graph: _LinkTasks = getattr(asyncio, "future_discard_from_awaited_by", _no_call_graph)
 
 
 def ancestors() -> Iterator[asyncio.Task[Any]]:
-    """Yield the task that is running, the one in whose task group it was started, and so on.
+    """Yield the running task, the task in whose task group it was started, and so on.
 
-    asyncio knows no parents. anyio notes the cancel scope in which each task runs, and for each scope the one around
-    it and the task that entered it: the first scope that another task has entered is that of the task group.
+    asyncio does not record parents. anyio records the cancel scope in which each task runs, and for each scope its
+    parent scope and the task that entered it: the first scope that was entered by another task belongs to the task
+    group.
     """
     task = asyncio.current_task()
     while task is not None:
@@ -63,7 +64,7 @@ class AsyncioHostTask:
         self._task = task
 
     def is_current(self) -> bool:
-        """Return whether it is the task that is running."""
+        """Return whether it is the current task."""
         return asyncio.current_task() is self._task
 
     async def wait(self) -> None:
@@ -162,7 +163,7 @@ class AsyncioStarter:
         group: The task group, entered.
 
     Raises:
-        AttributeError, TypeError: if anyio has changed, so that this does not work.
+        AttributeError, TypeError: if anyio has changed and this does not work.
     """
 
     exchanges_runs = False
@@ -170,15 +171,15 @@ class AsyncioStarter:
     def __init__(self, group: TaskGroup) -> None:
         self.fatal_exceptions: list[BaseException] = []
         self._loop = asyncio.get_running_loop()
-        scope: Any = group.cancel_scope  # its private attributes have no types to speak of
+        scope: Any = group.cancel_scope  # its private attributes are not typed
         self._scope = scope
         self._members: set[asyncio.Task[Any]] = scope._tasks
         self._parent_id = id(scope._host_task)
         self._states: MutableMapping[asyncio.Task[Any], TaskState] = _private._task_states
-        TaskState(self._parent_id, scope)  # to see whether it still goes, as the next line
+        TaskState(self._parent_id, scope)  # checks that it still works, like the next line
         self.is_cancelled()
         self._fallback = GroupStarter(group)
-        # An event loop refers to its tasks only weakly.
+        # An event loop keeps only weak references to its tasks.
         self._runs: dict[asyncio.Task[None], Startable] = {}
         # A bound method is a new object each time it is looked up, and each callback would get a copy of the context.
         self._callback = self._on_done
@@ -190,10 +191,10 @@ class AsyncioStarter:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait for the tasks, which have been cancelled by now, unless an error brings us here."""
+        """Wait for the tasks. They have already been cancelled, unless this is called because of an error."""
         if exc_value is not None and not isinstance(exc_value, asyncio.CancelledError):
             self._scope.cancel()
-        # The tasks themselves are waited for, not their callbacks, which a `KeyboardInterrupt` may have interrupted.
+        # Wait for the tasks themselves, not for their callbacks, which a `KeyboardInterrupt` may have interrupted.
         with CancelScope(shield=True):
             while tasks := [task for task in self._runs if not task.done()]:
                 with suppress(
@@ -211,7 +212,7 @@ class AsyncioStarter:
     def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
         if self._loop.get_task_factory() is not None:
-            # It may do anything with a coroutine, such as to run its first step at once; anyio knows what to do.
+            # A task factory may do anything, such as running the first step at once; anyio handles this.
             self._fallback.start(run, name, context)
             return
         coroutine = run.main()
@@ -242,7 +243,7 @@ class AsyncioStarter:
         run = self._runs.get(task)
         if run is None:
             return
-        # A `KeyboardInterrupt` may come in between: doing a step twice does no harm.
+        # A `KeyboardInterrupt` may come in between, so each step must be harmless if it is repeated.
         run.native_task_ended(cancelled=task.cancelled())
         failure = None if task.cancelled() else task.exception()
         if failure is not None:

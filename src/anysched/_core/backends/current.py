@@ -1,4 +1,4 @@
-"""Finding out which event loop is running, and what it offers."""
+"""Finding the running event loop, and creating the interface to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STARTS_PER_ITERATION = 16
 
 
 def current_backend() -> Backend:
-    """Return what the running event loop offers.
+    """Return the interface to the running event loop.
 
     Raises:
         anyio.NoEventLoopError: if none is running in this thread.
@@ -31,7 +31,7 @@ def current_backend() -> Backend:
     try:
         cancelled = anyio.get_cancelled_exc_class()
     except anyio.NoEventLoopError:
-        # In a callback of asyncio's there is a loop, and no task. The look-up by anyio may need one.
+        # In a callback of asyncio there is a loop but no task, which anyio's look-up may need.
         cancelled = _asyncio_cancelled()
     if cancelled.__module__.partition(".")[0] == "trio":
         from trio import lowlevel
@@ -68,8 +68,8 @@ def current_backend() -> Backend:
     monotonic, exact, is_replaced = _asyncio_time(loop)
 
     def wake() -> None:
-        # In a task or a callback the event loop does not sleep. A signal handler is called in either, or while the
-        # loop sleeps, and then no task is running. In a callback, waking the loop is not needed, but cheap.
+        # A signal handler is called in a task, in a callback, or while the loop sleeps. In a task the loop need not be
+        # woken. Without a task it may be asleep; in a callback, waking it is not needed, but cheap.
         if asyncio.current_task() is None:
             loop.call_soon_threadsafe(lambda: None)
 
@@ -87,7 +87,7 @@ def current_backend() -> Backend:
         ancestors=on_asyncio.ancestors,
         is_done=lambda task: task.done(),
         is_cancelling=lambda task: task.cancelling() > 0,
-        # A private attribute, as anyio reads it: there is no other way to know. A test fails when it goes.
+        # A private attribute, which anyio also reads. There is no other way to find out. A test fails if it is removed.
         has_pending_cancellation=lambda task: getattr(task, "_must_cancel", False),
         leave_scopes=on_asyncio.leave_scopes,
         protect=lambda _: None,
@@ -119,16 +119,16 @@ def _asyncio_cancelled() -> type[BaseException]:
 def _asyncio_time(
     loop: asyncio.AbstractEventLoop, machine: Callable[[], float] = time.monotonic
 ) -> tuple[Callable[[], float], Callable[[], float] | None, bool]:
-    """Return the clock of an event loop, an exact one if that is coarse, and whether it was replaced."""
-    # The default is bound at import: what replaces the function in modules does not reach it.
+    """Return the clock of an event loop, an exact clock if that is coarse, and whether it was replaced."""
+    # The default is bound at import, so that patches of `time.monotonic` do not affect it.
     import asyncio
 
     method = type(loop).time
-    # What has replaced it for a while may have left the loop's own method on the object.
+    # A temporary patch may have left the loop's own method on the object.
     if getattr(loop, "__dict__", {}).get("time", loop.time) != method.__get__(loop):
         return loop.time, None, True
     if method is asyncio.BaseEventLoop.time:
-        # The function behind asyncio's own method, which is not written in C: it is called for every task.
+        # The function that asyncio's own method calls, which is faster; it is called for every task.
         return time.monotonic, None, time.monotonic is not machine
     if isinstance(method, FunctionType):
         return loop.time, None, True

@@ -1,4 +1,4 @@
-"""Starting tasks in anyio's own way: on any event loop, with any task factory."""
+"""Starting tasks with anyio's own function, which works on any event loop and with any task factory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["GroupStarter"]
 
 @final
 class GroupStarter:
-    """Starts tasks by `anyio.abc.TaskGroup.create_task`.
+    """Starts tasks with `anyio.abc.TaskGroup.create_task`.
 
-    A start costs three times as much as a native one, for a handle that is not used and for looking up the backend at
-    every step.
+    A start costs three times as much as a native one, because of a handle that is not used and of looking up the
+    backend at every step.
 
     Args:
         group: The task group.
@@ -31,7 +31,7 @@ class GroupStarter:
     exchanges_runs = False
 
     def __init__(self, group: TaskGroup) -> None:
-        self.fatal_exceptions: list[BaseException] = []  # the group tells
+        self.fatal_exceptions: list[BaseException] = []  # the group raises them
         self._group = group
 
     async def __aenter__(self) -> Self:

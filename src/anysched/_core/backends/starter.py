@@ -1,4 +1,4 @@
-"""Starting tasks in the dispatcher's task group: which way is taken."""
+"""Choosing how tasks are started in the dispatcher's task group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Starter", "starter_for"]
 
 
 def starter_for(group: TaskGroup, backend: Backend) -> Starter:
-    """Return what starts tasks in a task group, in the quickest way that there is here."""
+    """Return the fastest starter for a task group that works here."""
     if backend.name == "trio":
         from .trio import TrioStarter
 

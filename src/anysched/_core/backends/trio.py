@@ -19,7 +19,7 @@ __all__ = ["TrioStarter", "ancestors", "current_task", "protect"]
 
 
 def current_task() -> trio.lowlevel.Task | None:
-    """Return the task that is running, or `None` in a callback of the event loop."""
+    """Return the running task, or `None` in a callback of the event loop."""
     try:
         return trio.lowlevel.current_task()
     except RuntimeError:
@@ -27,7 +27,7 @@ def current_task() -> trio.lowlevel.Task | None:
 
 
 def ancestors() -> Iterator[trio.lowlevel.Task]:
-    """Yield the task that is running, the one in whose nursery it was started, and so on."""
+    """Yield the running task, the task in whose nursery it was started, and so on."""
     task = current_task()
     while task is not None:
         yield task
@@ -37,9 +37,9 @@ def ancestors() -> Iterator[trio.lowlevel.Task]:
 
 @cache
 def protect(classes: tuple[type, ...]) -> None:
-    """Keep SIGINT from raising `KeyboardInterrupt` in the methods of some classes and in what they call.
+    """Keep SIGINT from raising `KeyboardInterrupt` in the methods of some classes and the functions that they call.
 
-    Otherwise it would be raised between any two instructions of whatever task is running, such as between taking a task
+    Otherwise it could be raised between any two instructions of the running task, such as between taking a task
     from a queue and handing it to the event loop.
     """
     for cls in classes:
@@ -50,7 +50,7 @@ def protect(classes: tuple[type, ...]) -> None:
 
 @final
 class TrioStarter:
-    """Starts tasks in a nursery of its own."""
+    """Starts tasks in its own nursery."""
 
     exchanges_runs = True
 
@@ -68,7 +68,7 @@ class TrioStarter:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        """Wait for the tasks, which have been cancelled by now."""
+        """Wait for the tasks, which have already been cancelled."""
         try:
             return await self._manager.__aexit__(exc_type, exc_value, traceback)
         except BaseExceptionGroup as group:

@@ -1,4 +1,4 @@
-// The page. Whatever comes from the server is put in as text, never as markup.
+// The page. Data from the server is always inserted as text, never as markup.
 
 const $ = id => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
@@ -9,7 +9,7 @@ const MARKS = {
 };
 const ACTIONS = {
   run: {name: "Run now", question: "Run it now?", text: "It becomes due at once."},
-  postpone: {name: "Postpone", question: "Postpone it?", text: "It becomes due later than now planned."},
+  postpone: {name: "Postpone", question: "Postpone it?", text: "It becomes due later than planned."},
   pause: {name: "Pause", question: "Pause it?", text: "It keeps its ID and does not start until it is resumed."},
   resume: {name: "Resume", question: "Resume it?", text: "It starts when it is due."},
   retry: {name: "Retry", question: "Retry it?", text: "It runs again, when it is due or now."},
@@ -91,7 +91,7 @@ async function get(path) {
   return response.json();
 }
 
-// Calls a function now and after later requests, but so that it takes a tenth of the time at most.
+// Calls a function now and after later requests, but limits it to a tenth of the total time.
 function throttled(work, report) {
   let timer = 0;
   let busy = false;
@@ -155,7 +155,7 @@ const refreshDetail = throttled(async () => {
 }, error => {
   if (openKey()) {
     setText($("detail-heading"), "Task");
-    $("detail-body").replaceChildren(make("p", {}, error.message || "The task is not known any more."));
+    $("detail-body").replaceChildren(make("p", {}, error.message || "The task no longer exists."));
     showDialog($("detail"));
   }
 });
@@ -174,7 +174,7 @@ function follow() {
     refresh();
   };
   source.onerror = () => {
-    connection("lost", "Connection lost, trying again …");
+    connection("lost", "Connection lost, reconnecting …");
     if (source.readyState === EventSource.CLOSED) { // the server has answered with an error
       source.close();
       setTimeout(follow, 3000);
@@ -223,7 +223,7 @@ function drawTimeline() {
   if (!data) return;
   const panel = $("timeline");
   if (!data.rows.length) {
-    panel.replaceChildren(make("p", {class: "nothing"}, "Nothing ran, runs or is due in this time."));
+    panel.replaceChildren(make("p", {class: "nothing"}, "No task ran, is running or is due in this period."));
     return;
   }
   const width = Math.max(340, panel.clientWidth);
@@ -367,7 +367,7 @@ function showTable(data) {
   while (body.rows.length > wanted.length) body.lastElementChild.remove();
   if (focused && focused !== document.activeElement && focused.isConnected) focused.focus();
   $("empty").hidden = data.total > 0;
-  setText($("empty"), $("search").value ? "No task with such an ID." : "No tasks.");
+  setText($("empty"), $("search").value ? "No task has a matching ID." : "No tasks.");
   $("pages").hidden = data.pages < 2;
   setText($("page"), `Page ${data.page + 1} of ${numberFormat.format(data.pages)}`);
   $("previous").disabled = data.page === 0;
@@ -430,7 +430,7 @@ function route() {
   }
 }
 
-// The address first: whatever is refreshed in the meantime would open the dialog again.
+// The address first, because a refresh in the meantime would open the dialog again.
 function closeDetail() {
   leaveTask();
   $("detail").close();
@@ -531,7 +531,7 @@ function ask(key, id, name) {
   $("confirm-no").focus();
 }
 
-// What the user does
+// User input
 
 function changeQuery() {
   state.page = 0;
@@ -578,7 +578,7 @@ setInterval(() => {
   drawTimeline();
   for (const row of $("rows").rows) tickRow(row);
 }, 1000);
-// What is due and what is past changes with time alone.
+// Due and past times change by themselves as time passes.
 setInterval(() => { if (!document.hidden) { refreshOverview(); refreshTable(); } }, 30000);
 
 refresh(true);

@@ -1,4 +1,4 @@
-"""`pydis_core.utils.scheduling`, from which `anysched` grows."""
+"""`pydis_core.utils.scheduling`, out of which `anysched` grew."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pydis_core.utils.scheduling import Scheduler
 
 from ._peer import CannotDoError, Work
 
-__all__ = ["Seed"]
+__all__ = ["PydisCore"]
 
 
-class Seed:
+class PydisCore:
     """Each ID is an asyncio task, which sleeps until it is due."""
 
     def __init__(self) -> None:
