@@ -36,10 +36,11 @@ VIRTUAL = [
     {"clock", "__init__"},
 ]
 DURABLE = [
-    {"errors", "operations", "values"},
-    {"handlers", "recurrence", "run", "schema", "store", "task", "window"},
-    {"listing", "memory", "sqlite", "writer"},
-    {"engine"},
+    {"errors", "operations", "steps", "values"},
+    {"handlers", "postgres_schema", "recurrence", "run", "schema", "store", "task", "window"},
+    {"listing", "memory", "postgres_connections", "shared", "sqlite", "writer"},
+    {"membership", "postgres_operations"},
+    {"engine", "postgres"},
     {"scheduler"},
     {"__init__"},
 ]
@@ -174,6 +175,6 @@ print({forbidden!r} in sys.modules)
 def test_the_public_names() -> None:
     assert all(hasattr(anysched, name) for name in anysched.__all__)
     assert set(anysched.__all__) == {
-        "ConflictPolicy", "CurrentRun", "DuplicateTaskError", "MissedPolicy", "ScheduledTask", "Scheduler", "SchedulerState", "SchedulerStatistics",
-        "create_task", "current_run", "current_scheduled_task",
+        "ConflictPolicy", "CurrentRun", "DuplicateTaskError", "MeasuredFrom", "MissedPolicy", "RunningPolicy", "ScheduledTask",
+        "Scheduler", "SchedulerState", "SchedulerStatistics", "create_task", "current_run", "current_scheduled_task",
     }  # fmt: skip

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from itertools import count
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,6 +28,7 @@ __all__ = ["Dispatcher"]
 _MISSING = object()
 
 MAX_KEY = int(MAX_DELAY * 1e12)
+"""Monotonic due times are ordered by integers, in picoseconds. A due time need not be finite: this is the greatest."""
 
 MAINTENANCE_STEPS_PER_ITERATION = 500
 """How many queue entries are tidied before the dispatcher yields to the event loop."""
@@ -97,6 +98,8 @@ class Dispatcher:
         self.clock_followers: dict[ScheduledTask[Any], None] = {}
         self._to_call: list[ScheduledTask[Any]] = []
         self._clock_lead = self.clock.time_ns() - int(self.clock.monotonic() * 1e9)
+        # When this was read last, and for how long it had not been read when the clock was set back.
+        self._clock_read, self._unseen = self.clock.monotonic(), 0.0
 
         # A number for each scheduling call, and an index for each task that becomes due.
         self._next_sequence = count(1).__next__
@@ -105,6 +108,7 @@ class Dispatcher:
         self._wall_timers: QueueGroup[ScheduledTask[Any]] = QueueGroup()
         # Tasks that were due before, had to wait, and may start now.
         self._requeued: TimerQueue[ScheduledTask[Any]] = TimerQueue()
+        self._has_requeued = False
 
         self._group: TaskGroup
         self.starter: Starter
@@ -124,7 +128,7 @@ class Dispatcher:
         if self.backend.keeps_order:
             self._starts_per_iteration = self.backend.starts_per_iteration
         elif self.starter.exchanges_runs:
-            # Another task may be stepped first in one iteration and last in the next: what it waits for is two slices.
+            # Another task may run first in one iteration and last in the next, and so wait for two batches.
             self._starts_per_iteration = self.backend.starts_per_iteration // 2
         self._group.create_task(LazyCoroutine(self._loop), name="anysched dispatcher")
 
@@ -217,10 +221,11 @@ class Dispatcher:
         if not task._set_due(when):
             return
         if isinstance(when, float):
-            # The key is that of `_key`, without a call for it.
-            self._timers.push(
-                owner.timers, task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence()
-            )
+            # As `QueueGroup.push`, without a call for it.
+            queue = owner.timers
+            queue.push(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
+            if task._key < queue.place:
+                self._timers.relist(queue, task._key)
         else:
             self._wall_timers.push(owner.wall_timers, task, when, self._next_sequence())
         if self._wake_at != -math.inf:
@@ -236,7 +241,10 @@ class Dispatcher:
             when = self._by_loop_time(when)
         task._set_due(when)
         if isinstance(when, float):
-            self._timers.move(owner.timers, task, _key(when), self._next_sequence())
+            queue = owner.timers  # as `QueueGroup.move`, without a call for it
+            queue.move(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
+            if task._key < queue.place:
+                self._timers.relist(queue, task._key)
         else:
             self._wall_timers.move(owner.wall_timers, task, when, self._next_sequence())
         if self._wake_at != -math.inf:
@@ -251,6 +259,7 @@ class Dispatcher:
     def requeue(self, task: ScheduledTask[Any]) -> None:
         """Queue a task again that was due, had to wait and may start now. Its dispatch index is unchanged."""
         index = task._dispatch_index
+        self._has_requeued = True  # first: an interruption may come in between
         self._requeued.push(task, index, index)
         self._wake()
 
@@ -336,17 +345,20 @@ class Dispatcher:
         steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self._starts_per_iteration
         last: Context | None = None
         while starts:
-            steps = self._requeued.prune_top(steps)
+            # This is passed for each start: queues that are empty, as they usually are, are not called.
+            if self._has_requeued:
+                steps = self._requeued.prune_top(steps)
             steps = self._timers.prune_top(steps)
-            steps = self._wall_timers.prune_top(steps)
+            if self._wall_timers.listed:
+                steps = self._wall_timers.prune_top(steps)
             if not steps:
                 break
             task = self._pop_due(now, now_ns)
             if task is None:
                 return False
-            if not task._prepare():
+            if not task._prepare(self._next_dispatch_index):
                 return True  # it has searched for its next time, which may be slow
-            owner = cast("TaskOwner", task._owner)
+            owner: Any = task._owner  # a `TaskOwner`
             if owner.try_admit(task):
                 context = task._context
                 assert context is not None
@@ -364,37 +376,38 @@ class Dispatcher:
     def _call_followers(self, now: float, now_ns: int) -> bool:
         """Call the tasks that follow the wall clock if it was set back, a few at once; return whether more follow."""
         lead = now_ns - int(now * 1e9)
+        unseen, self._clock_read = now - self._clock_read, now
         if lead < self._clock_lead - CLOCK_STEP_NS:
             self._clock_lead = lead
             self._to_call = list(self.clock_followers)
+            self._unseen = unseen
         else:
             self._clock_lead = max(self._clock_lead, lead)
         for _ in range(min(CALLS_PER_ITERATION, len(self._to_call))):
             task = self._to_call.pop()
             if task in self.clock_followers:
-                task._clock_set_back()
+                task._clock_set_back(self._unseen)
         return bool(self._to_call)
 
     def _pop_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
         """Remove and return the first due task, or `None` if none is due."""
-        if self._requeued.peek() is not None:
-            return self._requeued.pop()  # it became due before all tasks in the other queues
-        first, first_wall = self._timers.peek(), self._wall_timers.peek()
-        late = -math.inf if first is None else now - _when(first)
-        late_ns = -math.inf if first_wall is None else now_ns - _when(first_wall)
-        due, due_wall = late > -TOLERANCE, late_ns > -TOLERANCE_NS
-        if first is not None and first_wall is not None and due and due_wall:
-            # Compare how late the tasks are. If rounding makes them indistinguishable, use the order of the calls.
-            difference = late - late_ns / 1e9
-            due = first._sequence < first_wall._sequence if abs(difference) < TOLERANCE else difference > 0
+        if self._has_requeued:
+            if self._requeued.peek() is not None:
+                return self._requeued.pop()  # it became due before all tasks in the other queues
+            self._has_requeued = False
+        first = self._timers.peek()
+        due = first is not None and now - _when(first) > -TOLERANCE
+        due_wall = False
+        if self._wall_timers.listed:
+            first_wall = self._wall_timers.peek()
+            due_wall = first_wall is not None and now_ns - _when(first_wall) > -TOLERANCE_NS
+            if first is not None and first_wall is not None and due and due_wall:
+                # Compare how late the tasks are. If rounding makes them indistinguishable, use the order of the calls.
+                difference = now - _when(first) - (now_ns - _when(first_wall)) / 1e9
+                due = first._sequence < first_wall._sequence if abs(difference) < TOLERANCE else difference > 0
         if due:
-            task = self._timers.pop()
-        elif due_wall:
-            task = self._wall_timers.pop()
-        else:
-            return None
-        task._set_dispatch_index(self._next_dispatch_index())
-        return task
+            return self._timers.pop()
+        return self._wall_timers.pop() if due_wall else None
 
     def _start(self, task: ScheduledTask[Any], owner: TaskOwner, context: Context) -> None:
         """Hand a task to the event loop."""
@@ -404,11 +417,6 @@ class Dispatcher:
             self.starter.start(run, task.name, context)
         except Exception as failure:  # the event loop refuses
             owner.start_refused(task, failure)
-
-
-def _key(when: float) -> int:
-    """Return the key of a monotonic due time in the queue, in picoseconds; the time may be infinite."""
-    return int(when * 1e12) if when < MAX_DELAY else MAX_KEY
 
 
 def _same_variables(first: Context, second: Context) -> bool:

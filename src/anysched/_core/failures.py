@@ -93,7 +93,7 @@ def _distinct(exceptions: Iterable[BaseException], known: Iterable[BaseException
 
 
 def _leaves(exception: BaseException) -> Iterator[BaseException]:
-    """Yield an exception, or those in a group, at any depth."""
+    """Yield an exception, or the exceptions in a group, at any depth."""
     if isinstance(exception, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", exception)
         for each in group.exceptions:

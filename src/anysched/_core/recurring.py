@@ -140,15 +140,16 @@ class RecurringTask(ScheduledTask[None]):
         """How the last run ended; `None` before the first has ended."""
         return self._last_status
 
-    def _prepare(self) -> bool:
+    def _prepare(self, next_index: Callable[[], int]) -> bool:
         """Return whether the task can start. If not, it was too late or still searching, and requeued itself."""
+        super()._prepare(next_index)
         # By identity: a task that was rescheduled in the meantime has another due time, and starts.
         registry = self._registry
         searching = self._when is self._search_due
         if registry.is_closing or not (searching or self._is_too_late()):
             return True
         if not searching:
-            self._trigger.skipped += 1
+            self._trigger.skip_run(*registry.now())
             registry.free_slot(self)  # it may have waited for a slot for too long
         found = self._find_next(steps=TIMES_PER_ITERATION)
         if self._dispatch_index:  # otherwise `times` has cancelled or rescheduled the task
@@ -246,17 +247,16 @@ class RecurringTask(ScheduledTask[None]):
         if warning is not None:
             self._registry.warn(self, warning)
 
-    def _clock_set_back(self) -> None:
+    def _clock_set_back(self, unseen: float) -> None:
         """Called when the wall clock was set back: the next run may be due earlier."""
         trigger, registry = self._trigger, self._registry
         is_waiting = self._status is Status.PENDING and not self._dispatch_index and self._when == trigger.due
         if trigger.asks_again and not is_waiting:
-            trigger.note_clock(*registry.now())
-            return  # it calls the function again after its run
+            return  # it calls the function again after its run, or was rescheduled
         assert self._call is not None
         _, _, context = self._call
         try:
-            found = context.copy().run(trigger.clock_set_back, *registry.now())
+            found = context.copy().run(trigger.clock_set_back, *registry.now(), unseen)
         except Exception as failure:
             registry.log_failure(self, failure)
             return

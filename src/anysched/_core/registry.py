@@ -207,7 +207,7 @@ class TaskRegistry:
 
     @property
     def state(self) -> SchedulerState:
-        """Where the scheduler is in its life. Tasks are accepted and started while it is running."""
+        """The state of the scheduler. Tasks are accepted and started while it is ``"running"``."""
         registry, state = self, self._state
         while state is None:
             assert registry.parent is not None
@@ -250,7 +250,7 @@ class TaskRegistry:
         """Return a due time as a `datetime`; a monotonic one is converted by the current clocks."""
         if isinstance(when, float):
             now, now_ns = self.now()
-            when = now_ns + round(min(when - now, MAX_DELAY) * 1e6) * 1_000  # what a datetime can express
+            when = now_ns + round(min(when - now, MAX_DELAY) * 1e6) * 1_000  # in the range and resolution of datetime
         return datetime_from_ns(when)
 
     def cancel(self, task: ScheduledTask[Any], running: RunningPolicy = "cancel") -> None:
@@ -336,8 +336,9 @@ class TaskRegistry:
         self, due: Callable[[Clock, WhenT], float], moment: WhenT, task: ScheduledTask[Any] | None
     ) -> bool:
         """Change the due time of a task if it is pending; return whether it was. The task may be `None`."""
-        self.check_thread()
-        dispatcher = self.dispatcher
+        dispatcher = self.family.dispatcher
+        if dispatcher is not None and dispatcher.thread != get_ident():
+            dispatcher.check_thread()
         when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
         if self.state != "running" or task is None or task.status is not PENDING:
             return False
@@ -468,9 +469,10 @@ class TaskRegistry:
 
     def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
         """Change the due time of a pending task."""
-        assert self.dispatcher is not None
+        dispatcher = self.family.dispatcher
+        assert dispatcher is not None
         self.unqueue_due(task)
-        self.dispatcher.reschedule(task, when, self)
+        dispatcher.reschedule(task, when, self)
 
     def follow_clock(self, task: ScheduledTask[Any]) -> None:
         """Call a recurring task when the wall clock is set back."""
@@ -510,7 +512,7 @@ class TaskRegistry:
             holder: The task. A pending one is dropped.
             cancel_running: Whether to cancel a running task, unless it is the caller. Otherwise it is left to finish.
         """
-        if holder.status is PENDING:
+        if holder._status is PENDING:
             self.drop(holder)
         else:
             self.predecessors[holder.task_id] = holder
@@ -586,6 +588,7 @@ class TaskRegistry:
             if self._idle is None:
                 self._idle = anyio.Event()
             await self._idle.wait()
+        self.family.busy.pop(self, None)  # which a `KeyboardInterrupt` may have prevented
 
     def abandon(self) -> list[BaseException]:
         """End the remaining tasks when the dispatcher has ended. Only an untimely `KeyboardInterrupt` leaves any.
@@ -678,13 +681,15 @@ class TaskRegistry:
             self.failed += 1
         else:
             self.cancelled += 1
-        task_id = task.task_id
-        if self.predecessors.get(task_id) is task:
-            del self.predecessors[task_id]
-            successor = self._blocked.pop(task_id, None)
-            if successor is not None:
-                self._queue_for_slot(successor)
-        self.free_slot(task)
+        if self.predecessors:
+            task_id = task.task_id
+            if self.predecessors.get(task_id) is task:
+                del self.predecessors[task_id]
+                successor = self._blocked.pop(task_id, None)
+                if successor is not None:
+                    self._queue_for_slot(successor)
+        if self._slots:
+            self.free_slot(task)
 
     # Slots
 

@@ -81,10 +81,10 @@ class TaskRun:
         owner: The registry that holds it.
         host: The dispatcher that starts it.
         task: The task until the run has ended, `None` afterwards. A context that was copied during the run keeps this
-            object, and must keep nothing of the outcome.
-        native_task: The native task, from its first step on at the latest, until the run has ended.
-        scope: What cancels it, from the moment at which it is handed to the event loop until it has ended.
-        due: The due time that it serves, set at the start.
+            object alive, and must not keep the outcome alive.
+        native_task: The native task, at the latest from its first step, until the run has ended.
+        scope: The scope that cancels it, from the moment when it is passed to the event loop until it has ended.
+        due: The due time of the run, set at the start.
         missed: How many other due times it covers.
     """
 
@@ -148,9 +148,8 @@ class TaskRun:
                     if is_fatal(exception):
                         outcome = exception  # not logged, since it leaves the event loop, which reports it
                         raise
-                    # A cancellation that nothing asked for (a cancelled future, `asyncio.current_task().cancel()`)
-                    # would cancel the whole group if it left from here. One that was asked for has done its work. Both
-                    # end here.
+                    # An unrequested cancellation (a cancelled future, `asyncio.current_task().cancel()`) would cancel
+                    # the whole group if it propagated. A requested one has done its work. Both end here.
                     status = CANCELLED if cancelled else FAILED
                     failure = outcome
                     if failure is None and not isinstance(exception, GeneratorExit) and run._is_stray():

@@ -203,8 +203,8 @@ class Scheduler:
     def statistics(self) -> SchedulerStatistics:
         """Return statistics about the current state, like the ``statistics()`` methods of anyio.
 
-        This takes a fraction of a millisecond, however many tasks are pending. The first call after many of them were
-        cancelled or postponed tidies the queue, which takes a part of the time that these calls took.
+        This takes a fraction of a millisecond, however many tasks are pending. The first call after many tasks were
+        cancelled or postponed also tidies the queue, which takes a fraction of the time of those calls.
         """
         self._check_thread()
         registry = self._registry
@@ -1126,7 +1126,7 @@ class Scheduler:
             self._registry.family.raised += registry.abandon()
 
     def _mark_closed(self) -> list[BaseException]:
-        """Enter the last state. Return what was raised by instruments."""
+        """Enter the final state. Return the exceptions that instruments raised."""
         raised: list[BaseException] = []
         for registry in self._registry.busy_members():
             # No task is pending any more, unless for example a `KeyboardInterrupt` came in between.
@@ -1148,13 +1148,24 @@ class Scheduler:
     async def _wait_all_idle(self) -> None:
         """Wait until the scheduler and its descendants hold no IDs and no cancelled task is unwinding."""
         await checkpoint()
+        own = self._registry
+        family = own.family
+        for registry in list(family.hosts):
+            if registry not in family.busy:
+                self._end_host(registry)
         reports = HeldUpReports(self._report_held_up)
-        while busy := self._registry.busy_members():
-            for registry, closed in self._registry.family.hosts.items():
-                # A child may be hosted by a task of its parent, which ends when the child has closed.
-                if registry is not self._registry and registry.is_within(self._registry) and registry not in busy:
-                    closed.set()
-            await reports.wait(busy[-1].wait_idle)
+        # Those that were made last come first. None becomes busy again in the meantime: no tasks are accepted.
+        while busy := own.busy_members():
+            for registry in reversed(busy):
+                while registry in family.busy:
+                    await reports.wait(registry.wait_idle)
+                self._end_host(registry)
+
+    def _end_host(self, registry: TaskRegistry) -> None:
+        """End the host of a descendant, if it has one: it may be hosted by a task of its parent, which ends then."""
+        closed = self._registry.family.hosts.get(registry)
+        if closed is not None and registry is not self._registry and registry.is_within(self._registry):
+            closed.set()
 
     async def _report_until_ended(self) -> None:
         """Wait until the tasks have ended, and report by which of them leaving is held up. In the end, waiting is left to the group."""
@@ -1230,17 +1241,17 @@ def _check_id(task_id: Hashable) -> None:
 
 
 def _drop(task: ScheduledTask[Any], registry: TaskRegistry, raised: list[BaseException]) -> None:
-    """Drop a pending task. What that raises is logged or, if it is a request to end the process, listed."""
+    """Drop a pending task. An exception is logged or, if it is a request to end the process, appended to ``raised``."""
     try:
         registry.release_id(task)
-    except Exception as failure:  # the hash of an ID has changed its mind
+    except Exception as failure:  # for example, the hash of an ID now raises an exception
         registry.log_failure(task, failure)
     except BaseException as failure:
         raised.append(failure)
 
 
 def _raise_all(raised: list[BaseException]) -> None:
-    """Raise what was raised by instruments: requests to end the process."""
+    """Raise the requests to end the process that were raised by instruments."""
     failure = exit_exception(None, raised, GeneratorExit)
     if failure is not None:
         raise failure

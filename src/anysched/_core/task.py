@@ -178,7 +178,7 @@ class Status(Enum):
     __hash__ = Enum.__hash__  # by the name, as anyio's
 
 
-# To look up a member in its class takes as long as a call. The paths of scheduling, starting and cancelling use these.
+# Looking up a member in its class takes as long as a function call, so the fast paths use these.
 PENDING: Final = Status.PENDING
 RUNNING: Final = Status.RUNNING
 CANCELLING: Final = Status.CANCELLING
@@ -388,9 +388,9 @@ class ScheduledTask(Timer, Generic[T_co]):
 
         Raises:
             RuntimeError: if this would be a deadlock: the caller is the task itself, a child task of it in anyio's task
-                groups, or the previous holder of the ID, for whose end the task waits; or, under a limit, the task or
-                one for which it waits needs a slot, and all slots are taken by tasks that wait for one themselves.
-                (Other long cycles are not detected.)
+                groups, or the previous holder of the ID, for whose end the task waits; or, with ``max_running``, the
+                task or one for which it waits needs a slot, and all slots are taken by tasks that themselves wait for a
+                slot. (Other long cycles are not detected.)
         """
         if self._is_done():
             await checkpoint()
@@ -449,8 +449,13 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     # State changes, called by the dispatcher, the run and the registry. No other module writes these fields.
 
-    def _prepare(self) -> bool:
-        """Return whether the task can start now. If not, it has requeued itself."""
+    def _prepare(self, next_index: Callable[[], int]) -> bool:
+        """Take a place among those that are due, unless the task has one. Return whether it can start now.
+
+        If not, it has requeued itself.
+        """
+        if not self._dispatch_index:
+            self._dispatch_index = next_index()
         return True
 
     def _pause(self) -> None:
@@ -471,10 +476,6 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._when = when
         return self._dispatch_index != PAUSED
 
-    def _set_dispatch_index(self, index: int) -> None:
-        """Set the task's place among the due tasks; 0 if it is not due."""
-        self._dispatch_index = index
-
     def _set_not_due(self) -> None:
         """Reset the task to not due and not handed to the event loop."""
         self._dispatch_index = min(self._dispatch_index, 0)  # it may be paused
@@ -491,8 +492,10 @@ class ScheduledTask(Timer, Generic[T_co]):
         assert when is not None
         assert run is not None
         run.due, run.missed = self._served_due(when)
-        self._clear_target()
-        self._when = None
+        # They are only needed until the start.
+        self._target = self._context = self._when = None
+        self._args = ()
+        self._dispatch_index = 0
         self._status = RUNNING
         _current.set(run)
         owner = self._owner
@@ -531,8 +534,8 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Wait for the next run. Only called for recurring tasks."""
         raise NotImplementedError
 
-    def _clock_set_back(self) -> None:
-        """Called when the wall clock was set back. Only called for recurring tasks."""
+    def _clock_set_back(self, unseen: float) -> None:
+        """Called when the wall clock was set back, since so many seconds ago. Only called for recurring tasks."""
         raise NotImplementedError
 
     def _rearm(self, target: Target, args: tuple[Any, ...], context: Context) -> None:
@@ -561,12 +564,6 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Close a target that will never run. This must be the last step, because it may run finalizers."""
         if target is not None:
             close_unstarted(target)
-
-    def _clear_target(self) -> None:
-        """Release the target, its arguments and its context, which are only needed until the start."""
-        self._target = self._context = None
-        self._args = ()
-        self._dispatch_index = 0
 
 
 def due_times(tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:

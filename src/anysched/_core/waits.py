@@ -53,7 +53,7 @@ class WaitGraph:
                 ]
                 needs[task] = blocked
                 found += [other for alternatives in blocked for other in alternatives]
-        # Then without those that can end, and those that can end when these have.
+        # Then remove the tasks that can end, and those that can end when these have ended.
         stuck = dict.fromkeys(needs)
         count = 0
         while count != len(stuck):
@@ -64,7 +64,7 @@ class WaitGraph:
         return list(stuck) if waiting in stuck else []
 
     def _needs(self, task: ScheduledTask[Any], waiting: ScheduledTask[Any]) -> list[Alternatives]:
-        """Return what a task waits for: from each collection, one task must end before this one can."""
+        """Return what a task waits for: one task of each collection must end before it can end."""
         if task.status is task.Status.PENDING:
             return owner_of(task).needs(task)
         if task.status is not task.Status.RUNNING and task is not waiting:

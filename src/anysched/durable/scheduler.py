@@ -7,15 +7,24 @@ import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, get_args
+from typing import Any, Self, TypeVar, TypeVarTuple, final, get_args
 
 import anyio
 from anyio.abc import TaskStatus
 
-from anysched import ConflictPolicy, DuplicateTaskError, MissedPolicy, Scheduler, SchedulerState, create_task
+from anysched import (
+    ConflictPolicy,
+    DuplicateTaskError,
+    MeasuredFrom,
+    MissedPolicy,
+    RunningPolicy,
+    Scheduler,
+    SchedulerState,
+    create_task,
+)
 from anysched.abc import Instrument
 
-from .engine import Engine, Unknown, put_off
+from .engine import Engine, Participation, Role, Unknown, put_off
 from .handlers import Handlers
 from .listing import Pages, TaskIterator
 from .operations import (
@@ -32,7 +41,7 @@ from .operations import (
     Retry,
     Status,
 )
-from .recurrence import Calendar, CalendarTimes, Interval, MeasuredFrom, Recurrence, Times
+from .recurrence import Calendar, CalendarTimes, Interval, Recurrence, Times
 from .store import Store
 from .task import DurableTask
 from .values import (
@@ -47,13 +56,10 @@ from .values import (
 )
 from .window import WINDOW
 
-__all__ = ["DurableScheduler", "RunningPolicy"]
+__all__ = ["DurableScheduler"]
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Coroutine[Any, Any, object]])
 Ts = TypeVarTuple("Ts")
-
-RunningPolicy = Literal["cancel", "leave"]
-"""What to do with a running task when its ID is released; see `DurableScheduler.cancel`."""
 
 
 @final
@@ -91,10 +97,13 @@ class DurableScheduler:
             are due next; each run is a task of its own.
         unknown: What to do on entry if there are tasks for handlers that are not registered. ``"keep"``: they keep their IDs,
             and wait until their handlers are registered; a WARNING is logged. ``"error"``: `UnknownHandlerError`.
+        participate: For a store that several processes can have open, such as an `anysched.durable.postgres.PostgresStore`.
+            ``"run"``: this process runs the tasks, or stands by to take over. ``"verbs"``: it never runs tasks, and has only
+            what it takes to call the methods.
 
     Raises:
         TypeError: if the name is not a string, or the limit not an integer.
-        ValueError: if the limit is less than one, or ``unknown`` is.
+        ValueError: if the limit is less than one, or ``unknown`` or ``participate`` is unknown or does not go with the store.
     """
 
     def __init__(
@@ -105,11 +114,14 @@ class DurableScheduler:
         max_running: int | None = None,
         instruments: Iterable[Instrument] = (),
         unknown: Unknown = "keep",
+        participate: Participation = "run",
     ) -> None:
         if unknown not in get_args(Unknown):
             raise ValueError(f'unknown must be "keep" or "error", not {unknown!r}')
+        if participate not in get_args(Participation):
+            raise ValueError(f'participate must be "run" or "verbs", not {participate!r}')
         self._handlers = Handlers(name)
-        self._engine = Engine(name, store, self._handlers, max_running, instruments, unknown, WINDOW)
+        self._engine = Engine(name, store, self._handlers, max_running, instruments, unknown, WINDOW, participate)
         self._store = store
         self._log = logging.getLogger(f"anysched.{name}")
 
@@ -125,6 +137,15 @@ class DurableScheduler:
     def state(self) -> SchedulerState:
         """The state of the scheduler, one of ``"new"``, ``"running"``, ``"closing"`` and ``"closed"``."""
         return self._engine.state
+
+    @property
+    def role(self) -> Role:
+        """What this process does, one of ``"owner"``, ``"standby"`` and ``"verbs"``.
+
+        The owner of a store runs its tasks. If several processes can have the store open, the others stand by, and one of them
+        takes over when the owner has ended; those with ``participate="verbs"`` do not.
+        """
+        return self._engine.role
 
     @property
     def in_process(self) -> Scheduler:
@@ -174,6 +195,7 @@ class DurableScheduler:
         *args: *Ts,
         expires: float | timedelta | None = None,
         on_conflict: ConflictPolicy = "keep",
+        connection: object = None,
     ) -> DurableTask:
         """Start a handler soon.
 
@@ -186,6 +208,10 @@ class DurableScheduler:
                 interrupted is run again however late it is.
             on_conflict: What to do if the ID is held, as in `anysched.Scheduler.schedule`. With ``"follow"``, a holder that
                 was interrupted by the end of the process is also left to finish, before the new task.
+            connection: With an `anysched.durable.postgres.PostgresStore`: a connection to the same database, of psycopg or
+                SQLAlchemy, blocking or not, with a
+                transaction. The call is part of that: it takes effect when the transaction is committed, and is undone
+                with it. Errors of the connection are raised as they are.
 
         Returns:
             The handle of the task that holds the ID.
@@ -198,7 +224,7 @@ class DurableScheduler:
             UnknownHandlerError: if the handler is not registered.
             ValueError: if ``on_conflict`` is unknown.
         """
-        return await self._put(self._engine.now(), task_id, handler, args, expires, on_conflict)
+        return await self._put(self._engine.now(), task_id, handler, args, expires, on_conflict, connection)
 
     async def schedule_later(
         self,
@@ -208,6 +234,7 @@ class DurableScheduler:
         *args: *Ts,
         expires: float | timedelta | None = None,
         on_conflict: ConflictPolicy = "keep",
+        connection: object = None,
     ) -> DurableTask:
         """Start a handler after a delay; see `schedule` for the rest.
 
@@ -220,12 +247,13 @@ class DurableScheduler:
             args: Its arguments.
             expires: How late the task may start.
             on_conflict: What to do if the ID is held.
+            connection: A connection in whose transaction this is done.
 
         Raises:
             TypeError: as `schedule`, and if the delay is neither a number nor a `timedelta`.
             ValueError: as `schedule`, and if the delay is NaN or infinite.
         """
-        return await self._put(self._after(delay), task_id, handler, args, expires, on_conflict)
+        return await self._put(self._after(delay), task_id, handler, args, expires, on_conflict, connection)
 
     async def schedule_at(
         self,
@@ -235,6 +263,7 @@ class DurableScheduler:
         *args: *Ts,
         expires: float | timedelta | None = None,
         on_conflict: ConflictPolicy = "keep",
+        connection: object = None,
     ) -> DurableTask:
         """Start a handler at a time of the wall clock; see `schedule` for the rest.
 
@@ -245,11 +274,14 @@ class DurableScheduler:
             args: Its arguments.
             expires: How late the task may start.
             on_conflict: What to do if the ID is held.
+            connection: A connection in whose transaction this is done.
 
         Raises:
             TypeError: as `schedule`, and if the time is not a `datetime`.
         """
-        return await self._put(microseconds_from_datetime(time), task_id, handler, args, expires, on_conflict)
+        return await self._put(
+            microseconds_from_datetime(time), task_id, handler, args, expires, on_conflict, connection
+        )
 
     async def schedule_every(
         self,
@@ -263,6 +295,7 @@ class DurableScheduler:
         jitter: float | timedelta = 0.0,
         expires: float | timedelta | None = None,
         on_conflict: ConflictPolicy = "keep",
+        connection: object = None,
     ) -> DurableTask:
         """Run a handler again and again, until the task is cancelled; see `anysched.Scheduler.schedule_every`.
 
@@ -283,6 +316,7 @@ class DurableScheduler:
             jitter: Each run is delayed by a random time up to this, which must be less than the period.
             expires: How late each run may start.
             on_conflict: What to do if the ID is held.
+            connection: A connection in whose transaction this is done.
 
         Raises:
             TypeError: as `schedule`, and if a duration or time is not one.
@@ -301,7 +335,7 @@ class DurableScheduler:
             time = microseconds_from_datetime(first, "first")
         else:
             time = self._after(period if first is None else first, "first")
-        return await self._put(time, task_id, handler, args, expires, on_conflict, recurrence)
+        return await self._put(time, task_id, handler, args, expires, on_conflict, connection, recurrence)
 
     async def schedule_at_times(
         self,
@@ -313,6 +347,7 @@ class DurableScheduler:
         jitter: float | timedelta = 0.0,
         expires: float | timedelta | None = None,
         on_conflict: ConflictPolicy = "keep",
+        connection: object = None,
     ) -> DurableTask:
         """Run a handler at each of many times; see `anysched.Scheduler.schedule_at_times`.
 
@@ -326,6 +361,7 @@ class DurableScheduler:
             jitter: As in `schedule_every`, but it may be of any length.
             expires: How late each run may start.
             on_conflict: What to do if the ID is held.
+            connection: A connection in whose transaction this is done.
 
         Raises:
             TypeError: as `schedule`, and if the times cannot be stored.
@@ -346,14 +382,15 @@ class DurableScheduler:
         first = rule.first_after(0, self._engine.now() if isinstance(rule, CalendarTimes) else -1)
         if first is None:
             raise ValueError(f"times has no time to run at: {times!r}")
-        return await self._put(first, task_id, handler, args, expires, on_conflict, recurrence)
+        return await self._put(first, task_id, handler, args, expires, on_conflict, connection, recurrence)
 
-    async def reschedule_later(self, delay: float | timedelta, task_id: TaskId) -> bool:
+    async def reschedule_later(self, delay: float | timedelta, task_id: TaskId, *, connection: object = None) -> bool:
         """Make a pending task due after a delay from now. If it recurs, this moves the next run only.
 
         Args:
             delay: In seconds, or a `timedelta`; zero or less means now.
             task_id: The ID.
+            connection: A connection in whose transaction this is done; see `schedule`.
 
         Returns:
             Whether there was a task with this ID that was not running.
@@ -363,23 +400,24 @@ class DurableScheduler:
             TypeError: if the ID cannot be stored, or the delay is neither a number nor a `timedelta`.
             ValueError: if the delay is NaN or infinite.
         """
-        return await self._engine.place(Move(encode_id(task_id), self._after(delay)))
+        return await self._engine.place(Move(encode_id(task_id), self._after(delay)), connection)
 
-    async def reschedule_at(self, time: datetime, task_id: TaskId) -> bool:
+    async def reschedule_at(self, time: datetime, task_id: TaskId, *, connection: object = None) -> bool:
         """Make a pending task due at a time of the wall clock; see `reschedule_later`.
 
         Args:
             time: As in `schedule_at`.
             task_id: The ID.
+            connection: A connection in whose transaction this is done; see `schedule`.
 
         Raises:
             TypeError: if the ID cannot be stored, or the time is not a `datetime`.
         """
-        return await self._engine.place(Move(encode_id(task_id), max(microseconds_from_datetime(time), 0)))
+        return await self._engine.place(Move(encode_id(task_id), max(microseconds_from_datetime(time), 0)), connection)
 
     # Cancelling and pausing
 
-    async def cancel(self, task_id: TaskId, *, running: RunningPolicy = "cancel") -> bool:
+    async def cancel(self, task_id: TaskId, *, running: RunningPolicy = "cancel", connection: object = None) -> bool:
         """Cancel the task that holds an ID, and free the ID.
 
         When this returns, a pending task will never run, also after a restart. A running one gets a cancellation and does
@@ -388,6 +426,7 @@ class DurableScheduler:
         Args:
             task_id: The ID.
             running: With ``"leave"``, a running task is left to finish. If it is interrupted, it runs again.
+            connection: A connection in whose transaction this is done; see `schedule`.
 
         Returns:
             Whether there was such a task.
@@ -397,10 +436,9 @@ class DurableScheduler:
             TypeError: if the ID cannot be stored.
             ValueError: if ``running`` is unknown.
         """
-        found = await self._engine.cancel(Cancel(encode_id(task_id), _leaves(running)))
+        found = await self._engine.cancel(Cancel(encode_id(task_id), _leaves(running)), connection)
         if not found:
-            fields = {"scheduler": self.name, "task_id": task_id}
-            self._log.warning("Failed to unschedule %r (no task found).", task_id, extra=fields)
+            self._log.warning("Failed to unschedule %r (no task found).", task_id, extra=self._log_fields(task_id))
         return found
 
     async def cancel_all(self, *, running: RunningPolicy = "cancel") -> None:
@@ -415,7 +453,7 @@ class DurableScheduler:
         """
         await self._engine.cancel_all(CancelAll(_leaves(running)))
 
-    async def pause(self, task_id: TaskId) -> bool:
+    async def pause(self, task_id: TaskId, *, connection: object = None) -> bool:
         """Pause a task: it keeps its ID and its due time but does not start until it is resumed, also after a restart.
 
         A task that recurs can also be paused while it runs.
@@ -427,9 +465,9 @@ class DurableScheduler:
             RuntimeError, StoreError: as `schedule`.
             TypeError: if the ID cannot be stored.
         """
-        return await self._engine.place(Pause(encode_id(task_id)))
+        return await self._engine.place(Pause(encode_id(task_id)), connection)
 
-    async def resume(self, task_id: TaskId) -> bool:
+    async def resume(self, task_id: TaskId, *, connection: object = None) -> bool:
         """Resume a paused task. If it became due in the meantime, it starts now; a recurring task follows its ``missed``.
 
         Returns:
@@ -439,9 +477,9 @@ class DurableScheduler:
             RuntimeError, StoreError: as `schedule`.
             TypeError: if the ID cannot be stored.
         """
-        return await self._engine.place(Resume(encode_id(task_id)))
+        return await self._engine.place(Resume(encode_id(task_id)), connection)
 
-    async def retry(self, task_id: TaskId) -> bool:
+    async def retry(self, task_id: TaskId, *, connection: object = None) -> bool:
         """Run a task that is parked when it is due, or now.
 
         A task is parked, and an ERROR is logged, when its handler cannot be called with its arguments any more, or the
@@ -454,7 +492,7 @@ class DurableScheduler:
             RuntimeError, StoreError: as `schedule`.
             TypeError: if the ID cannot be stored.
         """
-        return await self._engine.place(Retry(encode_id(task_id)))
+        return await self._engine.place(Retry(encode_id(task_id)), connection)
 
     # Asking
 
@@ -595,6 +633,7 @@ class DurableScheduler:
         args: tuple[Any, ...],
         expires: float | timedelta | None,
         on_conflict: ConflictPolicy,
+        connection: object,
         recurrence: Recurrence | None = None,
     ) -> DurableTask:
         name = self._handlers.name_of(handler)
@@ -617,7 +656,8 @@ class DurableScheduler:
                 expires=limit,
                 on_conflict=on_conflict,
                 caller=caller,
-            )
+            ),
+            connection,
         )
         if not result.added:
             if on_conflict == "error":
@@ -625,8 +665,11 @@ class DurableScheduler:
             self._log_kept(task_id, from_inside=caller == result.entry.generation)
         return self._handle(result.entry)
 
+    def _log_fields(self, task_id: TaskId) -> dict[str, object]:
+        return {"scheduler": self.name, "task_id": task_id}
+
     def _log_kept(self, task_id: TaskId, *, from_inside: bool) -> None:
-        fields = {"scheduler": self.name, "task_id": task_id}
+        fields = self._log_fields(task_id)
         if from_inside:
             self._log.warning(
                 "Task %r scheduled its own ID, which it still holds: nothing was scheduled. "

@@ -60,12 +60,11 @@ def dashboard(
     It must run on the event loop of the schedulers.
 
     Args:
-        scheduler: The scheduler or the schedulers, in memory or durable. They need not be running yet.
-        history: Where the runs come from. It is added to the schedulers. If not given, the dashboard has one of its
-            own.
-        actions: Whether tasks can be cancelled, started, postponed, paused, resumed, and if they are parked, retried.
-        authorize: Called with each request; returns, or is a coroutine function that returns, whether to answer it. It
-            may raise an ``HTTPException`` of Starlette.
+        scheduler: The scheduler or schedulers, in memory or durable. They need not be running yet.
+        history: The source of the runs. It is added to the schedulers. If not given, the dashboard creates one.
+        actions: Whether tasks can be cancelled, started, postponed, paused, resumed and, if parked, retried.
+        authorize: A function or coroutine function that is called with each request and returns whether to answer it.
+            It may raise an ``HTTPException`` of Starlette.
 
     Raises:
         RuntimeError: if called from another thread than the event loop's.
@@ -112,7 +111,7 @@ class _Dashboard:
     """Answers the requests of the page.
 
     Args:
-        indexes: The tasks of each scheduler in memory; for a durable one, with what its store has.
+        indexes: The tasks of each scheduler in memory, and for a durable one, the view of its store.
         changes: The counter of changes.
         history: The runs.
         actions: Whether there are actions.
@@ -143,7 +142,9 @@ class _Dashboard:
         async def state() -> JSON:
             counted = {index: await view.statistics() for index, view in self._stores.items()}
             stored = {index: statistics for index, statistics in counted.items() if statistics is not None}
-            return {**numbers(self._indexes, stored, self._history, self._now()), "actions": self._actions}
+            shown = numbers(self._indexes, stored, self._history, self._now())
+            roles = sorted({view.role for view in self._stores.values()})
+            return {**shown, "roles": roles, "actions": self._actions}
 
         return EventStream(state, self._changes, self._streams)
 
@@ -178,7 +179,7 @@ class _Dashboard:
         )
 
     async def _present(self, scheduler: str, task_id: Any, runs: Sequence[RunRecord]) -> JSON:
-        """Return how a task is now, as JSON."""
+        """Return the current state of a task, as JSON."""
         # There is no record of a task that was dropped before its first run.
         ended = runs[-1].status if runs else "ended"
         view = self._store(scheduler)

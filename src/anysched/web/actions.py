@@ -26,7 +26,7 @@ def actions_for(task: ScheduledTask[Any]) -> list[str]:
 
 
 def actions_for_stored(task: DurableTask) -> list[str]:
-    """Return what can be done to a task in a store now."""
+    """Return the actions that are currently possible for a task in a store."""
     return _actions_for(status_of_stored(task))
 
 
@@ -87,7 +87,7 @@ async def act_on_stored(task: DurableTask, view: DurableView, action: object, se
 def _checked(action: object, status: str, seconds: object) -> float:
     """Check an action and return by how many seconds it postpones."""
     if action not in ACTIONS:
-        raise HTTPException(400, f"there is no such action; there are {', '.join(ACTIONS)}")
+        raise HTTPException(400, f"unknown action; the actions are {', '.join(ACTIONS)}")
     if action not in _actions_for(status):
         raise HTTPException(409, f"the task is {status} now")
     if action != "postpone":

@@ -1,7 +1,8 @@
-"""The tasks of a durable scheduler, as its store has them.
+"""The tasks in the store of a durable scheduler.
 
-The tasks that are due next are in memory as well, in the index as those of any scheduler. Here is what only the store has:
-the numbers, the tasks that do not wait for their due time, and what can be done to any task.
+The tasks that are due next are also in memory, in an index like those of any scheduler, if this process runs them. This
+module provides what only the store has: the numbers, the tasks that do not wait for their due time, and the actions on any
+task.
 """
 
 from __future__ import annotations
@@ -20,23 +21,26 @@ from .index import Changes
 
 __all__ = ["DurableView", "WaitingTask", "status_of"]
 
-Status: TypeAlias = Literal["paused", "parked", "unknown"]
+Status: TypeAlias = Literal["pending", "paused", "running", "parked", "unknown"]
 
 WAITING: Final[tuple[Status, ...]] = ("parked", "unknown", "paused")
+ELSEWHERE: Final[tuple[Status, ...]] = (*WAITING, "running", "pending")
+"""The statuses of tasks that are only in the store, where another process runs them."""
+
 MAX_WAITING: Final = 500
-"""How many tasks of each of these are shown."""
+"""How many tasks with each of these statuses are shown."""
 
 INTERVAL: Final = 0.25
-"""How many seconds are between two looks into the store at least."""
+"""The minimum time between two readings of the store, in seconds."""
 
 MAX_AGE: Final = 10.0
-"""After how many seconds the store is looked into again although nothing has changed in memory."""
+"""After this many seconds the store is read again even if nothing has changed in memory."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class WaitingTask:
-    """A task that is paused, parked or waits for its handler.
+    """A task that is only in the store: it is paused, parked or waits for its handler, or another process runs it.
 
     Attributes:
         scheduler_name: The name of its scheduler.
@@ -48,32 +52,37 @@ class WaitingTask:
 
     @property
     def status(self) -> str:
-        """Its status."""
+        """The status of the task."""
         return status_of(self.task)
 
 
 def status_of(task: DurableTask) -> str:
-    """Return the status of a task, which is ``"paused"`` if it would be pending otherwise."""
+    """Return the status of a task; ``"paused"`` if it is paused and would otherwise be pending."""
     return "paused" if task.paused and task.status == "pending" else task.status
 
 
 @final
 class DurableView:
-    """Looks into the store of a durable scheduler, not too often.
+    """A view of the store of a durable scheduler, which is not read too often.
 
     Args:
         scheduler: The scheduler.
-        changes: Counts what happens to its tasks.
+        changes: The counter of changes.
     """
 
     def __init__(self, scheduler: DurableScheduler, changes: Changes) -> None:
         self._scheduler = scheduler
         self._changes = changes
         self._lock = anyio.Lock()
-        self._seen: tuple[int, str] = (-1, "")
+        self._seen: tuple[object, ...] = ()
         self._looked = -math.inf
         self._statistics: DurableStatistics | None = None
         self._waiting: list[WaitingTask] = []
+
+    @property
+    def role(self) -> str:
+        """What this process does with the store; see `DurableScheduler.role`."""
+        return self._scheduler.role
 
     async def statistics(self) -> DurableStatistics | None:
         """Return the numbers of tasks; `None` if the scheduler is not running, or the store fails."""
@@ -81,7 +90,7 @@ class DurableView:
         return self._statistics
 
     async def waiting(self) -> list[WaitingTask]:
-        """Return the tasks that are paused, parked or wait for their handler."""
+        """Return the tasks that are only in the store."""
         await self._look()
         return self._waiting
 
@@ -96,7 +105,7 @@ class DurableView:
         return await self._scheduler.get(cast("TaskId", task_id))
 
     async def act(self, task: DurableTask, action: str, seconds: float) -> bool:
-        """Do something to a task; return whether that was possible.
+        """Perform an action on a task; return whether that was possible.
 
         Args:
             task: The task.
@@ -137,12 +146,12 @@ class DurableView:
                 self._statistics, self._waiting = None, []
             self._looked = anyio.current_time()
 
-    def _present(self) -> tuple[int, str]:
-        return self._changes.version, self._scheduler.state
+    def _present(self) -> tuple[object, ...]:
+        return self._changes.version, self._scheduler.state, self.role
 
     async def _read_waiting(self) -> list[DurableTask]:
         found: list[DurableTask] = []
-        for status in WAITING:
+        for status in WAITING if self.role == "owner" else ELSEWHERE:
             limit = len(found) + MAX_WAITING
             async for task in self._scheduler.tasks(status=status):
                 found.append(task)

@@ -32,13 +32,13 @@ _Task = ScheduledTask[Any]
 def numbers(
     indexes: Iterable[TaskIndex], stored: Mapping[TaskIndex, DurableStatistics], history: History, now: datetime
 ) -> JSON:
-    """Return the numbers at the top of the page. They take no time, however many tasks there are.
+    """Return the numbers at the top of the page, in constant time however many tasks there are.
 
     Args:
         indexes: The tasks in memory.
-        stored: The numbers of those that are in stores, for some of the indexes.
+        stored: The statistics of the durable schedulers.
         history: The runs.
-        now: The present.
+        now: The current time.
     """
     in_memory = [index for index in indexes if index not in stored]
     count = sum(index.count for index in in_memory)

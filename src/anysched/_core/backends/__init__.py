@@ -70,7 +70,7 @@ class Starter(AbstractAsyncContextManager["Starter"], Protocol):
         ...
 
     def start(self, run: Startable, name: str, context: Context) -> None:
-        """Hand a run to the event loop, and give it a cancel scope.
+        """Pass a run to the event loop, and give it a cancel scope.
 
         Raises:
             Exception: if the event loop refuses.
@@ -78,15 +78,15 @@ class Starter(AbstractAsyncContextManager["Starter"], Protocol):
         ...
 
     def take(self, run: StartableT, /) -> StartableT:
-        """Return the run that a native task does, asked in its first step: the one for which it was made, or another.
+        """Return the run that a native task executes. Called in its first step.
 
         Args:
-            run: The one for which it was made.
+            run: The run for which the native task was created. The result may be another one.
         """
         ...
 
     def finishing(self, native_task: Any) -> None:
-        """Called as the last thing that a native task does, unless it raises an exception."""
+        """Called as the last step of a native task, unless it raises an exception."""
         ...
 
 
@@ -111,17 +111,17 @@ class Backend:
         monotonic: The loop's monotonic clock in seconds, as `anyio.current_time` without looking up the loop.
         exact: The same clock at a finer resolution, if the loop's own is coarse (uvloop's has milliseconds).
         is_replaced: Whether the loop's clock is not its default. Test tools replace it.
-        debug: Whether more is checked and reported: Python is in development mode, or the asyncio event loop in debug mode.
+        debug: Whether Python is in development mode or the asyncio event loop in debug mode, which enables more checks.
         time_source: The object that keeps this time: the asyncio event loop, or trio's clock. Unlike trio's run, it
             exists before the loop runs, so that a virtual clock can be bound to it.
         cancelled_exc_class: The exception class of cancellations.
-        starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop: few enough for
-            the other tasks.
-        keeps_order: Whether the event loop runs what becomes runnable in one iteration in order. asyncio does; trio, and
-            an event loop in virtual time with a seed, shuffle it.
-        current_task: Returns the native task that is running, or `None` in a callback of the event loop.
-        ancestors: Yields the native task that is running, the one in whose task group it was started, and so on.
-        is_done: Returns whether a native task has ended. One that trio still knows has not.
+        starts_per_iteration: How many tasks may be started before the dispatcher yields to the event loop, so that other
+            tasks are not held up.
+        keeps_order: Whether the event loop runs the tasks that become runnable in one iteration in order. asyncio does;
+            trio, and an event loop in virtual time with a seed, shuffle them.
+        current_task: Returns the running native task, or `None` in a callback of the event loop.
+        ancestors: Yields the running native task, the task in whose task group it was started, and so on.
+        is_done: Returns whether a native task has ended. On trio, always false.
         is_cancelling: Returns whether a native task has been cancelled by the event loop's own means.
         has_pending_cancellation: Returns whether a native task has been cancelled and has not received it yet. On
             asyncio it would receive it when it ends, and its task group would be cancelled with it.

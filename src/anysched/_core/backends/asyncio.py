@@ -28,15 +28,10 @@ _private: Any = _asyncio
 
 _LinkTasks = Callable[[asyncio.Task[Any], asyncio.Task[Any] | None], None]
 
-
-def _no_call_graph(task: asyncio.Task[Any], waiter: asyncio.Task[Any] | None) -> None:
-    """Do nothing: asyncio has a call graph from Python 3.14 on."""
-
-
 # Add a task to the call graph below the task that waits for it, and remove it again. Without this,
-# `python -m asyncio pstree` shows each task as a root.
-_add_to_call_graph: _LinkTasks = getattr(asyncio, "future_add_to_awaited_by", _no_call_graph)
-_discard_from_call_graph: _LinkTasks = getattr(asyncio, "future_discard_from_awaited_by", _no_call_graph)
+# `python -m asyncio pstree` shows each task as a root. asyncio has a call graph from Python 3.14 on.
+_add_to_call_graph: _LinkTasks | None = getattr(asyncio, "future_add_to_awaited_by", None)
+_discard_from_call_graph: _LinkTasks | None = getattr(asyncio, "future_discard_from_awaited_by", None)
 
 
 def ancestors() -> Iterator[asyncio.Task[Any]]:
@@ -91,7 +86,7 @@ def leave_scopes(scope: Scope) -> None:
 
 @final
 class LateScope:
-    """The cancel scope of a run, which comes into being when the run is cancelled.
+    """The cancel scope of a run, which is created when the run is cancelled.
 
     To make, to enter and to leave a scope of anyio's costs as much as a native task, and most runs are never cancelled.
     Until one is, its native task is in the scope of the task group. Then a scope is put between that one and the scopes
@@ -127,7 +122,7 @@ class LateScope:
         return None
 
     def cancel(self) -> None:
-        """Cancel everything that the native task does, and all in the task groups that it has opened."""
+        """Cancel the native task and everything in the task groups that it has opened."""
         if self._scope is None:
             self._scope = self._enter_late()
         self._scope.cancel()
@@ -136,7 +131,7 @@ class LateScope:
         """Do what `CancelScope.__enter__` would have done in the first step of the native task."""
         task, outer = self._task, self.outer
         made = CancelScope()
-        scope: Any = made  # its private attributes have no types to speak of
+        scope: Any = made  # its private attributes are not typed
         scope._active = True
         scope._host_task = task
         scope._parent_scope = outer
@@ -181,7 +176,7 @@ class AsyncioStarter:
         self._fallback = GroupStarter(group)
         # An event loop keeps only weak references to its tasks.
         self._runs: dict[asyncio.Task[None], Startable] = {}
-        # A bound method is a new object each time it is looked up, and each callback would get a copy of the context.
+        # Keep one bound method, since each look-up creates a new object.
         self._callback = self._on_done
         self._context = copy_context()
 
@@ -199,15 +194,19 @@ class AsyncioStarter:
             while tasks := [task for task in self._runs if not task.done()]:
                 with suppress(
                     asyncio.CancelledError
-                ):  # the event loop shuts down; the tasks have been cancelled as well
+                ):  # the event loop is shutting down; the tasks have also been cancelled
                     await asyncio.wait(tasks)
         for task in list(self._runs):
             self._on_done(task)
 
     def is_cancelled(self) -> bool:
         """Return whether the task group has been cancelled, or a scope around it."""
-        cancelled: bool = self._scope._effectively_cancelled
-        return cancelled
+        scope = self._scope  # as its `_effectively_cancelled`, without the calls: each start asks
+        while scope is not None:
+            if scope._cancel_called:
+                return True
+            scope = None if scope._shield else scope._parent_scope
+        return False
 
     def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
@@ -223,18 +222,19 @@ class AsyncioStarter:
             raise
         state = self._states[task] = TaskState(self._parent_id, self._scope)
         self._members.add(task)
-        _add_to_call_graph(task, self._scope._host_task)
+        if _add_to_call_graph is not None:
+            _add_to_call_graph(task, self._scope._host_task)
         self._runs[task] = run
         run.native_task = task
         run.scope = LateScope(task, state, self._scope)
         task.add_done_callback(self._callback, context=self._context)
 
     def take(self, run: StartableT) -> StartableT:
-        """Return the run itself: asyncio steps native tasks in order."""
+        """Return the run itself, since asyncio runs native tasks in order."""
         return run
 
     def finishing(self, native_task: asyncio.Task[None]) -> None:
-        """Do at the end of the last step what the callback would do: calling it costs an iteration of the event loop."""
+        """Do the work of the callback at the end of the last step, which saves an iteration of the event loop."""
         if native_task in self._runs:
             native_task.remove_done_callback(self._callback)
             self._forget(native_task)
@@ -253,5 +253,6 @@ class AsyncioStarter:
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._members.discard(task)
-        _discard_from_call_graph(task, self._scope._host_task)
+        if _discard_from_call_graph is not None:
+            _discard_from_call_graph(task, self._scope._host_task)
         del self._runs[task]

@@ -58,7 +58,7 @@ class TrioStarter:
         self.fatal_exceptions: list[BaseException] = []
         self._manager: AbstractAsyncContextManager[trio.Nursery] = trio.open_nursery(strict_exception_groups=True)
         self._nursery: trio.Nursery | None = None
-        # Handed over, and not begun, with their names.
+        # The runs that were passed to the event loop and have not begun, with their names.
         self._waiting: deque[tuple[Any, str]] = deque()
 
     async def __aenter__(self) -> Self:
@@ -78,7 +78,12 @@ class TrioStarter:
 
     def is_cancelled(self) -> bool:
         """Return whether the task group has been cancelled, or a scope around it."""
-        return trio.current_effective_deadline() == -math.inf
+        # Public is `trio.current_effective_deadline`, which looks through all scopes, several times. Each start asks.
+        status = getattr(self._nursery, "_cancel_status", None)
+        cancelled = getattr(status, "effectively_cancelled", None)
+        if cancelled is None:
+            return trio.current_effective_deadline() == -math.inf
+        return bool(cancelled)
 
     def start(self, run: Startable, name: str, context: Context) -> None:
         """Hand a run to the event loop."""
@@ -91,9 +96,9 @@ class TrioStarter:
         self._waiting.append((run, name))
 
     def take(self, run: StartableT) -> StartableT:
-        """Return the run that is due first: trio shuffles the tasks that become runnable in one iteration.
+        """Return the run that is due first, since trio shuffles the tasks that become runnable in one iteration.
 
-        Native tasks that were made in one iteration differ only in their names, so each of them can do any of the runs.
+        Native tasks that are created in one iteration differ only in their names, so each can execute any of the runs.
         """
         first, name = self._waiting.popleft()
         if first is not run:
@@ -102,4 +107,4 @@ class TrioStarter:
         return taken
 
     def finishing(self, native_task: object) -> None:
-        """Do nothing: the nursery does it."""
+        """Do nothing: the nursery handles the end of the task."""
