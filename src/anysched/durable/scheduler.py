@@ -98,7 +98,7 @@ class DurableScheduler:
         unknown: What to do on entry if there are tasks for handlers that are not registered. ``"keep"``: they keep their IDs,
             and wait until their handlers are registered; a WARNING is logged. ``"error"``: `UnknownHandlerError`.
         participate: For a store that several processes can have open, such as an `anysched.durable.postgres.PostgresStore`.
-            ``"run"``: this process runs the tasks, or stands by to take over. ``"verbs"``: it never runs tasks, and has only
+            ``"run"``: this process runs the tasks, or stands by to take over. ``"verbs"``: it never runs tasks and has only
             what it takes to call the methods.
 
     Raises:
