@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -39,15 +39,19 @@ def find_program(name: str) -> Path | None:
 
 def reason_to_skip() -> str | None:
     """Return why there cannot be a server."""
+    if sys.platform == "win32":
+        return "the tests do not start PostgreSQL on Windows"
     if find_program("initdb") is None or find_program("postgres") is None:
         return "PostgreSQL is not installed"
+    import pwd  # not on Windows
+
     if os.geteuid() == 0 and "postgres" not in (user.pw_name for user in pwd.getpwall()):
         return "PostgreSQL does not run as root, and there is no user postgres"
     return None
 
 
 class PostgresServer:
-    """A server on a port of its own, on the loopback interface and a socket. It is stopped on leaving, and its folder removed.
+    """A server on a port of its own, on the loopback interface. It is stopped on leaving, and its folder removed.
 
     Args:
         settings: More settings, as in postgresql.conf.
@@ -81,7 +85,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""
-        settings = self.settings | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
+        settings = self.settings | {"port": str(self.port), "unix_socket_directories": ""}
         options = [f"--{name}={value}" for name, value in settings.items()]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(

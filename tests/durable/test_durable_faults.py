@@ -12,9 +12,9 @@ import anyio
 import pytest
 from durable_support import Program
 
-from anysched.durable import DurableScheduler, MemoryStore, Store, StoreError
+from anysched.durable import DurableScheduler, MemoryStore, Store, StoreError, UncertainCommitError
 from anysched.durable import window as window_module
-from anysched.durable.operations import Claim, End, Operation, Put
+from anysched.durable.operations import Cancel, Claim, End, Operation, Put
 from anysched.testing import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +47,23 @@ class FaultyStore:
 
     def close(self) -> None:
         self.store.close()
+
+
+class LossyStore(FaultyStore):
+    """A store whose answers are lost: it commits, and fails.
+
+    Attributes:
+        loses: The operation whose answers are lost, once.
+    """
+
+    loses: type[Operation[Any]] | None = None
+
+    def commit(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        results = super().commit(operations)
+        if self.loses is not None and any(isinstance(operation, self.loses) for operation in operations):
+            self.loses = None
+            raise UncertainCommitError("the connection was lost")
+        return results
 
 
 def pass_some_time() -> None:
@@ -454,3 +471,48 @@ async def test_closing_loads_no_more(program: Program, small_window: int) -> Non
     async with program.start() as scheduler:
         await scheduler.join()
     assert [text for _, text in program.began] == [str(number) for number in range(10, 50)]
+
+
+@pytest.mark.parametrize("operation", [Claim, End])
+async def test_starts_and_ends_whose_answer_is_lost_are_harmless_to_repeat(operation: type[Operation[Any]]) -> None:
+    store = LossyStore(MemoryStore())
+    program = Program(store)
+    async with program.start() as scheduler:
+        await scheduler.schedule_every(30, "periodic", program.slow, "periodic")
+        await scheduler.schedule_later(10, "id", program.slow, "first")
+        await anyio.sleep(5)
+        store.loses = operation
+        await anyio.sleep(7)
+        # It waits for the first, whose end may have been stored.
+        await scheduler.schedule("id", program.slow, "second", on_conflict="follow")
+        await anyio.sleep(100)
+        periodic = await scheduler.get("periodic")
+        assert periodic is not None
+        assert (periodic.run_count, periodic.attempts) == (3, 0)
+        await scheduler.cancel("periodic")
+        with anyio.fail_after(100):
+            await scheduler.join()
+    assert [text for _, text in program.began if text != "periodic"] == ["first", "second"]
+    assert [round(time) for time, text in program.began if text == "periodic"] == [30, 60, 90]
+    assert all(attempt == 1 for attempt, _ in program.keys)
+
+
+async def test_calls_whose_answer_is_lost_have_happened_also_in_memory() -> None:
+    store = LossyStore(MemoryStore())
+    program = Program(store)
+    async with program.start() as scheduler:
+        await scheduler.schedule("id", program.slow, "first", 1_000)
+        await scheduler.schedule_later(500, "cancelled", program.quick, "cancelled")
+        await anyio.sleep(1)
+        for call in (
+            partial(scheduler.schedule, "id", program.quick, "second", on_conflict="replace"),
+            partial(scheduler.cancel, "cancelled"),
+        ):
+            store.loses = Cancel if call.func == scheduler.cancel else Put
+            with pytest.raises(UncertainCommitError):
+                await call()
+        with anyio.fail_after(100):
+            await scheduler.join()
+    assert [(word, text) for _, word, text in program.journal] == [
+        ("begin", "first"), ("cancelled", "first"), ("begin", "second"),
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -25,3 +26,34 @@ def test_killed_it_still_reminds(tmp_path: Path) -> None:
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert "Reminder: the tea is ready\n" in (again.stdout, printed)
     assert again.stderr == ""
+
+
+def test_killed_another_process_reminds(tmp_path: Path, database: str) -> None:
+    (block,) = [block for block in BLOCKS if block.path.name == "machines.md" and "app" in block.words]
+    (tmp_path / "worker.py").write_text(block.code, "utf-8")
+    command = [sys.executable, "-W", "error", "worker.py"]
+    environment = {**os.environ, "DATABASE_URL": database}
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> tuple[str, ...]:
+        process = subprocess.Popen(
+            [*command, *arguments], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        return tuple(process.stdout.readline().split()[1:])
+
+    try:
+        assert [start(), start(), start("1", "the tea is ready")] == [("owner",), ("standby",), ("standby",)]
+        first, second, third = processes
+        assert third.stdout is not None
+        assert third.stdout.readline() == "stored\n"
+        first.kill()
+        # The second was the first to wait.
+        assert second.stdout is not None
+        line = second.stdout.readline()
+        assert line.startswith("Reminder: the tea is ready, attempt ")
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()

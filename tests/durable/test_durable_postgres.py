@@ -26,6 +26,7 @@ from anysched.durable.operations import (
     CancelAll,
     Claim,
     End,
+    Existing,
     Find,
     IsEmpty,
     List,
@@ -45,7 +46,7 @@ from anysched.durable.operations import (
 from anysched.durable.postgres import PostgresStore
 from anysched.durable.postgres_connections import execute
 from anysched.durable.postgres_operations import Transaction
-from anysched.durable.shared import Existing, News, Notices, TakeNotices, Watch
+from anysched.durable.shared import News, Notices, TakeNotices, Watch
 from anysched.durable.steps import Statement
 from anysched.durable.store import Store
 
@@ -400,6 +401,9 @@ def test_what_is_watched_is_announced(stores: Any, postgres: PostgresServer, dat
             other.receive()
     other.listen()
     assert other.receive() == News(changed=False, removed=frozenset())
+    for call in (owner.receive, owner.depose):
+        with pytest.raises(StoreError, match="cannot be listened to: there is no connection"):
+            call()
 
 
 # Committing
@@ -523,3 +527,45 @@ def test_the_frequent_queries_use_their_indexes(stores: Any, database: str) -> N
 def test_a_scheduler_is_made_without_an_event_loop() -> None:
     scheduler = DurableScheduler("reminders", PostgresStore("postgresql:///app"))
     assert scheduler.state == "new"
+
+
+def answer(steps: Any, *answers: Any) -> Any:
+    """Return the result of an operation whose statements get these answers."""
+    next(steps)
+    with pytest.raises(StopIteration) as caught:
+        for rows in answers:
+            steps.send(rows)
+    return caught.value.value
+
+
+def test_sessions_that_are_faster() -> None:
+    """What was found is gone when it is looked at again."""
+    transaction = Transaction(1, {"send": 1}, owns=True)
+    result = answer(transaction.perform(PUT), [], [], [(7, False)])
+    assert (result.added, result.entry.generation) == (True, 7)
+    result = answer(transaction.perform(Put('"a"', 1, 1, "send", "[]", on_conflict="replace")), [], [], [(8, False)])
+    assert (result.added, result.removed) == (True, None)
+    result = answer(transaction.perform(End(7, True, 5, 5)), [], [(7, '"a"', 5, True)])
+    assert (result.removed, result.next) == (False, Placed(7, '"a"', 5, ready=True))
+    assert answer(transaction.perform(End(7, True, 5, 5, '"a"')), [], [], [], []).removed
+
+
+def test_the_ownership_cannot_be_asked_for(stores: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = join(stores())
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres_module, "MIN_POSTGRES", 990_000)
+        with pytest.raises(StoreError, match="PostgreSQL 99 or later is needed"):
+            store.contend()
+    assert store.contend()
+
+
+def test_nothing_is_deposed_without_a_connection(stores: Any, postgres: PostgresServer, database: str) -> None:
+    store = join(stores(failover="prompt"))
+    store.listen()
+    assert not store.depose()
+    postgres.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_locks l%' and pid <> pg_backend_pid()",
+        database,
+    )
+    with pytest.raises(StoreError, match="cannot be listened to"):
+        store.depose()

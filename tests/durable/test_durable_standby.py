@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import logging
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
+from frozen_owner import FAILOVER_AFTER
 from postgres_server import PostgresServer
 
 from anysched.durable import DurableScheduler, MemoryStore, StoreError, UnknownHandlerError, current_run, membership
+from anysched.durable.errors import OwnershipLostError
+from anysched.durable.operations import IsEmpty
 from anysched.durable.postgres import PostgresStore
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +36,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 class Process:
-    """What stands for a process: a scheduler with its own store, and the journal of its handlers."""
+    """A process, in this one: a scheduler with its own store, and the journal of its handlers."""
 
     def __init__(self, database: str, name: str, journal: list[str], **options: Any) -> None:
         self.name = name
@@ -260,6 +268,14 @@ async def test_who_does_not_know_all_handlers_may_refuse_to_run_the_tasks(
     monkeypatch.setattr(membership, "REFUSED", 0.01)
     one = process("one")
     strict = DurableScheduler("standby", PostgresStore(database), unknown="error")
+    engine: Any = strict._engine
+    take_over, tried = engine._take_over, []
+
+    async def count() -> None:
+        tried.append(1)
+        await take_over()
+
+    engine._take_over = count
     async with opened(one.scheduler, strict):
         await one.scheduler.schedule_later(600, "id", one.quick, "id")
         await one.scheduler.close()
@@ -269,7 +285,8 @@ async def test_who_does_not_know_all_handlers_may_refuse_to_run_the_tasks(
                 in caplog.text
             )
         )
-        assert strict.role == "standby"
+        await until(lambda: len(tried) > 2)
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
         await strict.cancel_all()
         await until(lambda: strict.role == "owner")
     await put(process("one"))
@@ -293,6 +310,15 @@ async def test_only_a_shared_store_can_be_opened_for_verbs_only() -> None:
     assert DurableScheduler("test", MemoryStore()).role == "owner"
 
 
+async def test_an_id_that_no_index_can_hold_is_refused(process: Any) -> None:
+    one = process("one")
+    async with one.scheduler as scheduler:
+        await scheduler.schedule_later(600, "x" * 1_998, one.quick, "long")
+        assert await scheduler.cancel("x" * 1_998)
+        with pytest.raises(ValueError, match='a durable ID has at most 2000 characters, as JSON, not 2001: "xxx'):
+            await scheduler.schedule("x" * 1_999, one.quick, "too long")
+
+
 def test_a_scheduler_is_made_without_an_event_loop() -> None:
     assert DurableScheduler("test", PostgresStore()).role == "standby"
 
@@ -308,3 +334,88 @@ async def test_a_store_that_cannot_be_listened_to_is_closed(process: Any, monkey
             async with one.scheduler:
                 pass
     assert one.scheduler.state == "closed"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+@pytest.mark.parametrize("failover", ["safe", "prompt"])
+async def test_an_owner_that_is_frozen(failover: Any, database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It stays the owner, or is deposed; when it continues, it cancels its run."""
+    began: list[int] = []
+    program = str(Path(__file__).with_name("frozen_owner.py"))
+    frozen = subprocess.Popen([sys.executable, program, database, failover], stdout=subprocess.PIPE, text=True)
+    assert frozen.stdout is not None
+    try:
+        assert await to_thread.run_sync(frozen.stdout.readline) == "begin\n"
+        store = PostgresStore(database, failover=failover, failover_after=FAILOVER_AFTER)
+        scheduler = DurableScheduler("frozen", store)
+
+        @scheduler.handler("work")
+        async def work() -> None:
+            began.append(current_run().attempt)
+
+        async with scheduler:
+            assert scheduler.role == "standby"
+            await anyio.sleep(2 * FAILOVER_AFTER)  # the signs of life suffice
+            assert scheduler.role == "standby"
+            frozen.send_signal(signal.SIGSTOP)
+            if failover == "safe":
+                await anyio.sleep(4 * FAILOVER_AFTER)
+                assert scheduler.role == "standby"
+                frozen.kill()
+            await until(lambda: began == [2])
+            assert ("has given no sign of life for 0.5 seconds" in caplog.text) == (failover == "prompt")
+            if failover == "prompt":
+                frozen.send_signal(signal.SIGCONT)
+                assert await to_thread.run_sync(frozen.stdout.readline) == "cancelled\n"
+    finally:
+        frozen.kill()
+        frozen.communicate()
+
+
+def test_how_to_fail_over_is_checked() -> None:
+    assert PostgresStore().failover_after is None
+    with pytest.raises(ValueError, match='failover must be "safe" or "prompt", not \'fast\''):
+        PostgresStore(failover="fast")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="failover_after must be positive, not 0"):
+        PostgresStore(failover="prompt", failover_after=0)
+
+
+async def test_the_loss_of_the_ownership_at_inconvenient_moments(
+    process: Any, journal: list[str], postgres: PostgresServer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anysched.durable.scheduler.WINDOW", 5)
+    one, other = process("one"), process("other", participate="verbs")
+    engine: Any = one.scheduler._engine
+    async with opened(one.scheduler, other.scheduler):
+        # More than the window takes, by way of the notices.
+        for number in range(150):
+            await other.scheduler.schedule_later(600 + number % 2, number, other.quick, "never")
+        gone = await one.scheduler.schedule_later(600, "gone", one.quick, "gone")
+        async with anyio.create_task_group() as group:
+            group.start_soon(gone.wait)
+            await anyio.sleep(0.05)
+            postgres.execute("delete from anysched_entry where id = '\"gone\"'", database)
+            # Operations that are in the queue are given up, and what was waited for is looked for.
+            engine._writer.post(IsEmpty())
+            engine.lose(OwnershipLostError("lost"))
+            engine.lose(OwnershipLostError("lost, as others have found as well"))
+        await until(lambda: one.scheduler.role == "owner")
+        # What is due when it is lost does not start.
+        await one.scheduler.schedule_later(0.1, "due", one.quick, "due")
+        engine._window = engine._new_window()
+        await anyio.sleep(0.3)
+        assert journal == []
+        engine.lose(OwnershipLostError("lost"))
+        await until(lambda: journal == ["one due 1"])
+    assert not await engine.gain()  # it is closed
+
+
+async def test_many_tasks_are_dropped_when_the_ownership_is_lost(process: Any) -> None:
+    one = process("one")
+    engine: Any = one.scheduler._engine
+    async with one.scheduler as scheduler:
+        for number in range(120):
+            await scheduler.schedule_later(600, number, one.quick, "never")
+        old = engine._window
+        engine.lose(OwnershipLostError("lost"))
+        await until(lambda: len(old) == 0 and len(engine._window) == 120)

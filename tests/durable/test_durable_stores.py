@@ -27,6 +27,7 @@ from anysched.durable.operations import (
     Claim,
     Count,
     End,
+    Existing,
     Export,
     Find,
     Import,
@@ -79,6 +80,7 @@ OPERATIONS: st.SearchStrategy[Operation[Any]] = st.one_of(
     st.builds(Park, GENERATIONS, st.just("does not fit"), IDS),
     st.builds(Release, GENERATIONS, st.booleans()),
     st.builds(Shelve, GENERATIONS),
+    st.builds(Existing, st.lists(GENERATIONS, max_size=3).map(tuple)),
     st.builds(Find, IDS),
     st.builds(Find, st.none(), GENERATIONS),
     st.builds(
@@ -127,12 +129,12 @@ class StoreMachine(RuleBasedStateMachine):
             placed = ready[index]
             (entry,) = self.same(Claim(placed.generation, placed.due + miss))
             assert (entry is None) == miss
-            # What is tried again, because it may have been committed, changes nothing more.
+            # A claim that is tried again, because it may have been committed, changes nothing more.
             assert self.same(Claim(placed.generation, placed.due + miss, repeated=True)) == [entry]
 
     @rule(index=st.integers(0, 3), due=st.none() | DUES, park=st.booleans())
     def end(self, index: int, due: int | None, park: bool) -> None:
-        """End what is running, twice: the second time it may have been committed before."""
+        """End a running entry, twice: the second time it may have been committed before."""
         running = [entry for entry in self.model._entries.values() if entry.state is State.RUNNING]
         if index < len(running):
             generation, task_id = running[index].generation, running[index].task_id
@@ -487,7 +489,9 @@ def test_the_frequent_queries_use_their_indexes(tmp_path: Path) -> None:
     recover = Recover(frozenset({"send"}), 5)
     store.commit([PUT, PUT, Cancel('"a"', True), PUT, Claim(3, 1), End(3), PUT, Load(0, 0, 10), recover])
     store.commit([Move('"a"', 2), Pause('"a"'), Resume('"a"'), Retry('"a"'), List("", "b", False, 5), Adopt("send")])
-    store.commit([Release(4, begun=True), Park(4, "problem"), Shelve(4), Find('"a"'), IsEmpty(), Count()])
+    store.commit(
+        [Release(4, begun=True), Park(4, "problem"), Shelve(4), Find('"a"'), IsEmpty(), Count(), Existing((1, 4))]
+    )
     for status in ("paused", "running", "parked", "unknown"):
         store.commit([List("", "\x7f", after=False, limit=5, status=status)])
     connection.set_trace_callback(None)

@@ -39,6 +39,7 @@ from .operations import (
     End,
     EndResult,
     Entry,
+    Existing,
     Find,
     IsEmpty,
     Load,
@@ -55,7 +56,7 @@ from .operations import (
 )
 from .recurrence import Recurrence, Run, find_next, skip_after
 from .run import DurableRun, running
-from .shared import Existing, News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
+from .shared import Beat, News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
 from .store import Store
 from .values import decode_args, decode_id, encode_id, microseconds_from_datetime, moment
 from .window import NOTHING, Window
@@ -469,7 +470,7 @@ class Engine:
         return True
 
     def lose(self, error: StoreError) -> None:
-        """Called when the ownership is lost: cancel what runs."""
+        """Called when the ownership is lost: cancel the running tasks."""
         assert self._membership is not None
         self._membership.end_ownership()
         if not self._owner:
@@ -491,6 +492,12 @@ class Engine:
         self._group.start_soon(old.clear, name=f"{self.name} window")
         for generation in self._waiting:
             self._watch(generation)
+
+    def beat(self) -> bool:
+        """Give a sign of life, if this process is the owner; return whether it is."""
+        if self._owner:
+            self._writer.post(Beat())
+        return self._owner
 
     def hear(self, news: News, *, complete: bool) -> None:
         """Called with what others have announced."""
@@ -544,8 +551,10 @@ class Engine:
 
     def _commit_failed(self, error: StoreError) -> bool:
         """Called when a commit has failed; return whether nothing of it must be tried again."""
-        uncertain = isinstance(error, UncertainCommitError)
-        if self._membership is None or not self._owner or not (uncertain or isinstance(error, OwnershipLostError)):
+        if not self._owner or not isinstance(error, OwnershipLostError | UncertainCommitError):
+            return False
+        if self._membership is None:
+            self._resync()  # a verb may have changed something
             return False
         self.lose(error)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol, TypeVar, final
 
 import anyio
@@ -27,7 +28,7 @@ REFUSED = 10.0
 
 
 class Member(Protocol):
-    """What is done about changes of the ownership, and about the news."""
+    """Reacts to changes of the ownership and to the news."""
 
     async def gain(self) -> bool:
         """Called when the ownership has been acquired; return whether it is wanted."""
@@ -35,6 +36,10 @@ class Member(Protocol):
 
     def lose(self, error: StoreError) -> None:
         """Called when the ownership is lost. It must call `Membership.end_ownership`."""
+        ...
+
+    def beat(self) -> bool:
+        """Give a sign of life, if this process is the owner; return whether it is."""
         ...
 
     def hear(self, news: News, *, complete: bool) -> None:
@@ -48,7 +53,7 @@ class Membership:
 
     Args:
         store: The store, which has been joined.
-        member: What is called.
+        member: Its methods are called.
         log: Where failures are logged.
         committing: The limiter of the threads in which operations are committed.
         until_idle: Waits until nothing is being committed.
@@ -91,13 +96,15 @@ class Membership:
         """Wait for the ownership and for news, until `stop` is called.
 
         Args:
-            contend: Whether the ownership is wanted, and was asked for.
+            contend: Whether the ownership was asked for.
             owner: Whether this process has it, and `Member.gain` was called.
         """
         try:
             with self._scope:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._listen)
+                    if contend and self._store.failover_after is not None:
+                        group.start_soon(self._guard, self._store.failover_after)
                     if contend:
                         await self._contend(gained=owner)
         finally:
@@ -144,7 +151,7 @@ class Membership:
     async def _watch(self) -> None:
         """Wait until the ownership is lost."""
         while True:
-            # What is committed makes the socket readable as well.
+            # Commits make the socket readable as well.
             await self._until_idle()
             await wait_readable(self._store.ownership_socket())
             await self._until_idle()
@@ -162,6 +169,21 @@ class Membership:
         if self._failing:
             self._failing = False
             self._log.info("This process can run the tasks again.")
+
+    async def _guard(self, after: float) -> None:
+        """Give signs of life, or depose an owner that gives none."""
+        while True:
+            await anyio.sleep(after / 3)
+            if not self._member.beat():
+                with suppress(StoreError):  # `_listen` finds out as well
+                    if await to_thread.run_sync(self._store.depose, limiter=self._listening):
+                        self._log.warning(
+                            "The process that ran the tasks has given no sign of life for %g seconds: its session was ended.",
+                            after,
+                        )
+                    # What was announced in the meantime does not make the socket readable.
+                    news = await to_thread.run_sync(self._store.receive, limiter=self._listening)
+                    self._member.hear(news, complete=True)
 
     # The news
 

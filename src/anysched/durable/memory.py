@@ -21,6 +21,7 @@ from .operations import (
     End,
     EndResult,
     Entry,
+    Existing,
     Export,
     Find,
     Import,
@@ -246,6 +247,9 @@ class MemoryStore:
             return self._holder(operation.task_id)
         return None if operation.generation is None else self._entries.get(operation.generation)
 
+    def _existing(self, operation: Existing) -> frozenset[int]:
+        return frozenset(operation.generations) & self._entries.keys()
+
     def _list(self, operation: List) -> list[Entry]:
         found = [
             entry
@@ -347,6 +351,7 @@ _PERFORM: Mapping[type[Operation[Any]], Callable[[MemoryStore, Any], Any]] = {
     Claim: MemoryStore._claim,
     Count: MemoryStore._count,
     End: MemoryStore._end,
+    Existing: MemoryStore._existing,
     Export: MemoryStore._export,
     Find: MemoryStore._find,
     Import: MemoryStore._import,

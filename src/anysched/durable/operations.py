@@ -26,6 +26,7 @@ __all__ = [
     "End",
     "EndResult",
     "Entry",
+    "Existing",
     "Export",
     "Find",
     "Import",
@@ -337,6 +338,13 @@ class Find(Operation[Entry | None]):
 
     task_id: str | None = None
     generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Existing(Operation[frozenset[int]]):
+    """Return which of these generations there are entries of."""
+
+    generations: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from socket import AF_INET, SOCK_STREAM, fromfd, gethostname, socket
-from typing import Any, TypeVar, final
+from typing import Any, Literal, TypeVar, final, get_args
 
 try:
     import psycopg
@@ -28,7 +28,7 @@ from .postgres_schema import migrate, script
 from .shared import News
 from .steps import Statement, Steps
 
-__all__ = ["PostgresStore"]
+__all__ = ["Failover", "PostgresStore"]
 
 R = TypeVar("R")
 
@@ -54,7 +54,6 @@ SESSION = """
     set default_transaction_read_only = off;
     set idle_session_timeout = 0;
     set idle_in_transaction_session_timeout = '60s';
-    set client_connection_check_interval = '1s';
     set statement_timeout = '60s';
     set lock_timeout = '3s';
     set tcp_keepalives_idle = 5;
@@ -73,6 +72,9 @@ ROW_LOCK_TIMEOUT = "50ms"
 ATTEMPTS = 3
 """How often a transaction is tried that PostgreSQL ends because of a deadlock with another one."""
 
+Failover = Literal["safe", "prompt"]
+"""What the others do about an owner that does not react; see `PostgresStore`."""
+
 Session = psycopg.Connection[TupleRow]
 
 
@@ -89,12 +91,28 @@ class PostgresStore:
     Args:
         conninfo: The database, as a URI or in the form of libpq. A connection pooler must be in session mode.
         name: The name under which the tasks are stored; that of the scheduler, if not given.
+        failover: With ``"safe"``, an owner that does not react, because it is stopped or its event loop is blocked, remains the
+            owner as long as its session lives. With ``"prompt"``, the others end its session in PostgreSQL, and one takes over.
+            What it runs may then run at the same time elsewhere, until it reacts again. All processes must use the same.
+        failover_after: After how many seconds without a sign of life an owner is deposed, if the failover is prompt. The owner
+            gives three in that time.
 
     Raises:
-        ValueError: if ``conninfo`` cannot be parsed.
+        ValueError: if ``conninfo`` cannot be parsed, ``failover`` is unknown, or ``failover_after`` is not positive.
     """
 
-    def __init__(self, conninfo: str = "", *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        conninfo: str = "",
+        *,
+        name: str | None = None,
+        failover: Failover = "safe",
+        failover_after: float = 10.0,
+    ) -> None:
+        if failover not in get_args(Failover):
+            raise ValueError(f'failover must be "safe" or "prompt", not {failover!r}')
+        if not failover_after > 0:
+            raise ValueError(f"failover_after must be positive, not {failover_after!r}")
         try:
             given = conninfo_to_dict(conninfo)
         except psycopg.Error as error:
@@ -102,6 +120,7 @@ class PostgresStore:
         self._conninfo = make_conninfo("", **{**CLIENT_PARAMETERS, **given})
         self._place = "/".join(str(given[key]) for key in ("host", "port", "dbname") if given.get(key)) or "the default"
         self._name = name
+        self._failover_after = failover_after if failover == "prompt" else None
         self._scheduler = name or "default"
         self._process = 0
         self._number = 0
@@ -115,9 +134,15 @@ class PostgresStore:
         self._ownership_socket: socket | None = None
         self._listener: Session | None = None
         self._news_socket: socket | None = None
+        self._announced: list[str] = []
 
     def __repr__(self) -> str:
         return f"PostgresStore({self._place!r}, name={self._scheduler!r})"
+
+    @property
+    def failover_after(self) -> float | None:
+        """After how many seconds without a sign of life the owner is deposed; `None` if never."""
+        return self._failover_after
 
     # The store
 
@@ -169,7 +194,7 @@ class PostgresStore:
         """Perform operations in one transaction.
 
         Raises:
-            OwnershipLostError: if this process has been the owner, and has lost its session.
+            OwnershipLostError: if this process is not the owner, or no longer.
             UncertainCommitError: if the connection was lost while the transaction was being committed.
             StoreError: if it is not possible for another reason.
         """
@@ -274,6 +299,8 @@ class PostgresStore:
                     f"PostgreSQL {MIN_POSTGRES // 10_000} or later is needed, not {session.info.server_version}"
                 )
             session.execute(SESSION, prepare=False)
+            with suppress(psycopg.errors.InvalidParameterValue):  # not every system of a server can tell
+                session.execute("set client_connection_check_interval = '1s'", prepare=False)
             # Not off, as it may be by default: what was acknowledged would be lost when the server crashes.
             session.execute(
                 "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'"
@@ -310,7 +337,7 @@ class PostgresStore:
     def _perform_in(self, transaction: Transaction, operation: Operation[R]) -> Steps[R]:
         here = Statement("select number from anysched_scheduler where name = %(name)s", {"name": self._scheduler})
         if (yield here) != [(self._number,)]:
-            raise StoreError(f"the connection is to another database than {self!r}")
+            raise StoreError(f"the connection has another database than {self!r}")
         result: R = yield from transaction.perform(operation)
         yield from transaction.announce()
         return result
@@ -454,9 +481,16 @@ class PostgresStore:
         try:
             self._listener = self._connect()
             self._news_socket = _socket_of(self._listener)
+            # What comes while `depose` is waited for.
+            self._listener.add_notify_handler(lambda notify: self._announced.append(notify.payload))
             self._listener.execute(f"listen {channel_of(self._number)}".encode(), prepare=False)
         except psycopg.Error as error:
             raise StoreError(f"{self!r} cannot be listened to: {_text(error)}") from error
+
+    def _get_listener(self) -> Session:
+        if self._listener is None:
+            raise StoreError(f"{self!r} cannot be listened to: there is no connection")
+        return self._listener
 
     def _stop_listening(self) -> None:
         if self._news_socket is not None:
@@ -465,10 +499,29 @@ class PostgresStore:
             self._listener.close()
         self._news_socket = self._listener = None
 
+    def depose(self) -> bool:
+        """End the session of an owner that has given no sign of life; return whether there was one."""
+        listener = self._get_listener()
+        statement = Statement(
+            "select pg_terminate_backend(l.pid) from anysched_scheduler s, pg_locks l where s.number = %(number)s "
+            "and s.heartbeat < clock_timestamp() - make_interval(secs => %(after)s) and l.locktype = 'advisory' and l.granted "
+            "and l.database = (select oid from pg_database where datname = current_database()) "
+            "and l.classid::bigint = %(tables)s and l.objid::bigint = %(lock)s and l.objsubid = 2",
+            {
+                "number": self._number,
+                "after": float(self._failover_after or 0),
+                "tables": self._tables % 2**32,
+                "lock": -self._number % 2**32,
+            },
+        )
+        try:
+            return bool(execute(listener, statement))
+        except psycopg.Error as error:
+            raise StoreError(f"{self!r} cannot be listened to: {_text(error)}") from error
+
     def receive(self) -> News:
         """Return what has been announced since the last call."""
-        listener = self._listener
-        assert listener is not None
+        listener = self._get_listener()
         changed = False
         removed: set[int] = set()
         try:
@@ -476,7 +529,9 @@ class PostgresStore:
         except psycopg.Error as error:
             raise StoreError(f"{self!r} cannot be listened to: {_text(error)}") from error
         while (notify := listener.pgconn.notifies()) is not None:
-            word, *generations = notify.extra.decode().split()
+            self._announced.append(notify.extra.decode())
+        while self._announced:
+            word, *generations = self._announced.pop(0).split()
             changed = changed or word == "changed"
             removed.update(map(int, generations))
         return News(changed, frozenset(removed))

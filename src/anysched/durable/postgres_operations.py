@@ -22,6 +22,7 @@ from .operations import (
     End,
     EndResult,
     Entry,
+    Existing,
     Export,
     Find,
     Import,
@@ -48,7 +49,7 @@ from .operations import (
     Status,
 )
 from .postgres_schema import COLUMNS
-from .shared import Existing, Notices, TakeNotices, Watch
+from .shared import Beat, Notices, TakeNotices, Watch
 from .steps import Rows, Statement, Steps
 
 __all__ = ["VERBS", "Transaction"]
@@ -156,7 +157,7 @@ class Transaction:
         return _PERFORM[type(operation)](self, operation)
 
     def announce(self) -> Steps[None]:
-        """Announce what was changed, to those who listen, when it is committed."""
+        """Announce the changes to the listening sessions, when they are committed."""
         payloads = ["removed " + " ".join(map(str, chunk)) for chunk in _chunks(self.removed)]
         if self.changed:
             payloads.append("changed")
@@ -211,7 +212,7 @@ class Transaction:
         )
         removed: int | None = None
         while not (rows := (yield insert)):
-            # It is held. If it is not any more when it is looked at, another session was faster.
+            # It is held. If it is no longer held when it is looked at, another session was faster.
             if operation.on_conflict in ("keep", "error"):
                 rows = yield self._statement(_FIND_HOLDER, id=operation.task_id)
                 if rows:
@@ -605,6 +606,11 @@ class Transaction:
         )
         return frozenset(generation for (generation,) in rows)
 
+    def _beat(self, _operation: Beat) -> Steps[None]:
+        yield self._statement(
+            "update anysched_scheduler set heartbeat = clock_timestamp() where number = %(scheduler)s"
+        )
+
     def _watch(self, operation: Watch) -> Steps[bool]:
         rows = yield self._statement(
             f"update anysched_entry set watched = true where {_SELF} returning 1", generation=operation.generation
@@ -629,6 +635,7 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 
 _PERFORM: Mapping[type[Operation[Any]], Callable[[Transaction, Any], Steps[Any]]] = {
     Adopt: Transaction._adopt,
+    Beat: Transaction._beat,
     Cancel: Transaction._cancel,
     CancelAll: Transaction._cancel_all,
     Claim: Transaction._claim,

@@ -21,7 +21,7 @@ COLUMNS = (
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "create table anysched_meta (key text primary key, value bigint not null)",
-        # The latest time that was seen, the latest generation that was imported, and for those who ask: who is the owner.
+        # The latest time that was seen, the latest generation that was imported, and the owner, for error messages.
         """create table anysched_scheduler (
             number integer generated always as identity primary key,
             name text collate "C" not null unique,

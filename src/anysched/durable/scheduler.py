@@ -209,9 +209,8 @@ class DurableScheduler:
             on_conflict: What to do if the ID is held, as in `anysched.Scheduler.schedule`. With ``"follow"``, a holder that
                 was interrupted by the end of the process is also left to finish, before the new task.
             connection: With an `anysched.durable.postgres.PostgresStore`: a connection to the same database, of psycopg or
-                SQLAlchemy, blocking or not, with a
-                transaction. The call is part of that: it takes effect when the transaction is committed, and is undone
-                with it. Errors of the connection are raised as they are.
+                SQLAlchemy, blocking or not, with a transaction. The call is part of that: it takes effect when the transaction
+                is committed. A rollback undoes it. Errors of the connection are raised as they are.
 
         Returns:
             The handle of the task that holds the ID.

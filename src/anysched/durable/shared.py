@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from .operations import Operation, Placed
 from .store import Store
 
-__all__ = ["Existing", "News", "Notices", "SharedStore", "TakeNotices", "TransactionalStore", "Watch"]
+__all__ = ["Beat", "News", "Notices", "SharedStore", "TakeNotices", "TransactionalStore", "Watch"]
 
 R = TypeVar("R")
 
@@ -35,10 +35,8 @@ class TakeNotices(Operation[Notices]):
 
 
 @dataclass(frozen=True, slots=True)
-class Existing(Operation[frozenset[int]]):
-    """Return which of these entries exist."""
-
-    generations: tuple[int, ...]
+class Beat(Operation[None]):
+    """Store that the owner is alive. Only the owner may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +71,11 @@ class SharedStore(Store, Protocol):
     time, and those for the news. What may take long is waited for on the event loop, by sockets, so that it holds up neither
     threads nor virtual time.
     """
+
+    @property
+    def failover_after(self) -> float | None:
+        """After how many seconds without a `Beat` the owner is deposed; `None` if never."""
+        ...
 
     def join(self, scheduler: str) -> None:
         """Open the store for the scheduler of this name, without owning it.
@@ -118,6 +121,16 @@ class SharedStore(Store, Protocol):
 
     def listen(self) -> None:
         """Listen for news.
+
+        Raises:
+            StoreError: if that is not possible now.
+        """
+        ...
+
+    def depose(self) -> bool:
+        """End the session of an owner that has given no sign of life; return whether there was one.
+
+        Called when no other method for the news is.
 
         Raises:
             StoreError: if that is not possible now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sqlite3
@@ -23,6 +24,7 @@ from .operations import (
     End,
     EndResult,
     Entry,
+    Existing,
     Export,
     Find,
     Import,
@@ -414,6 +416,13 @@ class SQLiteStore:
             return _find(connection, "id = ? and holds = 1", operation.task_id)
         return _find(connection, "generation = ?", operation.generation)
 
+    def _existing(self, connection: sqlite3.Connection, operation: Existing) -> frozenset[int]:
+        rows = connection.execute(
+            "select generation from anysched_entry where generation in (select value from json_each(?))",
+            [json.dumps(operation.generations)],
+        )
+        return frozenset(generation for (generation,) in rows)
+
     def _list(self, connection: sqlite3.Connection, operation: List) -> list[Entry]:
         has_status = "" if operation.status is None else f"and {_HAS_STATUS[operation.status]} "
         rows = connection.execute(
@@ -585,6 +594,7 @@ _PERFORM: Mapping[type[Operation[Any]], Callable[[SQLiteStore, sqlite3.Connectio
     Claim: SQLiteStore._claim,
     Count: SQLiteStore._count,
     End: SQLiteStore._end,
+    Existing: SQLiteStore._existing,
     Export: SQLiteStore._export,
     Find: SQLiteStore._find,
     Import: SQLiteStore._import,

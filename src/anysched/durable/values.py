@@ -25,6 +25,9 @@ TaskId: TypeAlias = str | int | tuple["TaskId", ...]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+MAX_ID = 2_000
+"""The most characters of an ID, encoded: what fits into an index of every store."""
+
 MAX_DUE = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 """The last moment that a `datetime` can express."""
 
@@ -36,12 +39,16 @@ def encode_id(task_id: object) -> str:
 
     Raises:
         TypeError: if it is not a string, an integer or a tuple of these.
+        ValueError: if it is too long to be indexed.
     """
     if not _is_id(task_id):
         raise TypeError(
             f"a durable ID is a string, an integer or a tuple of these, not {type(task_id).__name__}: {task_id!r}"
         )
-    return _compact(task_id)
+    text = _compact(task_id)
+    if len(text) > MAX_ID:
+        raise ValueError(f"a durable ID has at most {MAX_ID} characters, as JSON, not {len(text)}: {text[:40]}...")
+    return text
 
 
 def decode_id(text: str) -> TaskId:

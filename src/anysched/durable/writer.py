@@ -290,7 +290,7 @@ class Writer:
             self._one_by_one = max(self._one_by_one, len(ready))
 
     def _commit_failed(self, group: list[_Request], error: StoreError) -> None:
-        give_up = self._failed(error)
+        give_up = self._failed(error)  # it may add operations, after those that are tried again
         if not self._failing and not give_up:
             self._failing = True
             self._log.error(
