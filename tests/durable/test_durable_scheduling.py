@@ -434,7 +434,7 @@ async def test_what_expires_is_left_out(program: Program, caplog: pytest.LogCapt
         await anyio.sleep(40)
         assert not await scheduler.holds("late")
     assert program.began == [(0, "first"), (10, "soon enough"), (31, "every")]
-    assert "Left out what task 'late' has missed." in caplog.messages
+    assert "Skipped missed runs of task 'late'." in caplog.messages
 
 
 # Asking

@@ -1,8 +1,8 @@
-"""The engine: the store decides, memory only wakes.
+"""The engine: the store is authoritative, and the in-process scheduler only wakes tasks up.
 
-Each verb, each start and each end is an operation in the queue of the `Writer`. What it has committed is applied here to the
-in-process scheduler, in the same order. So a cancellation that has returned is before any later start, and what was
-acknowledged and has not ended has a row, whenever the process ends.
+Every call, start and end is an operation in the queue of the `Writer`. Once it is committed, it is applied to the
+in-process scheduler here, in the same order. A cancellation that has returned therefore precedes any later start, and
+every task that was acknowledged and has not ended has a row, whenever the process ends.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ Unknown = Literal["keep", "error"]
 """What to do about tasks whose handlers are not registered; see `DurableScheduler`."""
 
 MAX_KILLS = 5
-"""After how many ends of the process during its run a task is parked."""
+"""A task is parked after the process has ended this many times during its run."""
 
 DROPPED_PER_ITERATION = 100
-"""How many tasks are dropped before the event loop is yielded to."""
+"""How many tasks are dropped before yielding to the event loop."""
 
 LOADED = 500
 """How many tasks are loaded at once."""
 
 MAX_CLAIMING = 100
-"""How many tasks may wait for their claims before no more are loaded: overdue tasks should not all be in memory at once."""
+"""No more tasks are loaded while this many wait for their claims, so that not all overdue tasks are in memory at once."""
 
 SEEN_INTERVAL = 60_000_000
 """How often the current time is stored, in microseconds, while there are commits."""
@@ -118,8 +118,8 @@ class Engine:
         self._seen = 0
         self._loading = False
         self._claiming = 0  # how many tasks have started and wait for their claims
-        # By generation: what has started, from before its claim to its end; what among these has been removed from the
-        # store; the interrupted runs; the events of tasks that wait for an end.
+        # By generation: the tasks that have started, from before the claim until the end; those of them that have been
+        # removed from the store; the interrupted runs; the events that `wait` waits for.
         self._live: dict[int, ScheduledTask[Any]] = {}
         self._gone: set[int] = set()
         self._interrupted: dict[int, Entry] = {}
@@ -133,7 +133,7 @@ class Engine:
 
     @property
     def state(self) -> SchedulerState:
-        """Where the scheduler is in its life."""
+        """The state of the scheduler."""
         return self._state
 
     @property
@@ -142,10 +142,10 @@ class Engine:
         return self._core
 
     def now(self) -> int:
-        """Return the wall clock, in microseconds of UTC since 1970."""
+        """Return the time of the wall clock, in microseconds since 1970 (UTC)."""
         return microseconds_from_datetime(self._core.now())
 
-    # Life
+    # Opening and closing
 
     async def open(self) -> None:
         """Open the store and start the tasks that are due.
@@ -156,7 +156,7 @@ class Engine:
             UnknownHandlerError: if there are tasks for handlers that are not registered, and that is an error.
         """
         if self._entered:
-            raise RuntimeError(f"the scheduler {self.name!r} can be entered only once: make a new one")
+            raise RuntimeError(f"the scheduler {self.name!r} can be entered only once: create a new one")
         self._entered = True
         self._thread = get_ident()
         self._window = Window(self._core, self._run, copy_context(), self._window_size)
@@ -189,13 +189,13 @@ class Engine:
         finally:
             self._writer.stop()
             try:
-                # The exception of the body is not the group's: it would come out wrapped.
+                # The exception of the body is not passed to the group, which would wrap it.
                 await self._group.__aexit__(None, None, None)
             finally:
                 self._mark_closed()
 
     async def close(self, grace: float | timedelta) -> list[Entry]:
-        """Start no more tasks, let the running ones finish for some time, and close the store.
+        """Start no more tasks, give the running ones time to finish, and close the store.
 
         Returns:
             The tasks whose runs were interrupted. They are pending in the store.
@@ -259,9 +259,7 @@ class Engine:
                 extra=self._log_fields(task_id),
             )
         if recovered.interrupted:
-            self._log.info(
-                "Run again: %d tasks, which were interrupted by the end of a process.", recovered.interrupted
-            )
+            self._log.info("Interrupted tasks that run again: %d.", recovered.interrupted)
 
     def _check_clock(self, seen: int) -> None:
         now = self.now()
@@ -275,7 +273,7 @@ class Engine:
     # The calls
 
     async def submit(self, operation: Operation[R], apply: Callable[[R], Awaitable[None] | None] | None = None) -> R:
-        """Perform the operation of a verb.
+        """Perform the operation of a call.
 
         Raises:
             RuntimeError: if the scheduler is not running, or this is not the thread of its event loop.
@@ -290,12 +288,12 @@ class Engine:
                 f"the scheduler {self.name!r} was called from another thread than its event loop's; "
                 "call it with anyio.from_thread.run"
             )
-        # What a run asks for while it may finish is stored: closing forgets nothing.
+        # While the scheduler is closing, calls from runs that may still finish are stored.
         if self._state != "running" and not (self._state == "closing" and self.caller() is not None):
             advice = {"new": "enter it first: `async with scheduler:`", "closing": "it takes no more calls"}
             raise RuntimeError(
                 f"the scheduler {self.name!r} is not running ({self._state}); "
-                f"{advice.get(self._state, 'it cannot be entered again: make a new one')}"
+                f"{advice.get(self._state, 'it cannot be entered again: create a new one')}"
             )
 
     def caller(self) -> int | None:
@@ -304,7 +302,7 @@ class Engine:
         return run.generation if run is not None and run.owner is self and run.generation in self._live else None
 
     def was_cancelled(self, generation: int) -> bool:
-        """Return whether a verb has taken a running task out of the store."""
+        """Return whether a call has removed a running task from the store."""
         return generation in self._gone
 
     async def put(self, operation: Put) -> PutResult:
@@ -321,7 +319,7 @@ class Engine:
         return await self.submit(operation, apply)
 
     async def cancel(self, operation: Cancel) -> bool:
-        """Cancel a task; return whether there was one."""
+        """Cancel a task, and return whether there was one."""
         caller = self.caller()
 
         def apply(result: CancelResult | None) -> Awaitable[None] | None:
@@ -341,7 +339,7 @@ class Engine:
                 self._drop(generation, caller)
                 if number % DROPPED_PER_ITERATION == 0:
                     await checkpoint()
-            # Others were in the store only.
+            # The others were only in the store.
             for generation in [generation for generation in self._waiting if generation not in left]:
                 self._removed(generation)
             self._note_change()
@@ -350,7 +348,7 @@ class Engine:
         await self.submit(operation, drop)
 
     async def place(self, operation: Operation[Placed | None]) -> bool:
-        """Perform an operation that changes when a task is due, or whether it may start; return whether there was one."""
+        """Perform an operation that affects when a task starts, and return whether there was such a task."""
 
         def apply(placed: Placed | None) -> Awaitable[None] | None:
             if placed is not None:
@@ -363,7 +361,7 @@ class Engine:
         """Wait until a task has ended.
 
         Raises:
-            RuntimeError: if it is the caller's own, or the scheduler is closed before.
+            RuntimeError: if it is the caller's own task, or the scheduler is closed before the task has ended.
         """
         if self.caller() == generation:
             raise RuntimeError(f"deadlock: task {decode_id(task_id)!r} awaits itself")
@@ -399,10 +397,10 @@ class Engine:
                 f"{method} was called in a task of the scheduler {self.name!r}, for which it would wait forever"
             )
 
-    # Memory follows
+    # Applying changes to the in-process scheduler
 
     def _drop(self, generation: int, caller: int | None = None) -> None:
-        """Drop a task that has been removed from the store; if it runs, cancel it, unless it is the caller."""
+        """Drop a task that has been removed from the store. If it is running and is not the caller, cancel it."""
         self._window.disarm(generation)
         task = self._live.get(generation)
         if task is not None and generation != caller:
@@ -412,7 +410,7 @@ class Engine:
     def _removed(self, generation: int) -> None:
         """Called when a task has been removed from the store."""
         if generation in self._live:
-            self._gone.add(generation)  # tasks that wait for it wait for the end of its run
+            self._gone.add(generation)  # tasks that wait for it are woken at the end of its run
             return
         event = self._waiting.pop(generation, None)
         if event is not None:
@@ -425,7 +423,7 @@ class Engine:
             self._changed = None
 
     def _fit_window(self) -> Awaitable[None] | None:
-        """Load the next tasks if the window is low, or drop the last ones if it is too full, which takes its time."""
+        """Load the next tasks if the window is low. If it is too full, return an awaitable that drops the last ones."""
         self._refill()
         return self._window.trim() if self._window.is_over_full else None
 
@@ -519,21 +517,21 @@ class Engine:
             begun = True
             await self._handlers.function(entry.handler)(*args)
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
-            raise  # the process ends, or the event loop is gone: the task runs again
+            raise  # the process is ending, or the event loop was closed: the task runs again
         except BaseException:
             if anyio.current_effective_deadline() == -math.inf:
-                # Cancelled from outside. By a verb: then its row has gone. By closing: then it stays, and runs again.
+                # Cancelled from outside: after a call, its row has been removed; after closing, it stays and runs again.
                 if begun and generation not in self._gone:
                     self._interrupted[generation] = entry
                 self._writer.post(Release(generation, begun))
             else:
-                # It has failed, or a cancellation that nothing asked for has ended it. The core logs both.
+                # It failed, or it raised a cancellation that was not requested. The core logs both.
                 await self._end(entry, recurrence, started)
             raise
         await self._end(entry, recurrence, started)
 
     async def _end(self, entry: Entry, recurrence: Recurrence | None, started: int, *, ran: bool = True) -> None:
-        """Store the end of a run, and when the next one is due."""
+        """Store the end of a run and the due time of the next one."""
         operation = End(entry.generation, ran)
         if recurrence is not None:
             try:
@@ -565,7 +563,7 @@ class Engine:
             if result.next is not None:
                 self._window.arm(result.next)
 
-        # Shielded: it has ended, also if it is cancelled now.
+        # Shielded: the run has ended, even if it is cancelled now.
         with anyio.CancelScope(shield=True):
             try:
                 await self._writer.submit(operation, apply, internal=True)
@@ -579,14 +577,14 @@ class Engine:
     # Logging
 
     def _log_left_out(self, task_id: str) -> None:
-        self._log.info("Left out what task %r has missed.", decode_id(task_id), extra=self._log_fields(task_id))
+        self._log.info("Skipped missed runs of task %r.", decode_id(task_id), extra=self._log_fields(task_id))
 
     def _log_fields(self, task_id: str) -> dict[str, object]:
         return {"scheduler": self.name, "task_id": decode_id(task_id)}
 
 
 def put_off(time: int, jitter: int) -> int:
-    """Return a due time: a time, delayed by a random part of the jitter."""
+    """Return the due time for a time: delayed by a random part of the jitter."""
     return time + randint(0, jitter) if jitter else time  # noqa: S311
 
 

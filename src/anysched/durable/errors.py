@@ -9,9 +9,9 @@ __all__ = ["StoreError", "StoreInUseError", "UnknownHandlerError"]
 
 
 class StoreError(RuntimeError):
-    """Raised when the store cannot be read or written: the disk is full, the file is locked, corrupt or gone.
+    """Raised when the store cannot be read or written, as when the disk is full or the file is locked or corrupt.
 
-    The call that raises it has changed nothing.
+    The call that raised it changed nothing.
     """
 
 
@@ -21,7 +21,7 @@ class StoreInUseError(StoreError):
 
     Attributes:
         store: The store, as text.
-        owner: The process that has it, as text; `None` if that is not known.
+        owner: The process that has it open, as text; `None` if unknown.
     """
 
     def __init__(self, store: str, owner: str | None) -> None:
@@ -42,7 +42,7 @@ class UnknownHandlerError(LookupError):
 
     Attributes:
         scheduler: The name of the scheduler.
-        handlers: The names of the handlers, or what was passed as one.
+        handlers: The names of the handlers, or the `repr` of what was passed as a handler.
     """
 
     def __init__(self, scheduler: str, handlers: Iterable[str]) -> None:
