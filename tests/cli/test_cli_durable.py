@@ -507,7 +507,7 @@ def test_an_id_that_is_shown_can_be_given(task_id: TaskId) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: VERB"),
+        ([], "the following arguments are required: COMMAND"),
         (["ls"], "the following arguments are required: STORE"),
         (["ls", "mysql://localhost/app"], "expected the path of an SQLite file"),
         (["ls", "x.db", "--prefix", "7"], "expected a string or a list, not '7'"),

@@ -422,7 +422,7 @@ class Task:
     status: str = ""
     may: bool = False
     """Whether it was due at some moment, so that the scheduler may have seen it."""
-    turn: tuple[int, int, int] | None = None
+    rank: tuple[int, int, int] | None = None
     """When the scheduler must have seen that it is due: the time, the number of the note, and the due time."""
     ready: int = -1
     """Since when it waits only for the scheduler or a slot: twice the number of the note, plus one after it."""
@@ -518,9 +518,9 @@ class Model:
                 task.may = True
                 if task.clock == "wall" and self.stale is not None:
                     task.unordered = True  # it may be seen at once, or by the re-check
-                elif task.turn is None:
-                    task.turn = max(moment, self.now), 0, moment
-            if task.turn is not None and not self.is_blocked(task):
+                elif task.rank is None:
+                    task.rank = max(moment, self.now), 0, moment
+            if task.rank is not None and not self.is_blocked(task):
                 raise AssertionError(f"{task} is late: it is not started before {until}")
         self.now = until
 
@@ -543,9 +543,9 @@ class Model:
                 task.may = True
                 if task.clock == "wall" and self.stale is not None:
                     task.unordered = True
-                elif task.turn is None:
-                    task.turn = self.now, 0 if in_time else self.position, moment
-            if task.turn is not None and task.ready < 0 and not self.has_predecessor(task):
+                elif task.rank is None:
+                    task.rank = self.now, 0 if in_time else self.position, moment
+            if task.rank is not None and task.ready < 0 and not self.has_predecessor(task):
                 # By the time alone, it is ready before what the note tells of; by what happened, after it.
                 task.ready = 2 * self.position + (not in_time)
 
@@ -603,7 +603,7 @@ class Model:
         if task is not None and movable:
             self.calls += 1
             task.clock, task.due, task.number = due[0], due[1], self.calls
-            task.may, task.turn, task.ready, task.unordered = False, None, -1, due[1] in self.blurred
+            task.may, task.rank, task.ready, task.unordered = False, None, -1, due[1] in self.blurred
 
     def on_cancel(self, _: None, member: int, task_id: int, caller: Job | None, found: bool) -> None:
         task = self.members[member].holders.get(task_id)
@@ -652,14 +652,14 @@ class Model:
         member.totals["started"] += 1
 
     def check_order(self, task: Task, other: Task) -> None:
-        """No other that waited as long as this one had its turn before."""
-        if task.unordered or other.unordered or other.turn is None or task.turn is None:
+        """No other task that waited as long as this one comes before it in the order."""
+        if task.unordered or other.unordered or other.rank is None or task.rank is None:
             return
         if not 0 <= other.ready <= task.ready:
             return  # this one may have been handed to the event loop before
         if other.job.member != task.job.member and self.members[other.job.member].limit is not None:
             return  # it waits for a slot, or did
-        assert (*other.turn, other.number) >= (*task.turn, task.number), f"{task} starts before {other}"
+        assert (*other.rank, other.number) >= (*task.rank, task.number), f"{task} starts before {other}"
 
     def on_end(self, job: Job, how: str) -> None:
         task, plan = self.tasks[job], job.plan

@@ -165,8 +165,8 @@ class TaskRegistry:
             self._instruments_version = version
             inherited = None if self.parent is None else self.parent.instruments
             found = combined(() if inherited is None else inherited.instruments, self._own_instruments)
-            former = self._instruments
-            self._instruments = Instruments(found, self.now, self._on_instrument_error, former) if found else None
+            previous = self._instruments
+            self._instruments = Instruments(found, self.now, self._on_instrument_error, previous) if found else None
         return self._instruments
 
     def notify(self, hook: str, task: ScheduledTask[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the verbs of ``anysched durable`` do."""
+"""The commands of ``anysched durable``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 def run_durable(arguments: DurableArguments) -> int:
-    """Do what the arguments ask.
+    """Run the command that the arguments name.
 
     Returns:
         The exit status for the process.

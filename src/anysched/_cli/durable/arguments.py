@@ -112,10 +112,10 @@ class DurableArguments:
 
 
 def add_durable_arguments(parser: ArgumentParser) -> None:
-    """Add the verbs of ``anysched durable`` with their arguments, and its help."""
+    """Add the commands of ``anysched durable`` with their arguments, and its help."""
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
 
     def add(verb: Verb, summary: str, description: str) -> ArgumentParser:
         added = verbs.add_parser(verb, help=summary, description=description, formatter_class=ParagraphFormatter)
