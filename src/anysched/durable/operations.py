@@ -474,15 +474,15 @@ class ImportResult:
 class Import(Operation[ImportResult]):
     """Add the entries of a snapshot, in their order.
 
-    A store that never had an entry becomes the one of which the snapshot is: with its identity, its generations, and
-    the latest generation that it had given. Another store gives the entries generations of its own. The latest time
-    that the snapshot has seen is stored as by `Seen`.
+    A store that never had an entry becomes a copy of the exported store, with its identity, its generations, and the
+    latest generation that it had assigned. Any other store assigns new generations to the entries. The latest time in
+    the snapshot is stored as by `Seen`.
 
     Attributes:
         snapshot: The snapshot. At most one of its entries holds each ID.
-        on_conflict: What to do about IDs of which the store has entries, holders or predecessors: ``"error"``: add
-            nothing at all; ``"keep"``: leave out the entries of the snapshot with these IDs; ``"replace"``: remove
-            those of the store.
+        on_conflict: What to do about IDs for which the store already has entries, holders or predecessors: ``"error"``:
+            add nothing at all; ``"keep"``: skip the entries of the snapshot with these IDs; ``"replace"``: remove the
+            entries of the store.
     """
 
     snapshot: Snapshot

@@ -111,7 +111,7 @@ def _import(arguments: DurableArguments) -> int:
         print_error(f"the store has tasks with {ids}; nothing was imported")
         return EXIT_FAILURE
     if result.renumbered and any(entry.attempts for entry in snapshot.entries):
-        print_error("note: runs that were interrupted have new keys, since the store had tasks of its own")
+        print_error("note: runs that were interrupted have new keys, since the store already had tasks")
     done = {"error": "", "keep": f"; it kept its tasks with {ids}", "replace": f"; they replaced those with {ids}"}
     return print_lines([f"imported {_count(result.added)}{done[arguments.on_conflict] if ids else ''}"])
 
