@@ -174,6 +174,6 @@ print({forbidden!r} in sys.modules)
 def test_the_public_names() -> None:
     assert all(hasattr(anysched, name) for name in anysched.__all__)
     assert set(anysched.__all__) == {
-        "ConflictPolicy", "CurrentRun", "DuplicateTaskError", "MissedPolicy", "ScheduledTask", "Scheduler", "SchedulerState", "SchedulerStatistics",
-        "create_task", "current_run", "current_scheduled_task",
+        "ConflictPolicy", "CurrentRun", "DuplicateTaskError", "MeasuredFrom", "MissedPolicy", "RunningPolicy", "ScheduledTask",
+        "Scheduler", "SchedulerState", "SchedulerStatistics", "create_task", "current_run", "current_scheduled_task",
     }  # fmt: skip

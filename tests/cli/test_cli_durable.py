@@ -236,7 +236,7 @@ def test_retry(run: Run, path: Path) -> None:
     assert run("retry", path, "tea", "7") == Result(1, "", message.format("tea") + message.format("7"))
 
 
-@pytest.mark.parametrize("arguments", [["cancel", "tea"], ["retry", "tea"], ["import"]])
+@pytest.mark.parametrize("arguments", [["cancel", "tea"], ["retry", "tea"], ["import", "-"]])
 def test_while_a_scheduler_has_the_file_it_is_read_and_not_changed(run: Run, path: Path, arguments: list[str]) -> None:
     verb, *rest = arguments
     exported = run("export", path).out
@@ -277,8 +277,8 @@ def test_export_and_import_move_everything(run: Run, path: Path, tmp_path: Path,
     assert (exported.status, exported.err) == (0, "")
     (tmp_path / "export").write_text(exported.out)
     new = tmp_path / "new.db"
-    how_to_import = {"stdin": [new], "file": [new, tmp_path / "export"]}[how]
-    result = run("import", *how_to_import, stdin=exported.out if how == "stdin" else "")
+    file = "-" if how == "stdin" else tmp_path / "export"
+    result = run("import", new, file, stdin=exported.out if how == "stdin" else "")
     assert result == Result(0, "imported 5 tasks\n", "")
     assert kept(new) == kept(path)
     assert run("export", new).out == exported.out
@@ -290,18 +290,18 @@ def test_an_import_in_which_an_id_is_held_changes_nothing(run: Run, path: Path, 
     perform(other, Put('"tea"', 1, 1, "other", "[]"), Put('"other"', 1, 1, "other", "[]"))
     before = kept(other)
     held = '1 of the IDs, "tea" first'
-    assert run("import", other, stdin=exported) == Result(
+    assert run("import", other, "-", stdin=exported) == Result(
         1, "", f"anysched: the store has tasks with {held}; nothing was imported\n"
     )
     assert kept(other) == before
     note = "anysched: note: runs that were interrupted have new keys, since the store already had tasks\n"
     kept_its = f"imported 4 tasks; it kept its tasks with {held}\n"
-    assert run("import", other, "--on-conflict", "keep", stdin=exported) == Result(0, kept_its, note)
+    assert run("import", other, "--on-conflict", "keep", "-", stdin=exported) == Result(0, kept_its, note)
     assert ids(other) == ['"tea"', '"other"', '["reminder",7]', '"backup"', "7", '"7"']
     assert kept(other).entries[0].handler == "other"
     perform(other, *(Cancel(task_id) for task_id in ids(other)[2:]))
     replaced = f"imported 5 tasks; they replaced those with {held}\n"
-    assert run("import", other, "--on-conflict=replace", stdin=exported) == Result(0, replaced, note)
+    assert run("import", other, "-", "--on-conflict=replace", stdin=exported) == Result(0, replaced, note)
     assert ids(other) == ['"other"', '"tea"', '["reminder",7]', '"backup"', "7", '"7"']
 
 
@@ -359,7 +359,7 @@ def test_what_is_no_export_is_refused(run: Run, tmp_path: Path, lines: list[Any]
 def test_an_export_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
     message = f"anysched: cannot read {tmp_path / 'missing'}: No such file or directory\n"
     assert run("import", tmp_path / "x.db", tmp_path / "missing") == Result(2, "", message)
-    assert run("import", tmp_path / "x.db", stdin="") == Result(
+    assert run("import", tmp_path / "x.db", "-", stdin="") == Result(
         1, "", "anysched: cannot import the standard input: it is empty; nothing was imported\n"
     )
 
@@ -368,7 +368,7 @@ def test_predecessors_are_moved_as_well(run: Run, path: Path, tmp_path: Path) ->
     """A task that was taken over while it ran is finished before its successor starts, even in the new store."""
     perform(path, Put("7", 1, 1, "poll", "[]", on_conflict="follow"))
     exported = run("export", path).out
-    assert run("import", tmp_path / "new.db", stdin=exported).status == 0
+    assert run("import", tmp_path / "new.db", "-", stdin=exported).status == 0
     assert [(entry.task_id, entry.holds) for entry in kept(tmp_path / "new.db").entries if entry.task_id == "7"] == [
         ("7", False), ("7", True),
     ]  # fmt: skip
@@ -509,10 +509,11 @@ def test_an_id_that_is_shown_can_be_given(task_id: TaskId) -> None:
     [
         ([], "the following arguments are required: COMMAND"),
         (["ls"], "the following arguments are required: STORE"),
-        (["ls", "mysql://localhost/app"], "expected the path of an SQLite file"),
+        (["ls", "mysql://localhost/app"], "expected the path of an SQLite file, not 'mysql://"),
         (["ls", "x.db", "--prefix", "7"], "expected a string or a list, not '7'"),
         (["cancel", "x.db"], "the following arguments are required: ID"),
-        (["import", "x.db", "--on-conflict", "merge"], "invalid choice: 'merge'"),
+        (["import", "x.db"], "the following arguments are required: FILE"),
+        (["import", "x.db", "-", "--on-conflict", "merge"], "invalid choice: 'merge'"),
     ],
 )
 def test_wrong_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,16 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import lru_cache
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from anysched import MissedPolicy
+from anysched import MeasuredFrom, MissedPolicy
 
 from .values import MAX_DUE, microseconds_from_datetime, moment
 
-__all__ = ["Calendar", "Interval", "MeasuredFrom", "Recurrence", "Run", "Times", "find_next", "skip_after"]
-
-MeasuredFrom = Literal["start", "end"]
-"""Where a period is measured from; see `DurableScheduler.schedule_every`."""
+__all__ = ["Calendar", "Interval", "Recurrence", "Run", "Times", "find_next", "skip_after"]
 
 SKIP_AFTER = 60_000_000
 """How late a run may start with ``missed="skip"``, as in the core."""

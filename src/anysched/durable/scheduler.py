@@ -7,12 +7,21 @@ import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, get_args
+from typing import Any, Self, TypeVar, TypeVarTuple, final, get_args
 
 import anyio
 from anyio.abc import TaskStatus
 
-from anysched import ConflictPolicy, DuplicateTaskError, MissedPolicy, Scheduler, SchedulerState, create_task
+from anysched import (
+    ConflictPolicy,
+    DuplicateTaskError,
+    MeasuredFrom,
+    MissedPolicy,
+    RunningPolicy,
+    Scheduler,
+    SchedulerState,
+    create_task,
+)
 from anysched.abc import Instrument
 
 from .engine import Engine, Unknown, put_off
@@ -32,7 +41,7 @@ from .operations import (
     Retry,
     Status,
 )
-from .recurrence import Calendar, CalendarTimes, Interval, MeasuredFrom, Recurrence, Times
+from .recurrence import Calendar, CalendarTimes, Interval, Recurrence, Times
 from .store import Store
 from .task import DurableTask
 from .values import (
@@ -47,13 +56,10 @@ from .values import (
 )
 from .window import WINDOW
 
-__all__ = ["DurableScheduler", "RunningPolicy"]
+__all__ = ["DurableScheduler"]
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Coroutine[Any, Any, object]])
 Ts = TypeVarTuple("Ts")
-
-RunningPolicy = Literal["cancel", "leave"]
-"""What to do with a running task when its ID is released; see `DurableScheduler.cancel`."""
 
 
 @final
@@ -403,8 +409,7 @@ class DurableScheduler:
         """
         found = await self._engine.cancel(Cancel(encode_id(task_id), _leaves(running)))
         if not found:
-            fields = {"scheduler": self.name, "task_id": task_id}
-            self._log.warning("Failed to unschedule %r (no task found).", task_id, extra=fields)
+            self._log.warning("Failed to unschedule %r (no task found).", task_id, extra=self._log_fields(task_id))
         return found
 
     async def cancel_all(self, *, running: RunningPolicy = "cancel") -> None:
@@ -632,8 +637,11 @@ class DurableScheduler:
             self._log_kept(task_id, from_inside=caller == result.entry.generation)
         return self._handle(result.entry)
 
+    def _log_fields(self, task_id: TaskId) -> dict[str, object]:
+        return {"scheduler": self.name, "task_id": task_id}
+
     def _log_kept(self, task_id: TaskId, *, from_inside: bool) -> None:
-        fields = {"scheduler": self.name, "task_id": task_id}
+        fields = self._log_fields(task_id)
         if from_inside:
             self._log.warning(
                 "Task %r scheduled its own ID, which it still holds: nothing was scheduled. "

@@ -67,7 +67,7 @@ paused or parked, the numbers of runs and attempts, and the order. This is a con
 
 To move to another store, end the scheduler first, because later changes are not in the export:
 
-  anysched durable export old.db | anysched durable import new.db
+  anysched durable export old.db | anysched durable import new.db -
 
 Times are microseconds of UTC since 1970.
 """
@@ -145,7 +145,7 @@ def add_durable_arguments(parser: ArgumentParser) -> None:
         changing.add_argument("task_ids", metavar="ID", type=_task_id, nargs="+", help="the ID of a task")
     add("export", "write the contents of a store", EXPORT)
     bring = add("import", "import an export into a store", IMPORT)
-    bring.add_argument("file", metavar="FILE", nargs="?", default="-", help='the export; "-", the default, is stdin')
+    bring.add_argument("file", metavar="FILE", help='the export; "-" is standard input')
     bring.add_argument(
         "--on-conflict",
         choices=("error", "keep", "replace"),
