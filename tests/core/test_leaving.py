@@ -184,7 +184,7 @@ async def test_what_is_pending_is_dropped_when_the_dispatcher_stops(wait: str) -
                     await settle()
                     assert is_closed(coroutine)
                     assert "id" not in scheduler
-                    # Asked now, `close` still says what was not done.
+                    # At this point, `close` still returns what was not done.
                     assert await scheduler.close() == [task, *children]
     assert scope.cancelled_caught
 
@@ -355,7 +355,7 @@ async def test_many_idle_children_stall_nothing_and_leave_nothing_behind() -> No
         gc.collect()
         assert len(gc.get_objects()) - before < 500
         assert names_known_to_logging() == {"anysched.family"}
-        # Closing looks at none of them: however many there are, it takes as many steps of the event loop.
+        # Closing does not touch them, so it takes the same number of event loop iterations for any number of them.
         kept = [root.child(f"kept {number}") for number in range(10_000)]
         last = kept[-1].schedule_later(HOUR, "id", nothing)
         iterations = 0
@@ -441,7 +441,7 @@ async def test_calls_take_effect_although_a_handler_or_filter_raises(
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-# Cancellations that were not asked for
+# Cancellations that were not requested
 
 
 def cancelled_future() -> Any:

@@ -385,7 +385,7 @@ async def test_a_search_may_find_nothing(scheduler: Scheduler) -> None:
     runs = Runs()
     task = await search(scheduler, long_ago(closed, 1_000), runs)
     await task
-    # All but the first were missed before it started: it stood for them.
+    # All but the first were missed before it started: this run replaced them.
     assert (task.status, runs.starts, closed) == (FINISHED, [0], [True])
 
 

@@ -373,7 +373,7 @@ class Play:
                 self.note("step", None, step.delta, step.notify)
                 await clock.settle()
             case "hold up":
-                # Time passes, and no task can run, as if one computed for so long.
+                # Time passes without any task being able to run, as if one were computing for this long.
                 timeline_of(clock).jump(clock.monotonic() + step.delta / SECOND)
                 self.note("held up")
                 await clock.settle()
@@ -546,7 +546,7 @@ class Model:
                 elif task.rank is None:
                     task.rank = self.now, 0 if in_time else self.position, moment
             if task.rank is not None and task.ready < 0 and not self.has_predecessor(task):
-                # By the time alone, it is ready before what the note tells of; by what happened, after it.
+                # By time alone, it is ready before the event of the note; by the order of events, after it.
                 task.ready = 2 * self.position + (not in_time)
 
     def has_predecessor(self, task: Task) -> bool:

@@ -51,7 +51,7 @@ WORDS = {
 OTHERS = {"test", "unittest", "app"}
 """The words of blocks that are not programs."""
 
-# What the fragments speak of.
+# Names that the fragments use.
 SURROUNDINGS = """
 from datetime import datetime
 from types import SimpleNamespace

@@ -20,7 +20,7 @@ from documentation import ROOT, find_blocks
 LIMIT = 90
 """The maximum time to wait for anything, in seconds."""
 
-# What the workers do: it begins, waits until a file is there or it is asked to stop, and ends. It takes its time to stop.
+# What the workers run: it begins, waits until a file exists or it is asked to stop, and ends. Stopping takes a while.
 WORK = """
 import os
 import time

@@ -217,7 +217,7 @@ class Dispatcher:
         if not task._set_due(when):
             return
         if isinstance(when, float):
-            # The key is that of `_key`, without a call for it.
+            # The key is computed as in `_key`, but inline to save a call.
             self._timers.push(
                 owner.timers, task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence()
             )

@@ -628,7 +628,7 @@ class TaskRegistry:
             failure: The exception, if it must be logged.
             ran: Whether the task is ended by the end of a run.
         """
-        # The tables first: if a `KeyboardInterrupt` comes in between, the task is ended again and nothing waits
+        # Update the tables first: if a `KeyboardInterrupt` comes in between, this is called again, and no caller waits
         # forever.
         if ran:
             self._end_run(task, status)

@@ -80,7 +80,7 @@ def _change(arguments: DurableArguments, operations: Iterable[Operation[Any]], d
         results = store.commit([*operations])
     found: dict[str, bool] = {}
     for task_id, result in zip(arguments.task_ids, results, strict=True):
-        # An ID that was given twice is found the first time.
+        # If an ID was passed twice, only the first operation finds it.
         found[format_id(task_id)] = found.get(format_id(task_id), False) or result is not None
     status = print_lines(done.format(text) for text, is_found in found.items() if is_found)
     missing = [text for text, is_found in found.items() if not is_found]
