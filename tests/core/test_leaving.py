@@ -132,7 +132,7 @@ async def test_several_exceptions_leave_as_a_group_and_a_single_one_as_itself(
     anyio_backend: Any, body: BaseException | None, count: int
 ) -> None:
     if anyio_backend[0] == "asyncio":
-        pytest.skip("asyncio stops when SystemExit leaves a task: in a program of its own, below")
+        pytest.skip("asyncio stops when SystemExit leaves a task: in a separate program, below")
     exits = [SystemExit(number) for number in range(count)]
     gates = [Gate() for _ in exits]
 
@@ -158,7 +158,7 @@ async def test_several_exceptions_leave_as_a_group_and_a_single_one_as_itself(
         assert set(info.value.exceptions) == set(expected)
 
 
-# Waiting where nothing will happen any more
+# Waiting where nothing more will happen
 
 
 @pytest.mark.parametrize("wait", ["join", "wait", "await"])

@@ -1,4 +1,4 @@
-"""A program that spreads work, its workers and servers: each a process of its own, which `test_spreading` starts and kills."""
+"""A program that spreads work, its workers and servers: each in a process that `test_spreading` starts and kills."""
 
 from __future__ import annotations
 

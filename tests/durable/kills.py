@@ -182,7 +182,7 @@ def examine(lines: list[str], kills: int) -> Figures:
             task_id, version, generation, attempt, key = words[0], int(words[1]), words[2], int(words[3]), words[4]
             figures.runs += 1
             if (process, task_id) in running:
-                figures.violations.append(f"twice at once: {line} beside {running[process, task_id]}")
+                figures.violations.append(f"twice at once: {line} next to {running[process, task_id]}")
             if generation in gone:
                 figures.violations.append(f"run after its end was stored: {line}")
             if int(version) in dead:

@@ -63,7 +63,7 @@ class Life:
         self.problems: list[str] = []
         self.acknowledged: set[int] = set()
         self.displaced: set[int] = set()  # by a call that was begun: it may or may not have happened
-        self.gone: set[int] = set()  # must not begin any more
+        self.gone: set[int] = set()  # must no longer begin
         self.left: set[int] = set()  # had perhaps begun when they were followed
         self.ended: set[int] = set()
         self.stored_end: set[int] = set()

@@ -346,7 +346,7 @@ async def test_the_keys_that_are_remembered_are_limited(
     for number in range(10):
         scheduler.schedule_later(HOUR + number, number, nothing)
     rows = (await table(client))["rows"]
-    # One that is not remembered any more is looked for.
+    # A task that is no longer remembered is searched for.
     for row in rows:
         assert (await client.get(f"/api/tasks/{row['key']}")).json()["id"] == row["id"]
 

@@ -149,7 +149,7 @@ class Dispatcher:
         return self._loop_started and not self._loop_ended.is_set()
 
     async def wait_ended(self) -> None:
-        """Wait until no task is started any more, and those that were started have ended.
+        """Wait until tasks are no longer started, and the started tasks have ended.
 
         If they are started in anyio's own way, it is the group that waits for them, and not this.
         """

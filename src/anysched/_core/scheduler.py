@@ -1129,7 +1129,7 @@ class Scheduler:
         """Enter the final state. Return the exceptions that instruments raised."""
         raised: list[BaseException] = []
         for registry in self._registry.busy_members():
-            # No task is pending any more, unless for example a `KeyboardInterrupt` came in between.
+            # No task is pending now, unless for example a `KeyboardInterrupt` came in between.
             for task in [task for task in registry.tasks.values() if task.status is Status.PENDING]:
                 _drop(task, registry, raised)
         family = self._registry.family

@@ -579,7 +579,7 @@ def owner_of(task: ScheduledTask[Any]) -> Owner:
     return task._owner
 
 
-# The run and not the task, since a context may outlive the task and must not keep its outcome alive.
+# The run and not the task, since a context may live longer than the task and must not keep its outcome alive.
 _current: ContextVar[Run | None] = ContextVar("anysched_current_run", default=None)
 
 

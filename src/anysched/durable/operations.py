@@ -81,7 +81,7 @@ _STATUSES: Mapping[State, Status] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A task as it is stored. Times are microseconds of UTC since 1970.
+    """A stored task. Times are microseconds of UTC since 1970.
 
     Attributes:
         generation: Its number in the store.

@@ -25,7 +25,7 @@ Show and change the store of a durable scheduler. STORE is the path of its SQLit
 ls, show and export read it, even while a scheduler runs. cancel, retry and import need exclusive access: they are refused
 while a scheduler uses the file.
 
-An ID is written in JSON, as it is stored; a tuple is a list. A string that is not JSON can be written without quotes:
+An ID is written in its stored form, JSON; a tuple is a list. A string that is not JSON can be written without quotes:
 
   tea  '"tea"'            the string "tea"
   7                       the integer 7
@@ -43,7 +43,7 @@ exit status:
 """
 
 LS: Final = """\
-List tasks, sorted by their IDs as they are stored: status, due time (UTC), handler, ID, and why a task is parked.
+List tasks, sorted by the stored form of their IDs: status, due time (UTC), handler, ID, and why a task is parked.
 
 A task is pending, paused, running (or it was when the process ended), parked (it cannot run and waits for "retry") or
 unknown (it waits until its handler is registered).

@@ -1,4 +1,4 @@
-"""How IDs are written on the command line: in JSON, as they are stored, and strings also as they are."""
+"""How IDs are written on the command line: in their stored form, JSON, and strings also without quotes."""
 
 from __future__ import annotations
 
