@@ -3,6 +3,8 @@
 Sessions whose Python is not installed are skipped. The tags name the two halves that ``.ci/run`` runs in parallel.
 """
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,17 +27,19 @@ FORGE_FILES = [
     ("github-workflows", ".github/workflows/ci.yml", ".github/workflows/release.yml"),
     ("readthedocs", ".readthedocs.yaml"),
 ]
+NEWEST = next((version for version in reversed(PYTHONS) if shutil.which(f"python{version}")), PYTHONS[0])
 PYTEST = ("pytest", "-q", "--numprocesses=2")
 
 
 def install(session: nox.Session, *groups: str) -> None:
     """Install the package with its extras and the given dependency groups."""
-    session.install("-e.[trio,cli,opentelemetry,web]", *nox.project.dependency_groups(PROJECT, *groups))
+    session.install("-e.[trio,cli,opentelemetry,postgres,web]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
-@nox.session(python=PYTHONS[1:], tags=["first"])
+# In CI `coverage` runs them on the oldest Python. Elsewhere that may be the only one that is there.
+@nox.session(python=PYTHONS[1:] if "CI" in os.environ else PYTHONS, tags=["first"])
 def tests(session: nox.Session) -> None:
-    """Run the tests. On the oldest Python, the session ``coverage`` runs them."""
+    """Run the tests on each installed Python."""
     install(session, "test")
     session.run(*PYTEST, *session.posargs)
 
@@ -69,7 +73,7 @@ def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest allowed versions of the dependencies."""
     install(session, "test")
     extras = PROJECT["project"]["optional-dependencies"]
-    names = ("trio", "cli", "opentelemetry", "web")
+    names = ("trio", "cli", "opentelemetry", "postgres", "web")
     requirements = [*PROJECT["project"]["dependencies"], *(package for name in names for package in extras[name])]
     requirements.append("opentelemetry-sdk>=1.30")  # must have the same version as the API
     requirements.append("pytest>=8.3")  # the plugin of the lowest anyio does not work with the newest pytest
@@ -191,13 +195,25 @@ def interrupts(session: nox.Session) -> None:
 def kills(session: nox.Session) -> None:
     """Kill a program with a durable scheduler three hundred times at random moments, and check what it did."""
     install(session, "test")
-    session.run("pytest", "tests/durable/test_durable_kills.py", *session.posargs, env={"KILLS": "300"})
+    session.run(
+        "pytest",
+        "tests/durable/test_durable_kills.py",
+        "tests/durable/test_durable_kills_postgres.py",
+        *session.posargs,
+        env={"KILLS": "300"},
+    )
 
 
-@nox.session
+@nox.session(python=sorted({PYTHONS[0], NEWEST}, key=PYTHONS.index))
 def bench(session: nox.Session) -> None:
-    """Measure the scheduler and other libraries with the same workloads; options are passed on (``-- --quick``)."""
-    install(session, "bench")
+    """Measure the scheduler and other libraries on the oldest and newest Python; options are passed on (``-- --quick``)."""
+    if session.python == PYTHONS[0]:
+        install(session, "bench")
+    else:
+        # A library without a wheel for this Python is left out.
+        session.install("-e.[trio]", "rich>=13.9")
+        for package in nox.project.dependency_groups(PROJECT, "bench"):
+            session.install("--only-binary=:all:", package, success_codes=[0, 1])
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

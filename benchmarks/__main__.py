@@ -64,10 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         highlight=False,
     )
     if options.json:
-        options.json.write_text(json.dumps(as_data(rows, results), indent=2) + "\n", "utf-8")
+        _path(options.json).write_text(json.dumps(as_data(rows, results), indent=2) + "\n", "utf-8")
     if options.plot:
-        plot(options.plot, results.table(rows), about)
+        plot(_path(options.plot), results.table(rows), about)
     return 1 if results.crashes else 0
+
+
+def _path(name: str) -> Path:
+    """Return the path of a file to write, with the version of this Python where the name asks for it."""
+    return Path(name.replace("{python}", f"{sys.version_info.major}.{sys.version_info.minor}"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scale", type=float, help="factor for the number of IDs (default: 1.0)")
     parser.add_argument("--only", nargs="+", metavar="ROW", choices=names, help=f"only these rows: {', '.join(names)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="store all measurements")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the chart, as SVG")
+    parser.add_argument("--json", metavar="FILE", help="store all measurements; {python} becomes the version")
+    parser.add_argument("--plot", metavar="FILE", help="draw the chart, as SVG, and one for narrow screens; likewise")
     parser.add_argument("--profile", metavar="ROW", choices=names, help="show a profile of a row instead")
     parser.add_argument("--peer", choices=list(PEERS), help="the peer to profile (default: anysched with coroutines)")
     parser.add_argument("--top", type=int, default=25, help="how many functions of the profile to show (default: 25)")

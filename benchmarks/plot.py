@@ -76,7 +76,11 @@ def _draw(path: Path, table: Mapping[str, Figures], machine: Mapping[str, Any], 
         )
         labels = [f"{ratio:.1f}" if ratio < 10 else f"{ratio:,.0f}" for _, ratio in bars]
         axes.bar_label(drawn, labels, padding=3, fontsize=7, color=_TEXT)
-    axes.axvline(1, color=_TEXT, linewidth=1)
+    if narrow:  # it would strike through the names
+        for index in range(len(names)):
+            axes.vlines(1, index - 0.37, index + 0.37, color=_TEXT, linewidth=1)
+    else:
+        axes.axvline(1, color=_TEXT, linewidth=1)
     axes.set_xscale("log")
     if narrow:
         axes.set_yticks([])

@@ -64,8 +64,8 @@ def test_a_measurement_in_a_process_of_its_own_writes_its_figures_as_json(backen
 
 
 def test_the_command_measures_prints_and_stores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stored = tmp_path / "results.json"
-    assert main(["--only", "postpone", "context", "--scale", "0.0001", "--rounds", "1", "--json", str(stored)]) == 0
+    asked, stored = (tmp_path / f"{python}.json" for python in ("{python}", ".".join(map(str, sys.version_info[:2]))))
+    assert main(["--only", "postpone", "context", "--scale", "0.0001", "--rounds", "1", "--json", str(asked)]) == 0
     assert "reschedule_later" in capsys.readouterr().out
     rows = json.loads(stored.read_text("utf-8"))["rows"]
     assert rows.keys() == {"postpone", "context"}

@@ -36,10 +36,11 @@ VIRTUAL = [
     {"clock", "__init__"},
 ]
 DURABLE = [
-    {"errors", "operations", "values"},
-    {"handlers", "recurrence", "run", "schema", "store", "task", "window"},
-    {"listing", "memory", "sqlite", "writer"},
-    {"engine"},
+    {"errors", "operations", "steps", "values"},
+    {"handlers", "postgres_schema", "recurrence", "run", "schema", "store", "task", "window"},
+    {"listing", "memory", "postgres_connections", "shared", "sqlite", "writer"},
+    {"membership", "postgres_operations"},
+    {"engine", "postgres"},
     {"scheduler"},
     {"__init__"},
 ]

@@ -302,7 +302,7 @@ class GroupMachine(RuleBasedStateMachine):
     @invariant()
     def little_is_stale(self) -> None:
         assert self.group.entries <= 2 * len(self.model) + 3
-        assert len(self.group._listed) <= 2 * len(self.queues) + 2 * timer_queue_module.SLACK
+        assert len(self.group.listed) <= 2 * len(self.queues) + 2 * timer_queue_module.SLACK
 
 
 GroupMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
@@ -320,7 +320,7 @@ def test_a_group_lists_each_queue_a_few_times_at_most() -> None:
         group.push(coming, timer, 5000, number)
         timer._leave_queue()
         group.discard(coming)
-        assert len(group._listed) <= 4 + 2 * timer_queue_module.SLACK
+        assert len(group.listed) <= 4 + 2 * timer_queue_module.SLACK
     assert group.entries == 2999
     assert group.prune_top(100) > 50
     first = group.peek()

@@ -21,7 +21,7 @@ from typing import Any
 
 import anyio
 
-from anysched.durable import DurableScheduler, SQLiteStore, current_run
+from anysched.durable import DurableScheduler, SQLiteStore, Store, current_run
 from anysched.durable.operations import End, Operation
 
 
@@ -60,10 +60,11 @@ class JournaledStore:
 class Victim:
     """The program. It constantly schedules, replaces and cancels tasks, and records its calls and their results."""
 
-    def __init__(self, folder: Path, seed: str) -> None:
-        self.journal = Journal(folder / "journal")
+    def __init__(self, journal: Journal, store: Store, seed: str, *, hot: str = "hot") -> None:
+        self.journal = journal
         self.random = random.Random(seed)
-        self.scheduler = scheduler = DurableScheduler("victim", JournaledStore(folder / "store.db", self.journal))
+        self.hot = hot
+        self.scheduler = scheduler = DurableScheduler("victim", store)
         scheduler.handler("work")(self.work)
         self.version = time.time_ns()
 
@@ -117,7 +118,7 @@ class Victim:
             for _ in range(4):
                 group.start_soon(self.schedule_new_ids)
             for number in range(12):
-                group.start_soon(self.fight_for_an_id, f"hot{number}")
+                group.start_soon(self.fight_for_an_id, f"{self.hot}{number}")
 
     async def drain(self) -> None:
         async with self.scheduler:
@@ -243,7 +244,8 @@ def main(arguments: list[str]) -> None:
     if arguments[0] in ("live", "drain"):
         what, folder, backend, seed = arguments
         logging.getLogger("anysched").setLevel(logging.ERROR)
-        victim = Victim(Path(folder), seed)
+        journal = Journal(Path(folder) / "journal")
+        victim = Victim(journal, JournaledStore(Path(folder) / "store.db", journal), seed)
         anyio.run(victim.live if what == "live" else victim.drain, backend=backend)
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -43,6 +43,7 @@ from anysched.durable.operations import (
     Resume,
     Retry,
     Seen,
+    Shelve,
     Snapshot,
     State,
 )
@@ -73,9 +74,11 @@ OPERATIONS: st.SearchStrategy[Operation[Any]] = st.one_of(
     st.builds(Pause, IDS),
     st.builds(Resume, IDS),
     st.builds(Retry, IDS),
-    st.builds(End, GENERATIONS, st.booleans(), st.none() | DUES, DUES),
-    st.builds(Park, GENERATIONS, st.just("does not fit")),
+    st.builds(Claim, GENERATIONS, DUES, st.booleans()),
+    st.builds(End, GENERATIONS, st.booleans(), st.none() | DUES, DUES, IDS),
+    st.builds(Park, GENERATIONS, st.just("does not fit"), IDS),
     st.builds(Release, GENERATIONS, st.booleans()),
+    st.builds(Shelve, GENERATIONS),
     st.builds(Find, IDS),
     st.builds(Find, st.none(), GENERATIONS),
     st.builds(
@@ -124,6 +127,18 @@ class StoreMachine(RuleBasedStateMachine):
             placed = ready[index]
             (entry,) = self.same(Claim(placed.generation, placed.due + miss))
             assert (entry is None) == miss
+            # What is tried again, because it may have been committed, changes nothing more.
+            assert self.same(Claim(placed.generation, placed.due + miss, repeated=True)) == [entry]
+
+    @rule(index=st.integers(0, 3), due=st.none() | DUES, park=st.booleans())
+    def end(self, index: int, due: int | None, park: bool) -> None:
+        """End what is running, twice: the second time it may have been committed before."""
+        running = [entry for entry in self.model._entries.values() if entry.state is State.RUNNING]
+        if index < len(running):
+            generation, task_id = running[index].generation, running[index].task_id
+            operation = Park(generation, "problem", task_id) if park else End(generation, True, due, due, task_id)
+            first = self.same(operation)
+            assert self.same(operation) == first
 
     @rule(handlers=st.sets(st.sampled_from(HANDLERS)), kills=st.integers(1, 3))
     def reopen(self, handlers: set[str], kills: int) -> None:
@@ -179,10 +194,14 @@ def snapshot_after(operations: list[Operation[Any]]) -> Snapshot:
     return snapshot
 
 
-def run_contract(make: type[StoreMachine]) -> Any:
+def run_contract(make: type[StoreMachine], max_examples: int = 40) -> Any:
     case = make.TestCase
     case.settings = settings(
-        max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=max_examples,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
     )
     return case
 
@@ -198,11 +217,6 @@ class SQLiteMachine(StoreMachine):
 
 
 TestSQLite = run_contract(SQLiteMachine)
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "store.db")
 
 
 PUT = Put('"a"', 1, 1, "send", "[]")
@@ -473,7 +487,7 @@ def test_the_frequent_queries_use_their_indexes(tmp_path: Path) -> None:
     recover = Recover(frozenset({"send"}), 5)
     store.commit([PUT, PUT, Cancel('"a"', True), PUT, Claim(3, 1), End(3), PUT, Load(0, 0, 10), recover])
     store.commit([Move('"a"', 2), Pause('"a"'), Resume('"a"'), Retry('"a"'), List("", "b", False, 5), Adopt("send")])
-    store.commit([Release(4, begun=True), Park(4, "problem"), Find('"a"'), IsEmpty(), Count()])
+    store.commit([Release(4, begun=True), Park(4, "problem"), Shelve(4), Find('"a"'), IsEmpty(), Count()])
     for status in ("paused", "running", "parked", "unknown"):
         store.commit([List("", "\x7f", after=False, limit=5, status=status)])
     connection.set_trace_callback(None)

@@ -70,7 +70,7 @@ def make_coroutine(target: Target, args: tuple[Any, ...]) -> Coroutine[Any, Any,
         RuntimeError: if the coroutine has started or ended in the meantime.
         TypeError: if the function returns something else.
     """
-    if is_coroutine(target):
+    if type(target) is not FunctionType and is_coroutine(target):
         _check_fresh(target)
         return target
     coroutine: object = target(*args)
@@ -111,7 +111,7 @@ def _was_started(coroutine: Any) -> bool:
     """Return whether a coroutine has started, ended, or been closed."""
     if type(coroutine) is not COROUTINE_TYPE:
         return _is_foreign_and_started(coroutine)
-    if coroutine.cr_suspended or coroutine.cr_running:
+    if coroutine.cr_suspended:
         return True
     # A coroutine that has ended has no frame. But reading the frame of one that has not would create a frame object of
     # 150 bytes, which lives as long as the coroutine. So use that a coroutine that has not started refuses a value.
@@ -119,7 +119,7 @@ def _was_started(coroutine: Any) -> bool:
         coroutine.send(True)
     except TypeError:
         return False
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # it has ended; it is running
         pass
     return True
 

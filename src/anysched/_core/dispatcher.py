@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from itertools import count
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,6 +28,7 @@ __all__ = ["Dispatcher"]
 _MISSING = object()
 
 MAX_KEY = int(MAX_DELAY * 1e12)
+"""Monotonic due times are ordered by integers, in picoseconds. A due time need not be finite: this is the greatest."""
 
 MAINTENANCE_STEPS_PER_ITERATION = 500
 """How many queue entries are tidied before the dispatcher yields to the event loop."""
@@ -105,6 +106,7 @@ class Dispatcher:
         self._wall_timers: QueueGroup[ScheduledTask[Any]] = QueueGroup()
         # Tasks that were due before, had to wait, and may start now.
         self._requeued: TimerQueue[ScheduledTask[Any]] = TimerQueue()
+        self._has_requeued = False
 
         self._group: TaskGroup
         self.starter: Starter
@@ -217,10 +219,11 @@ class Dispatcher:
         if not task._set_due(when):
             return
         if isinstance(when, float):
-            # The key is computed as in `_key`, but inline to save a call.
-            self._timers.push(
-                owner.timers, task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence()
-            )
+            # As in `QueueGroup.push`, but inline to save a call.
+            queue = owner.timers
+            queue.push(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
+            if task._key < queue.place:
+                self._timers.relist(queue, task._key)
         else:
             self._wall_timers.push(owner.wall_timers, task, when, self._next_sequence())
         if self._wake_at != -math.inf:
@@ -236,7 +239,10 @@ class Dispatcher:
             when = self._by_loop_time(when)
         task._set_due(when)
         if isinstance(when, float):
-            self._timers.move(owner.timers, task, _key(when), self._next_sequence())
+            queue = owner.timers  # as `QueueGroup.move`, without a call for it
+            queue.move(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
+            if task._key < queue.place:
+                self._timers.relist(queue, task._key)
         else:
             self._wall_timers.move(owner.wall_timers, task, when, self._next_sequence())
         if self._wake_at != -math.inf:
@@ -251,6 +257,7 @@ class Dispatcher:
     def requeue(self, task: ScheduledTask[Any]) -> None:
         """Queue a task again that was due, had to wait and may start now. Its dispatch index is unchanged."""
         index = task._dispatch_index
+        self._has_requeued = True  # first: an interruption may come in between
         self._requeued.push(task, index, index)
         self._wake()
 
@@ -333,17 +340,20 @@ class Dispatcher:
         steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self._starts_per_iteration
         last: Context | None = None
         while starts:
-            steps = self._requeued.prune_top(steps)
+            # This is passed for each start: queues that are empty, as they usually are, are not called.
+            if self._has_requeued:
+                steps = self._requeued.prune_top(steps)
             steps = self._timers.prune_top(steps)
-            steps = self._wall_timers.prune_top(steps)
+            if self._wall_timers.listed:
+                steps = self._wall_timers.prune_top(steps)
             if not steps:
                 break
             task = self._pop_due(now, now_ns)
             if task is None:
                 return False
-            if not task._prepare():
+            if not task._prepare(self._next_dispatch_index):
                 return True  # it has searched for its next time, which may be slow
-            owner = cast("TaskOwner", task._owner)
+            owner: Any = task._owner  # a `TaskOwner`
             if owner.try_admit(task):
                 context = task._context
                 assert context is not None
@@ -374,24 +384,23 @@ class Dispatcher:
 
     def _pop_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:
         """Remove and return the first due task, or `None` if none is due."""
-        if self._requeued.peek() is not None:
-            return self._requeued.pop()  # it became due before all tasks in the other queues
-        first, first_wall = self._timers.peek(), self._wall_timers.peek()
-        late = -math.inf if first is None else now - _when(first)
-        late_ns = -math.inf if first_wall is None else now_ns - _when(first_wall)
-        due, due_wall = late > -TOLERANCE, late_ns > -TOLERANCE_NS
-        if first is not None and first_wall is not None and due and due_wall:
-            # Compare how late the tasks are. If rounding makes them indistinguishable, use the order of the calls.
-            difference = late - late_ns / 1e9
-            due = first._sequence < first_wall._sequence if abs(difference) < TOLERANCE else difference > 0
+        if self._has_requeued:
+            if self._requeued.peek() is not None:
+                return self._requeued.pop()  # it became due before all tasks in the other queues
+            self._has_requeued = False
+        first = self._timers.peek()
+        due = first is not None and now - _when(first) > -TOLERANCE
+        due_wall = False
+        if self._wall_timers.listed:
+            first_wall = self._wall_timers.peek()
+            due_wall = first_wall is not None and now_ns - _when(first_wall) > -TOLERANCE_NS
+            if first is not None and first_wall is not None and due and due_wall:
+                # Compare how late the tasks are. If rounding makes them indistinguishable, use the order of the calls.
+                difference = now - _when(first) - (now_ns - _when(first_wall)) / 1e9
+                due = first._sequence < first_wall._sequence if abs(difference) < TOLERANCE else difference > 0
         if due:
-            task = self._timers.pop()
-        elif due_wall:
-            task = self._wall_timers.pop()
-        else:
-            return None
-        task._set_dispatch_index(self._next_dispatch_index())
-        return task
+            return self._timers.pop()
+        return self._wall_timers.pop() if due_wall else None
 
     def _start(self, task: ScheduledTask[Any], owner: TaskOwner, context: Context) -> None:
         """Hand a task to the event loop."""
@@ -401,11 +410,6 @@ class Dispatcher:
             self.starter.start(run, task.name, context)
         except Exception as failure:  # the event loop refuses
             owner.start_refused(task, failure)
-
-
-def _key(when: float) -> int:
-    """Return the key of a monotonic due time in the queue, in picoseconds; the time may be infinite."""
-    return int(when * 1e12) if when < MAX_DELAY else MAX_KEY
 
 
 def _same_variables(first: Context, second: Context) -> bool:

@@ -140,8 +140,9 @@ class RecurringTask(ScheduledTask[None]):
         """How the last run ended; `None` before the first has ended."""
         return self._last_status
 
-    def _prepare(self) -> bool:
+    def _prepare(self, next_index: Callable[[], int]) -> bool:
         """Return whether the task can start. If not, it was too late or still searching, and requeued itself."""
+        super()._prepare(next_index)
         # By identity: a task that was rescheduled in the meantime has another due time, and starts.
         registry = self._registry
         searching = self._when is self._search_due

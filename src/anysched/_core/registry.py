@@ -336,8 +336,9 @@ class TaskRegistry:
         self, due: Callable[[Clock, WhenT], float], moment: WhenT, task: ScheduledTask[Any] | None
     ) -> bool:
         """Change the due time of a task if it is pending; return whether it was. The task may be `None`."""
-        self.check_thread()
-        dispatcher = self.dispatcher
+        dispatcher = self.family.dispatcher
+        if dispatcher is not None and dispatcher.thread != get_ident():
+            dispatcher.check_thread()
         when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
         if self.state != "running" or task is None or task.status is not PENDING:
             return False
@@ -468,9 +469,10 @@ class TaskRegistry:
 
     def reschedule(self, task: ScheduledTask[Any], when: float) -> None:
         """Change the due time of a pending task."""
-        assert self.dispatcher is not None
+        dispatcher = self.family.dispatcher
+        assert dispatcher is not None
         self.unqueue_due(task)
-        self.dispatcher.reschedule(task, when, self)
+        dispatcher.reschedule(task, when, self)
 
     def follow_clock(self, task: ScheduledTask[Any]) -> None:
         """Call a recurring task when the wall clock is set back."""
@@ -510,7 +512,7 @@ class TaskRegistry:
             holder: The task. A pending one is dropped.
             cancel_running: Whether to cancel a running task, unless it is the caller. Otherwise it is left to finish.
         """
-        if holder.status is PENDING:
+        if holder._status is PENDING:
             self.drop(holder)
         else:
             self.predecessors[holder.task_id] = holder
@@ -678,13 +680,15 @@ class TaskRegistry:
             self.failed += 1
         else:
             self.cancelled += 1
-        task_id = task.task_id
-        if self.predecessors.get(task_id) is task:
-            del self.predecessors[task_id]
-            successor = self._blocked.pop(task_id, None)
-            if successor is not None:
-                self._queue_for_slot(successor)
-        self.free_slot(task)
+        if self.predecessors:
+            task_id = task.task_id
+            if self.predecessors.get(task_id) is task:
+                del self.predecessors[task_id]
+                successor = self._blocked.pop(task_id, None)
+                if successor is not None:
+                    self._queue_for_slot(successor)
+        if self._slots:
+            self.free_slot(task)
 
     # Slots
 

@@ -449,8 +449,13 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     # State changes, called by the dispatcher, the run and the registry. No other module writes these fields.
 
-    def _prepare(self) -> bool:
-        """Return whether the task can start now. If not, it has requeued itself."""
+    def _prepare(self, next_index: Callable[[], int]) -> bool:
+        """Take a place among those that are due, unless the task has one. Return whether it can start now.
+
+        If not, it has requeued itself.
+        """
+        if not self._dispatch_index:
+            self._dispatch_index = next_index()
         return True
 
     def _pause(self) -> None:
@@ -471,10 +476,6 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._when = when
         return self._dispatch_index != PAUSED
 
-    def _set_dispatch_index(self, index: int) -> None:
-        """Set the task's place among the due tasks; 0 if it is not due."""
-        self._dispatch_index = index
-
     def _set_not_due(self) -> None:
         """Reset the task to not due and not handed to the event loop."""
         self._dispatch_index = min(self._dispatch_index, 0)  # it may be paused
@@ -491,8 +492,10 @@ class ScheduledTask(Timer, Generic[T_co]):
         assert when is not None
         assert run is not None
         run.due, run.missed = self._served_due(when)
-        self._clear_target()
-        self._when = None
+        # They are only needed until the start.
+        self._target = self._context = self._when = None
+        self._args = ()
+        self._dispatch_index = 0
         self._status = RUNNING
         _current.set(run)
         owner = self._owner
@@ -561,12 +564,6 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Close a target that will never run. This must be the last step, because it may run finalizers."""
         if target is not None:
             close_unstarted(target)
-
-    def _clear_target(self) -> None:
-        """Release the target, its arguments and its context, which are only needed until the start."""
-        self._target = self._context = None
-        self._args = ()
-        self._dispatch_index = 0
 
 
 def due_times(tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:

@@ -134,11 +134,6 @@ class TimerQueue(Generic[TimerT]):
         return len(self._open.timers) + sum(len(segment.timers) for _, _, segment in self._full)
 
     @property
-    def is_empty(self) -> bool:
-        """Whether there are no entries, not even stale ones."""
-        return not self._open.heap and not self._full
-
-    @property
     def entries(self) -> int:
         """The number of entries in the heaps, including stale ones, which determines the memory use."""
         return len(self._open.heap) + sum(len(segment.heap) for _, _, segment in self._full)
@@ -257,13 +252,16 @@ class QueueGroup(Generic[TimerT]):
 
     A queue is listed under its first entry or an earlier one; its place is corrected when it comes to the top. If an
     earlier timer is added, the queue is listed again, and its previous place becomes stale.
+
+    Attributes:
+        listed: A heap of the queues with timers, and of stale places; if it is empty, no timer waits.
     """
 
-    __slots__ = ("_listed", "_next_number", "_stale", "_top")
+    __slots__ = ("_next_number", "_stale", "_top", "listed")
 
     def __init__(self) -> None:
         # The number distinguishes entries of a queue that was listed twice.
-        self._listed: list[tuple[float, int, TimerQueue[TimerT]]] = []
+        self.listed: list[tuple[float, int, TimerQueue[TimerT]]] = []
         self._next_number = count().__next__
         self._stale = 0
         # The queue whose first timer is the first of all: what `prune_top` found.
@@ -272,19 +270,19 @@ class QueueGroup(Generic[TimerT]):
     @property
     def entries(self) -> int:
         """The number of entries in the heaps of the queues, including stale ones."""
-        return sum(queue.entries for queue in {id(queue): queue for _, _, queue in self._listed}.values())
+        return sum(queue.entries for queue in {id(queue): queue for _, _, queue in self.listed}.values())
 
     def push(self, queue: TimerQueue[TimerT], timer: TimerT, key: int, sequence: int) -> None:
         """Add a timer that is not in a queue to one of the queues; see `TimerQueue.push`."""
         queue.push(timer, key, sequence)
         if timer._key < queue.place:
-            self._list(queue, timer._key)
+            self.relist(queue, timer._key)
 
     def move(self, queue: TimerQueue[TimerT], timer: TimerT, key: int, sequence: int) -> None:
         """Move a timer to another place in its queue; see `TimerQueue.move`."""
         queue.move(timer, key, sequence)
         if timer._key < queue.place:
-            self._list(queue, timer._key)
+            self.relist(queue, timer._key)
 
     def discard(self, queue: TimerQueue[TimerT]) -> None:
         """Release an empty queue; it is listed again with its next timer."""
@@ -292,23 +290,31 @@ class QueueGroup(Generic[TimerT]):
             queue.place = math.inf
             self._note_stale()
 
-    def _list(self, queue: TimerQueue[TimerT], place: int) -> None:
+    def relist(self, queue: TimerQueue[TimerT], place: int) -> None:
+        """List a queue with a new first timer."""
         was_listed = queue.place != math.inf
         queue.place = place
-        heappush(self._listed, (place, self._next_number(), queue))
+        heappush(self.listed, (place, self._next_number(), queue))
         if was_listed:
             self._note_stale()
 
     def _note_stale(self) -> None:
         self._stale += 1
-        if self._stale * 2 > len(self._listed) + SLACK:
+        if self._stale * 2 > len(self.listed) + SLACK:
             self._stale = 0
-            self._listed[:] = [listed for listed in self._listed if listed[0] == listed[2].place]
-            heapify(self._listed)
+            self.listed[:] = [listed for listed in self.listed if listed[0] == listed[2].place]
+            heapify(self.listed)
 
     def prune_top(self, steps: int) -> int:
         """Bring the first timer to the top, as `TimerQueue.prune_top` does in each queue."""
-        listed = self._listed
+        listed = self.listed
+        if (
+            len(listed) == 1 and not self._stale
+        ):  # the usual case: its place need not be put right before there are others
+            queue = listed[0][2]
+            steps = queue.prune_top(steps)
+            self._top = queue
+            return steps
         while steps and listed:
             place, number, queue = listed[0]
             if place != queue.place:

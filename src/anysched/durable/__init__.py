@@ -1,10 +1,11 @@
 """The durable tier: the methods of `anysched.Scheduler`, with tasks that survive a restart."""
 
-from .errors import StoreError, StoreInUseError, UnknownHandlerError
+from .errors import OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError, UnknownHandlerError
 from .memory import MemoryStore
 from .operations import DurableStatistics
 from .run import DurableRun, current_run
 from .scheduler import DurableScheduler
+from .shared import SharedStore
 from .sqlite import SQLiteStore
 from .store import Store
 from .task import DurableTask
@@ -16,11 +17,14 @@ __all__ = [
     "DurableStatistics",
     "DurableTask",
     "MemoryStore",
+    "OwnershipLostError",
     "SQLiteStore",
+    "SharedStore",
     "Store",
     "StoreError",
     "StoreInUseError",
     "TaskId",
+    "UncertainCommitError",
     "UnknownHandlerError",
     "current_run",
 ]

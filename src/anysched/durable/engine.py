@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from contextvars import copy_context
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from random import randint
@@ -25,8 +27,9 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from anysched import ScheduledTask, Scheduler, SchedulerState, current_scheduled_task
 from anysched.abc import Instrument
 
-from .errors import UnknownHandlerError
+from .errors import OwnershipLostError, StoreError, UncertainCommitError, UnknownHandlerError
 from .handlers import Handlers
+from .membership import Membership
 from .operations import (
     Adopt,
     Cancel,
@@ -48,17 +51,25 @@ from .operations import (
     RecoverResult,
     Release,
     Seen,
+    Shelve,
 )
 from .recurrence import Recurrence, Run, find_next, skip_after
 from .run import DurableRun, running
+from .shared import Existing, News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
 from .store import Store
-from .values import decode_args, decode_id, microseconds_from_datetime, moment
+from .values import decode_args, decode_id, encode_id, microseconds_from_datetime, moment
 from .window import NOTHING, Window
 from .writer import StoppedError, Writer
 
-__all__ = ["MAX_KILLS", "Engine", "Unknown"]
+__all__ = ["MAX_KILLS", "Engine", "Participation", "Role", "Unknown"]
 
 R = TypeVar("R")
+
+Participation = Literal["run", "verbs"]
+"""What a process does with a shared store; see `DurableScheduler`."""
+
+Role = Literal["owner", "standby", "verbs"]
+"""What a process does with the tasks of the store at present; see `DurableScheduler.role`."""
 
 Unknown = Literal["keep", "error"]
 """What to do about tasks whose handlers are not registered; see `DurableScheduler`."""
@@ -74,6 +85,12 @@ LOADED = 500
 
 MAX_CLAIMING = 100
 """No more tasks are loaded while this many wait for their claims, so that not all overdue tasks are in memory at once."""
+
+JOIN_POLL = 1.0
+"""How often a process that is not the owner looks whether the store is empty, in seconds."""
+
+EXISTING = 1_000
+"""How many tasks are looked for at once."""
 
 SEEN_INTERVAL = 60_000_000
 """How often the current time is stored, in microseconds, while there are commits."""
@@ -91,6 +108,7 @@ class Engine:
         instruments: The instruments of the in-process scheduler.
         unknown: What to do about tasks whose handlers are not registered.
         window: How many tasks are armed.
+        participate: Whether this process may run the tasks of a shared store.
     """
 
     def __init__(
@@ -102,10 +120,24 @@ class Engine:
         instruments: Iterable[Instrument],
         unknown: Unknown,
         window: int,
+        participate: Participation = "run",
     ) -> None:
+        if participate != "run" and not isinstance(store, SharedStore):
+            raise ValueError(
+                f'participate="{participate}" needs a store that several processes can have open, not {store!r}'
+            )
         self._core = Scheduler(name, max_running=max_running, instruments=instruments)
         self._log = logging.getLogger(f"anysched.{name}")
-        self._writer = Writer(store, self._log, self._see)
+        self._writer = Writer(store, self._log, self._see, self._commit_failed)
+        self._store = store
+        self._contends = participate == "run"
+        self._membership: Membership | None = None
+        # Whether the tasks are run here, and how often this has ended: what began before is not stored afterwards.
+        self._owner = False
+        self._term = 0
+        self._joined = False
+        self._refused = False
+        self._taking = False
         self._handlers = handlers
         self._unknown: Unknown = unknown
         self._window_size = window
@@ -137,6 +169,13 @@ class Engine:
         return self._state
 
     @property
+    def role(self) -> Role:
+        """What this process does; see `DurableScheduler.role`."""
+        if self._owner or not isinstance(self._store, SharedStore):
+            return "owner"
+        return "standby" if self._contends else "verbs"
+
+    @property
     def core(self) -> Scheduler:
         """The in-process scheduler."""
         return self._core
@@ -159,24 +198,46 @@ class Engine:
             raise RuntimeError(f"the scheduler {self.name!r} can be entered only once: create a new one")
         self._entered = True
         self._thread = get_ident()
-        self._window = Window(self._core, self._run, copy_context(), self._window_size)
-        await self._writer.open()
+        self._context = copy_context()
+        self._window = self._new_window()
+        store, writer = self._store, self._writer
+        membership: Membership | None = None
+        if isinstance(store, SharedStore):
+            membership = Membership(store, self, self._log, writer.limiter, writer.until_idle)
+            self._membership = membership
+            await self._writer.open(partial(store.join, self.name))
+        else:
+            await self._writer.open(store.open)
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._writer.run, name=f"{self.name} writer")
         await self._core.__aenter__()
         try:
-            known = self._handlers.names
-            recovered = await self._writer.submit(Recover(known, MAX_KILLS))
-            self._check_recovered(recovered)
+            if membership is None or await membership.open(contend=self._contends):
+                await self._take_over()
             self._state = "running"
-            self._check_clock(recovered.seen)
-            self._refill()
-            for handler in self._handlers.names - known:  # registered in the meantime
-                self.adopt(handler)
+            if membership is not None:
+                self._joined = True
+                self._group.start_soon(membership.run, self._contends, self._owner, name=f"{self.name} membership")
         except BaseException as error:
             await self.leave(type(error), error, error.__traceback__)
             raise
+
+    def _new_window(self) -> Window:
+        return Window(self._core, self._run, self._context, self._window_size)
+
+    async def _take_over(self) -> None:
+        """Begin to run the tasks of the store."""
+        self._owner = True
+        known = self._handlers.names
+        recovered = await self._writer.submit(Recover(known, MAX_KILLS), internal=self._state == "running")
+        self._check_recovered(recovered)
+        if self._state == "new":
+            self._state = "running"
+        self._check_clock(recovered.seen)
+        self._refill()
+        for handler in self._handlers.names - known:  # registered in the meantime
+            self.adopt(handler)
 
     async def leave(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
@@ -187,6 +248,7 @@ class Engine:
         try:
             await self._core.__aexit__(exc_type, exc_value, traceback)
         finally:
+            await self._stop_membership()
             self._writer.stop()
             try:
                 # The exception of the body is not passed to the group, which would wrap it.
@@ -215,11 +277,16 @@ class Engine:
         try:
             await self._core.close(grace)
         finally:
+            await self._stop_membership()
             self._writer.stop()
             with anyio.CancelScope(shield=True):
                 await self._writer.closed.wait()
             self._mark_closed()
         return list(self._interrupted.values())
+
+    async def _stop_membership(self) -> None:
+        if self._membership is not None and self._joined:
+            await self._membership.stop()
 
     async def wait_closed(self) -> None:
         """Wait until the store has been closed."""
@@ -231,12 +298,12 @@ class Engine:
         self._check_running()
         while self._state == "running":
             self._changed = changed = self._changed or anyio.Event()
-            try:
+            with suppress(StoppedError):
                 if await self._writer.submit(IsEmpty(), internal=True) and not self._live:
                     return
-            except StoppedError:
-                return
-            await changed.wait()
+            # What the owner does is not announced to others.
+            with anyio.move_on_after(math.inf if self._owner else JOIN_POLL):
+                await changed.wait()
 
     def _mark_closed(self) -> None:
         self._state = "closed"
@@ -305,8 +372,25 @@ class Engine:
         """Return whether a call has removed a running task from the store."""
         return generation in self._gone
 
-    async def put(self, operation: Put) -> PutResult:
+    async def submit_in(self, connection: object, operation: Operation[R]) -> R:
+        """Perform the operation of a verb in the transaction of a user's connection.
+
+        What it changes is heard of like what another process changes, when it is committed.
+
+        Raises:
+            ValueError: if the store cannot take part in transactions.
+        """
+        self._check_running()
+        if not isinstance(self._store, TransactionalStore):
+            raise ValueError(  # noqa: TRY004
+                f"connection= needs a store in the same database, such as a PostgresStore, not {self._store!r}"
+            )
+        return await self._store.perform_in(connection, operation)
+
+    async def put(self, operation: Put, connection: object = None) -> PutResult:
         """Add a task."""
+        if connection is not None:
+            return await self.submit_in(connection, operation)
 
         def apply(result: PutResult) -> Awaitable[None] | None:
             if result.removed is not None:
@@ -318,9 +402,14 @@ class Engine:
 
         return await self.submit(operation, apply)
 
-    async def cancel(self, operation: Cancel) -> bool:
+    async def cancel(self, operation: Cancel, connection: object = None) -> bool:
         """Cancel a task, and return whether there was one."""
         caller = self.caller()
+        if connection is not None:
+            run = running.get(None)
+            if caller is not None and run is not None and encode_id(run.task_id) == operation.task_id:
+                operation = replace(operation, leave=True)  # it finishes, as if it was not by way of the database
+            return await self.submit_in(connection, operation) is not None
 
         def apply(result: CancelResult | None) -> Awaitable[None] | None:
             if result is not None and result.removed:
@@ -347,8 +436,10 @@ class Engine:
 
         await self.submit(operation, drop)
 
-    async def place(self, operation: Operation[Placed | None]) -> bool:
+    async def place(self, operation: Operation[Placed | None], connection: object = None) -> bool:
         """Perform an operation that affects when a task starts, and return whether there was such a task."""
+        if connection is not None:
+            return await self.submit_in(connection, operation) is not None
 
         def apply(placed: Placed | None) -> Awaitable[None] | None:
             if placed is not None:
@@ -356,6 +447,106 @@ class Engine:
             return self._fit_window()
 
         return await self.submit(operation, apply) is not None
+
+    # The ownership
+
+    async def gain(self) -> bool:
+        """Called when this process has become the owner; return whether it can run the tasks."""
+        if self._state != "running":
+            return False
+        try:
+            await self._take_over()
+        except UnknownHandlerError as error:
+            self._owner = False
+            if not self._refused:
+                self._refused = True
+                self._log.error("This process cannot run the tasks, and stands by: %s", error)
+            return False
+        self._refused = False
+        self._log.info("This process runs the tasks.")
+        return True
+
+    def lose(self, error: StoreError) -> None:
+        """Called when the ownership is lost: cancel what runs."""
+        assert self._membership is not None
+        self._membership.end_ownership()
+        if not self._owner:
+            return
+        self._owner = False
+        self._term += 1
+        live, self._live = self._live, {}
+        for task in live.values():
+            task.cancel()
+        self._log.error(
+            "Lost the ownership of the store: %s. %d running tasks are cancelled, and run again where it is owned next. "
+            "This process stands by.",
+            error,
+            len(live),
+        )
+        self._writer.drop_internal()
+        self._loading = self._taking = False
+        old, self._window = self._window, self._new_window()
+        self._group.start_soon(old.clear, name=f"{self.name} window")
+        for generation in self._waiting:
+            self._watch(generation)
+
+    def hear(self, news: News, *, complete: bool) -> None:
+        """Called with what others have announced."""
+        for generation in news.removed & self._waiting.keys():
+            self._removed(generation)
+        if not complete and self._waiting:
+            self._look_for(list(self._waiting))
+        if self._owner and (news.changed or not complete) and not self._taking:
+            self._taking = True
+            self._writer.post(TakeNotices(), self._apply_notices)
+
+    async def _apply_notices(self, notices: Notices) -> None:
+        self._taking = False
+        for generation in notices.removed:
+            self._drop(generation)
+        for number, placed in enumerate(notices.placed, 1):
+            self._window.arm(placed)
+            if number % DROPPED_PER_ITERATION == 0:
+                await checkpoint()
+        if notices.all:
+            self._resync()
+        slow = self._fit_window()
+        if slow is not None:
+            await slow
+
+    def _resync(self) -> None:
+        """Have memory follow the store, of which anything may have changed."""
+        self._look_for([*self._window, *self._live, *self._waiting])
+        self._load_all()
+
+    def _look_for(self, generations: list[int]) -> None:
+        """Drop those of these tasks that are no longer in the store."""
+        for start in range(0, len(generations), EXISTING):
+            asked = tuple(generations[start : start + EXISTING])
+
+            def drop(existing: frozenset[int], asked: tuple[int, ...] = asked) -> None:
+                for generation in asked:
+                    if generation not in existing:
+                        self._drop(generation)
+
+            self._writer.post(Existing(asked), drop)
+
+    def _watch(self, generation: int) -> None:
+        """Have the removal of a task by another process announced."""
+
+        def apply(found: bool) -> None:
+            if not found:
+                self._removed(generation)
+
+        self._writer.post(Watch(generation), apply)
+
+    def _commit_failed(self, error: StoreError) -> bool:
+        """Called when a commit has failed; return whether nothing of it must be tried again."""
+        uncertain = isinstance(error, UncertainCommitError)
+        if self._membership is None or not self._owner or not (uncertain or isinstance(error, OwnershipLostError)):
+            return False
+        self.lose(error)
+        return True
 
     async def wait(self, generation: int, task_id: str) -> None:
         """Wait until a task has ended.
@@ -370,7 +561,13 @@ class Engine:
             if (entry is not None or generation in self._live) and generation not in self._waiting:
                 self._waiting[generation] = anyio.Event()
 
-        await self.submit(Find(generation=generation), apply)
+        if self._owner:
+            await self.submit(Find(generation=generation), apply)
+        else:
+            # Before the store is asked: the end may be announced before its answer is here.
+            self._waiting.setdefault(generation, anyio.Event())
+            if not await self.submit(Watch(generation)):
+                self._removed(generation)
         event = self._waiting.get(generation)
         if event is not None:
             await event.wait()
@@ -384,11 +581,9 @@ class Engine:
 
         def apply(adopted: int) -> None:
             if adopted:
-                # They may be due at any time.
-                self._window.horizon = NOTHING
-                self._load(self._window.size + len(self._window) + len(self._live))
+                self._load_all()
 
-        if self._state == "running":
+        if self._state == "running" and self._owner:
             self._writer.post(Adopt(handler), apply)
 
     def _check_not_inside(self, method: str) -> None:
@@ -429,9 +624,14 @@ class Engine:
 
     def _refill(self) -> None:
         """Load the next tasks if the window is low."""
-        if self._window.is_low and not self._loading and self._claiming < MAX_CLAIMING:
+        if self._owner and self._window.is_low and not self._loading and self._claiming < MAX_CLAIMING:
             self._loading = True
             self._load(min(self._window.size, LOADED))
+
+    def _load_all(self) -> None:
+        """Load again, since there may be tasks that are due at any time and not armed."""
+        self._window.horizon = NOTHING
+        self._load(self._window.size + len(self._window) + len(self._live))
 
     def _load(self, limit: int) -> None:
         async def arm_all(loaded: list[Placed]) -> None:
@@ -444,7 +644,7 @@ class Engine:
 
     def _see(self) -> Seen | None:
         now = self.now()
-        if now - self._seen < SEEN_INTERVAL:
+        if not self._owner or now - self._seen < SEEN_INTERVAL:
             return None
         self._seen = now
         return Seen(now)
@@ -456,50 +656,69 @@ class Engine:
         task = current_scheduled_task()
         due = self._window.take(generation)
         assert task is not None
+        if due is None:
+            return  # the ownership was lost, and the task is armed where it is owned next
+        term = self._term
         self._live[generation] = task
         self._claiming += 1
         self._refill()
         try:
             claim = Claim(generation, due)
-            give_back = partial(self._give_back, generation)
+            give_back = partial(self._give_back, generation, term)
             try:
                 entry = await self._writer.submit(claim, internal=True, alone=True, abandoned=give_back)
             finally:
                 self._claiming -= 1
                 self._refill()
             if entry is not None:  # else it has been cancelled, moved or paused in the meantime
-                await self._run_claimed(entry)
+                await self._run_claimed(entry, term)
         except StoppedError:
-            pass  # closed before its start was stored
+            pass  # closed, or the ownership was lost, before its start was stored
         finally:
-            del self._live[generation]
+            if self._live.get(generation) is task:
+                del self._live[generation]
             if generation in self._gone:
                 self._gone.remove(generation)
                 self._removed(generation)
             self._note_change()
             self._refill()
 
-    def _give_back(self, generation: int, entry: Entry | None) -> None:
+    def _give_back(self, generation: int, term: int, entry: Entry | None) -> None:
         """Undo a claim whose run does not begin."""
         if entry is not None:
-            self._writer.post(Release(generation, begun=False))
+            self._release(generation, term, begun=False)
 
-    async def _run_claimed(self, entry: Entry) -> None:
+    def _release(self, generation: int, term: int, *, begun: bool) -> None:
+        """Make a task whose run was interrupted pending. If the ownership was lost, its next owner does that."""
+        if term == self._term:
+            self._writer.post(Release(generation, begun))
+
+    async def _run_claimed(self, entry: Entry, term: int) -> None:
         generation = entry.generation
         if self._state != "running":
-            self._give_back(generation, entry)
+            self._give_back(generation, term, entry)
+            return
+        if self._membership is not None and entry.handler not in self._handlers.names:
+            # Another process, of another version, knows it.
+            self._writer.post(Shelve(generation))
+            self._log.warning(
+                "Task %r waits until its handler %r is registered where the tasks run.",
+                decode_id(entry.task_id),
+                entry.handler,
+                extra=self._log_fields(entry.task_id),
+            )
             return
         try:
             args = decode_args(entry.args)
             self._handlers.check_args(entry.handler, args)
             recurrence = None if entry.recurrence is None else Recurrence.decode(entry.recurrence)
         except Exception as error:
-            await self._park(entry, error)
+            await self._park(entry, error, term)
             return
         started = self.now()
         if entry.attempts == 1 and _is_too_late(entry, recurrence, started):
             self._log_left_out(entry.task_id)
-            await self._end(entry, recurrence, started, ran=False)
+            await self._end(entry, recurrence, started, term, ran=False)
             return
         run = DurableRun(
             task_id=decode_id(entry.task_id),
@@ -523,29 +742,32 @@ class Engine:
                 # Cancelled from outside: after a call, its row has been removed; after closing, it stays and runs again.
                 if begun and generation not in self._gone:
                     self._interrupted[generation] = entry
-                self._writer.post(Release(generation, begun))
+                self._release(generation, term, begun=begun)
             else:
                 # It failed, or it raised a cancellation that was not requested. The core logs both.
-                await self._end(entry, recurrence, started)
+                await self._end(entry, recurrence, started, term)
             raise
-        await self._end(entry, recurrence, started)
+        await self._end(entry, recurrence, started, term)
 
-    async def _end(self, entry: Entry, recurrence: Recurrence | None, started: int, *, ran: bool = True) -> None:
+    async def _end(
+        self, entry: Entry, recurrence: Recurrence | None, started: int, term: int, *, ran: bool = True
+    ) -> None:
         """Store the end of a run and the due time of the next one."""
-        operation = End(entry.generation, ran)
+        operation = End(entry.generation, ran, task_id=entry.task_id)
         if recurrence is not None:
             try:
                 following = find_next(recurrence, Run(entry.time, entry.due, started), self.now())
             except Exception as error:
-                await self._park(entry, error)
+                await self._park(entry, error, term)
                 return
             if following.skipped:
                 self._log_left_out(entry.task_id)
             if following.time is not None:
-                operation = End(entry.generation, ran, put_off(following.time, recurrence.jitter), following.time)
-        await self._submit_end(entry.task_id, operation)
+                due = put_off(following.time, recurrence.jitter)
+                operation = End(entry.generation, ran, due, following.time, entry.task_id)
+        await self._submit_end(entry.task_id, operation, term)
 
-    async def _park(self, entry: Entry, error: Exception) -> None:
+    async def _park(self, entry: Entry, error: Exception, term: int) -> None:
         """Park a task that cannot run."""
         problem = f"{type(error).__name__}: {error}"
         self._log.error(
@@ -554,9 +776,9 @@ class Engine:
             problem,
             extra=self._log_fields(entry.task_id),
         )
-        await self._submit_end(entry.task_id, Park(entry.generation, problem))
+        await self._submit_end(entry.task_id, Park(entry.generation, problem, entry.task_id), term)
 
-    async def _submit_end(self, task_id: str, operation: End | Park) -> None:
+    async def _submit_end(self, task_id: str, operation: End | Park, term: int) -> None:
         def apply(result: EndResult) -> None:
             if result.removed:
                 self._removed(operation.generation)
@@ -565,14 +787,16 @@ class Engine:
 
         # Shielded: the run has ended, even if it is cancelled now.
         with anyio.CancelScope(shield=True):
-            try:
-                await self._writer.submit(operation, apply, internal=True)
-            except StoppedError:
-                self._log.error(
-                    "The end of a run of task %r could not be stored before closing: it runs again.",
-                    decode_id(task_id),
-                    extra=self._log_fields(task_id),
-                )
+            with suppress(StoppedError):
+                if term == self._term:
+                    await self._writer.submit(operation, apply, internal=True)
+                    return
+        self._log.error(
+            "The end of a run of task %r could not be stored before %s: it runs again.",
+            decode_id(task_id),
+            "closing" if term == self._term else "the ownership was lost",
+            extra=self._log_fields(task_id),
+        )
 
     # Logging
 

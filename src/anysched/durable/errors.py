@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import final
 
-__all__ = ["StoreError", "StoreInUseError", "UnknownHandlerError"]
+__all__ = ["OwnershipLostError", "StoreError", "StoreInUseError", "UncertainCommitError", "UnknownHandlerError"]
 
 
 class StoreError(RuntimeError):
-    """Raised when the store cannot be read or written, as when the disk is full or the file is locked or corrupt.
+    """Raised when the store cannot be read or written, as when the disk is full, the file is locked or the server is down.
 
-    The call that raised it changed nothing.
+    The call that raised it changed nothing, unless it is an `UncertainCommitError`.
     """
+
+
+class UncertainCommitError(StoreError):
+    """Raised when the connection was lost while a change was being committed: it may or may not be stored.
+
+    `DurableScheduler.get` returns what is stored, when the store can be read again.
+    """
+
+
+class OwnershipLostError(StoreError):
+    """Raised when the store is no longer owned by this process: its session has ended. Nothing has changed."""
 
 
 @final

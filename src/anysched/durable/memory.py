@@ -41,6 +41,7 @@ from .operations import (
     Resume,
     Retry,
     Seen,
+    Shelve,
     Snapshot,
     State,
     Status,
@@ -189,38 +190,43 @@ class MemoryStore:
 
     def _claim(self, operation: Claim) -> Entry | None:
         entry = self._entries.get(operation.generation)
-        if entry is None or not _may_start(entry) or entry.due != operation.due:
+        if entry is None or entry.due != operation.due:
+            return None
+        if operation.repeated and entry.state is State.RUNNING:
+            return entry
+        if not _may_start(entry):
             return None
         return self._change(entry, state=State.RUNNING, attempts=entry.attempts + 1)
 
     def _end(self, operation: End) -> EndResult:
         entry = self._entries.get(operation.generation)
         if entry is None or not entry.holds or operation.due is None:
-            return self._remove(entry)
-        entry = self._change(
-            entry,
-            state=State.PENDING,
-            due=operation.due,
-            time=operation.time,
-            run_count=entry.run_count + operation.ran,
-            attempts=0,
-            kills=0,
-        )
+            return self._remove(entry, operation.task_id)
+        if entry.state is State.RUNNING:
+            entry = self._change(
+                entry,
+                state=State.PENDING,
+                due=operation.due,
+                time=operation.time,
+                run_count=entry.run_count + operation.ran,
+                attempts=0,
+                kills=0,
+            )
         return EndResult(removed=False, next=Placed(entry.generation, entry.task_id, entry.due, _may_start(entry)))
 
     def _park(self, operation: Park) -> EndResult:
         entry = self._entries.get(operation.generation)
         if entry is None or not entry.holds:
-            return self._remove(entry)
+            return self._remove(entry, operation.task_id)
         self._change(entry, state=State.PARKED, problem=operation.problem)
         return EndResult(removed=False, next=None)
 
-    def _remove(self, entry: Entry | None) -> EndResult:
-        if entry is None:
-            return EndResult(removed=True, next=None)
-        del self._entries[entry.generation]
-        predecessors = self._predecessors(entry.task_id)
-        following = predecessors[0] if predecessors else self._holder(entry.task_id)
+    def _remove(self, entry: Entry | None, task_id: str) -> EndResult:
+        if entry is not None:
+            task_id = entry.task_id
+            del self._entries[entry.generation]
+        predecessors = self._predecessors(task_id)
+        following = predecessors[0] if predecessors else self._holder(task_id)
         if following is None or following.state is State.RUNNING:
             return EndResult(removed=True, next=None)
         placed = Placed(following.generation, following.task_id, following.due, _may_start(following))
@@ -230,6 +236,11 @@ class MemoryStore:
         entry = self._entries.get(operation.generation)
         if entry is not None and entry.state is State.RUNNING:
             self._change(entry, state=State.PENDING, attempts=entry.attempts - (not operation.begun))
+
+    def _shelve(self, operation: Shelve) -> None:
+        entry = self._entries.get(operation.generation)
+        if entry is not None and entry.state is State.RUNNING:
+            self._change(entry, state=State.UNKNOWN, attempts=entry.attempts - 1)
 
     def _find(self, operation: Find) -> Entry | None:
         if operation.task_id is not None:
@@ -352,4 +363,5 @@ _PERFORM: Mapping[type[Operation[Any]], Callable[[MemoryStore, Any], Any]] = {
     Resume: MemoryStore._resume,
     Retry: MemoryStore._retry,
     Seen: MemoryStore._see,
+    Shelve: MemoryStore._shelve,
 }

@@ -47,6 +47,7 @@ __all__ = [
     "Resume",
     "Retry",
     "Seen",
+    "Shelve",
     "Snapshot",
     "State",
     "Status",
@@ -253,10 +254,17 @@ class Claim(Operation[Entry | None]):
 
     The result is `None`, and nothing changes, unless the entry exists, is pending, not paused, and due at ``due``. The
     due time serves as a version: an entry that was moved cannot be claimed with its previous due time.
+
+    Attributes:
+        generation: The number of the entry.
+        due: When it is due.
+        repeated: Whether this claim was made before and may have been committed. In this case, an entry that is running
+            and was due at ``due`` is returned unchanged, and no attempt is counted.
     """
 
     generation: int
     due: int
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,16 +288,22 @@ class End(Operation[EndResult]):
     Otherwise, it is removed, and the entry with the same ID that must run next is returned: the oldest predecessor, or
     else the holder.
 
+    It may have been committed before. So an entry that has a next time and does not run is left as it is, and one that has
+    been removed is answered for by its ID.
+
     Attributes:
+        generation: The number of the entry.
         ran: Whether the run counts; false if it was skipped.
         due: When the next run is due, if there is one.
         time: The time of the recurrence that the next run is for.
+        task_id: The ID of the entry, encoded.
     """
 
     generation: int
     ran: bool = True
     due: int | None = None
     time: int | None = None
+    task_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +312,7 @@ class Park(Operation[EndResult]):
 
     generation: int
     problem: str
+    task_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +325,13 @@ class Release(Operation[None]):
 
     generation: int
     begun: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shelve(Operation[None]):
+    """Make a running entry wait for its handler (`State.UNKNOWN`). Its attempt is not counted."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from anysched import (
 )
 from anysched.abc import Instrument
 
-from .engine import Engine, Unknown, put_off
+from .engine import Engine, Participation, Role, Unknown, put_off
 from .handlers import Handlers
 from .listing import Pages, TaskIterator
 from .operations import (
@@ -100,10 +100,13 @@ class DurableScheduler:
         unknown: What to do on entry if there are tasks whose handlers are not registered. ``"keep"``: they keep their
             IDs and wait for their handlers to be registered, and a WARNING is logged. ``"error"``:
             `UnknownHandlerError` is raised.
+        participate: For a store that several processes can have open, such as a `PostgresStore`. ``"run"``: this process
+            runs the tasks, or stands by to take over. ``"verbs"``: it never runs tasks, and only calls the methods.
 
     Raises:
         TypeError: if the name is not a string, or ``max_running`` is not an integer.
-        ValueError: if ``max_running`` is less than one, or ``unknown`` is not one of the values above.
+        ValueError: if ``max_running`` is less than one, or if ``unknown`` or ``participate`` is not one of the values above
+            or not supported by the store.
     """
 
     def __init__(
@@ -114,11 +117,14 @@ class DurableScheduler:
         max_running: int | None = None,
         instruments: Iterable[Instrument] = (),
         unknown: Unknown = "keep",
+        participate: Participation = "run",
     ) -> None:
         if unknown not in get_args(Unknown):
             raise ValueError(f'unknown must be "keep" or "error", not {unknown!r}')
+        if participate not in get_args(Participation):
+            raise ValueError(f'participate must be "run" or "verbs", not {participate!r}')
         self._handlers = Handlers(name)
-        self._engine = Engine(name, store, self._handlers, max_running, instruments, unknown, WINDOW)
+        self._engine = Engine(name, store, self._handlers, max_running, instruments, unknown, WINDOW, participate)
         self._store = store
         self._log = logging.getLogger(f"anysched.{name}")
 
@@ -134,6 +140,15 @@ class DurableScheduler:
     def state(self) -> SchedulerState:
         """The state of the scheduler, one of ``"new"``, ``"running"``, ``"closing"`` and ``"closed"``."""
         return self._engine.state
+
+    @property
+    def role(self) -> Role:
+        """What this process does, one of ``"owner"``, ``"standby"`` and ``"verbs"``.
+
+        The owner of a store runs its tasks. If several processes can have the store open, the others stand by, and one of them
+        takes over when the owner has ended; those with ``participate="verbs"`` do not.
+        """
+        return self._engine.role
 
     @property
     def in_process(self) -> Scheduler:
@@ -183,6 +198,7 @@ class DurableScheduler:
         *args: *Ts,
         expires: float | timedelta | None = None,
         on_conflict: ConflictPolicy = "keep",
+        connection: object = None,
     ) -> DurableTask:
         """Start a handler soon.
 
@@ -195,6 +211,9 @@ class DurableScheduler:
                 for an hour. An interrupted run is run again no matter how late it is.
             on_conflict: What to do if the ID is held, as in `anysched.Scheduler.schedule`. With ``"follow"``, a holder
                 that was interrupted by the end of the process also finishes before the new task starts.
+            connection: With a `PostgresStore`: a connection of psycopg or SQLAlchemy to the same database, blocking or
+                not, that has a transaction. The call becomes part of the transaction: it takes effect when that is
+                committed, and is undone when that is rolled back. Errors of the connection are raised unchanged.
 
         Returns:
             The handle of the task that holds the ID.
@@ -207,7 +226,7 @@ class DurableScheduler:
             UnknownHandlerError: if the handler is not registered.
             ValueError: if ``on_conflict`` is unknown.
         """
-        return await self._put(self._engine.now(), task_id, handler, args, expires, on_conflict)
+        return await self._put(self._engine.now(), task_id, handler, args, expires, on_conflict, connection)
 
     async def schedule_later(
         self,
@@ -217,6 +236,7 @@ class DurableScheduler:
         *args: *Ts,
         expires: float | timedelta | None = None,
         on_conflict: ConflictPolicy = "keep",
+        connection: object = None,
     ) -> DurableTask:
         """Start a handler after a delay; see `schedule` for the other parameters.
 
@@ -229,12 +249,13 @@ class DurableScheduler:
             args: Its arguments.
             expires: How late the task may start.
             on_conflict: What to do if the ID is held.
+            connection: A connection in whose transaction this is done.
 
         Raises:
             TypeError: as `schedule`, and if the delay is neither a number nor a `timedelta`.
             ValueError: as `schedule`, and if the delay is NaN or infinite.
         """
-        return await self._put(self._after(delay), task_id, handler, args, expires, on_conflict)
+        return await self._put(self._after(delay), task_id, handler, args, expires, on_conflict, connection)
 
     async def schedule_at(
         self,
@@ -244,6 +265,7 @@ class DurableScheduler:
         *args: *Ts,
         expires: float | timedelta | None = None,
         on_conflict: ConflictPolicy = "keep",
+        connection: object = None,
     ) -> DurableTask:
         """Start a handler at a wall-clock time; see `schedule` for the other parameters.
 
@@ -254,11 +276,14 @@ class DurableScheduler:
             args: Its arguments.
             expires: How late the task may start.
             on_conflict: What to do if the ID is held.
+            connection: A connection in whose transaction this is done.
 
         Raises:
             TypeError: as `schedule`, and if the time is not a `datetime`.
         """
-        return await self._put(microseconds_from_datetime(time), task_id, handler, args, expires, on_conflict)
+        return await self._put(
+            microseconds_from_datetime(time), task_id, handler, args, expires, on_conflict, connection
+        )
 
     async def schedule_every(
         self,
@@ -272,6 +297,7 @@ class DurableScheduler:
         jitter: float | timedelta = 0.0,
         expires: float | timedelta | None = None,
         on_conflict: ConflictPolicy = "keep",
+        connection: object = None,
     ) -> DurableTask:
         """Run a handler repeatedly until the task is cancelled; see `anysched.Scheduler.schedule_every`.
 
@@ -292,6 +318,7 @@ class DurableScheduler:
             jitter: The maximum of the random delay that is added to each due time. It must be less than the period.
             expires: How late each run may start.
             on_conflict: What to do if the ID is held.
+            connection: A connection in whose transaction this is done.
 
         Raises:
             TypeError: as `schedule`, and if a duration or time is not one.
@@ -310,7 +337,7 @@ class DurableScheduler:
             time = microseconds_from_datetime(first, "first")
         else:
             time = self._after(period if first is None else first, "first")
-        return await self._put(time, task_id, handler, args, expires, on_conflict, recurrence)
+        return await self._put(time, task_id, handler, args, expires, on_conflict, connection, recurrence)
 
     async def schedule_at_times(
         self,
@@ -322,6 +349,7 @@ class DurableScheduler:
         jitter: float | timedelta = 0.0,
         expires: float | timedelta | None = None,
         on_conflict: ConflictPolicy = "keep",
+        connection: object = None,
     ) -> DurableTask:
         """Run a handler at several times; see `anysched.Scheduler.schedule_at_times`.
 
@@ -335,6 +363,7 @@ class DurableScheduler:
             jitter: As in `schedule_every`, but it may be of any length.
             expires: How late each run may start.
             on_conflict: What to do if the ID is held.
+            connection: A connection in whose transaction this is done.
 
         Raises:
             TypeError: as `schedule`, and if the times cannot be stored.
@@ -355,14 +384,15 @@ class DurableScheduler:
         first = rule.first_after(0, self._engine.now() if isinstance(rule, CalendarTimes) else -1)
         if first is None:
             raise ValueError(f"times has no time to run at: {times!r}")
-        return await self._put(first, task_id, handler, args, expires, on_conflict, recurrence)
+        return await self._put(first, task_id, handler, args, expires, on_conflict, connection, recurrence)
 
-    async def reschedule_later(self, delay: float | timedelta, task_id: TaskId) -> bool:
+    async def reschedule_later(self, delay: float | timedelta, task_id: TaskId, *, connection: object = None) -> bool:
         """Make a pending task due after a delay from now. If the task is recurring, only its next run is moved.
 
         Args:
             delay: In seconds, or a `timedelta`; zero or less means now.
             task_id: The ID.
+            connection: A connection in whose transaction this is done; see `schedule`.
 
         Returns:
             Whether there was a task with this ID that was not running.
@@ -372,23 +402,24 @@ class DurableScheduler:
             TypeError: if the ID cannot be stored, or the delay is neither a number nor a `timedelta`.
             ValueError: if the delay is NaN or infinite.
         """
-        return await self._engine.place(Move(encode_id(task_id), self._after(delay)))
+        return await self._engine.place(Move(encode_id(task_id), self._after(delay)), connection)
 
-    async def reschedule_at(self, time: datetime, task_id: TaskId) -> bool:
+    async def reschedule_at(self, time: datetime, task_id: TaskId, *, connection: object = None) -> bool:
         """Make a pending task due at a wall-clock time; see `reschedule_later`.
 
         Args:
             time: As in `schedule_at`.
             task_id: The ID.
+            connection: A connection in whose transaction this is done; see `schedule`.
 
         Raises:
             TypeError: if the ID cannot be stored, or the time is not a `datetime`.
         """
-        return await self._engine.place(Move(encode_id(task_id), max(microseconds_from_datetime(time), 0)))
+        return await self._engine.place(Move(encode_id(task_id), max(microseconds_from_datetime(time), 0)), connection)
 
     # Cancelling and pausing
 
-    async def cancel(self, task_id: TaskId, *, running: RunningPolicy = "cancel") -> bool:
+    async def cancel(self, task_id: TaskId, *, running: RunningPolicy = "cancel", connection: object = None) -> bool:
         """Cancel the task that holds an ID, and release the ID.
 
         Once this returns, a pending task will never run, not even after a restart. A running task is cancelled and
@@ -398,6 +429,7 @@ class DurableScheduler:
         Args:
             task_id: The ID.
             running: With ``"leave"``, a running task is left to finish. If it is interrupted, it runs again.
+            connection: A connection in whose transaction this is done; see `schedule`.
 
         Returns:
             Whether there was such a task.
@@ -407,7 +439,7 @@ class DurableScheduler:
             TypeError: if the ID cannot be stored.
             ValueError: if ``running`` is unknown.
         """
-        found = await self._engine.cancel(Cancel(encode_id(task_id), _leaves(running)))
+        found = await self._engine.cancel(Cancel(encode_id(task_id), _leaves(running)), connection)
         if not found:
             self._log.warning("Failed to unschedule %r (no task found).", task_id, extra=self._log_fields(task_id))
         return found
@@ -424,7 +456,7 @@ class DurableScheduler:
         """
         await self._engine.cancel_all(CancelAll(_leaves(running)))
 
-    async def pause(self, task_id: TaskId) -> bool:
+    async def pause(self, task_id: TaskId, *, connection: object = None) -> bool:
         """Pause a task: it keeps its ID and its due time but does not start until it is resumed, even after a restart.
 
         A recurring task can also be paused while it is running.
@@ -436,9 +468,9 @@ class DurableScheduler:
             RuntimeError, StoreError: as `schedule`.
             TypeError: if the ID cannot be stored.
         """
-        return await self._engine.place(Pause(encode_id(task_id)))
+        return await self._engine.place(Pause(encode_id(task_id)), connection)
 
-    async def resume(self, task_id: TaskId) -> bool:
+    async def resume(self, task_id: TaskId, *, connection: object = None) -> bool:
         """Resume a paused task.
 
         If it became due in the meantime, it starts now; for a recurring task, ``missed`` decides.
@@ -450,9 +482,9 @@ class DurableScheduler:
             RuntimeError, StoreError: as `schedule`.
             TypeError: if the ID cannot be stored.
         """
-        return await self._engine.place(Resume(encode_id(task_id)))
+        return await self._engine.place(Resume(encode_id(task_id)), connection)
 
-    async def retry(self, task_id: TaskId) -> bool:
+    async def retry(self, task_id: TaskId, *, connection: object = None) -> bool:
         """Let a parked task run again, when it is due, or now if it is overdue.
 
         A task is parked, and an ERROR is logged, when its handler does not accept its arguments, or when the process
@@ -465,7 +497,7 @@ class DurableScheduler:
             RuntimeError, StoreError: as `schedule`.
             TypeError: if the ID cannot be stored.
         """
-        return await self._engine.place(Retry(encode_id(task_id)))
+        return await self._engine.place(Retry(encode_id(task_id)), connection)
 
     # Inspecting
 
@@ -607,6 +639,7 @@ class DurableScheduler:
         args: tuple[Any, ...],
         expires: float | timedelta | None,
         on_conflict: ConflictPolicy,
+        connection: object,
         recurrence: Recurrence | None = None,
     ) -> DurableTask:
         name = self._handlers.name_of(handler)
@@ -629,7 +662,8 @@ class DurableScheduler:
                 expires=limit,
                 on_conflict=on_conflict,
                 caller=caller,
-            )
+            ),
+            connection,
         )
         if not result.added:
             if on_conflict == "error":

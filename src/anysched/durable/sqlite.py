@@ -43,6 +43,7 @@ from .operations import (
     Resume,
     Retry,
     Seen,
+    Shelve,
     Snapshot,
     State,
     Status,
@@ -355,9 +356,9 @@ class SQLiteStore:
 
     def _claim(self, connection: sqlite3.Connection, operation: Claim) -> Entry | None:
         changed = connection.execute(
-            "update anysched_entry set state = 1, attempts = attempts + 1 "
-            "where generation = ? and state = 0 and paused = 0 and due = ?",
-            [operation.generation, operation.due],
+            "update anysched_entry set state = 1, attempts = attempts + (state = 0) "
+            "where generation = ? and due = ? and (state = 0 and paused = 0 or state = 1 and ?)",
+            [operation.generation, operation.due, operation.repeated],
         ).rowcount
         return _find(connection, "generation = ?", operation.generation) if changed else None
 
@@ -367,24 +368,28 @@ class SQLiteStore:
             row = _one(
                 connection,
                 "update anysched_entry set state = 0, due = ?, time = ?, run_count = run_count + ?, attempts = 0, kills = 0 "
-                f"where generation = ? and holds = 1 returning {_PLACED}",
+                f"where generation = ? and holds = 1 and state = 1 returning {_PLACED}",
                 [operation.due, operation.time, operation.ran, generation],
+            ) or _one(
+                connection, f"select {_PLACED} from anysched_entry where generation = ? and holds = 1", [generation]
             )
             if row is not None:
                 return EndResult(removed=False, next=Placed(row[0], row[1], row[2], bool(row[3])))
-        return self._remove(connection, generation)
+        return self._remove(connection, generation, operation.task_id)
 
     def _park(self, connection: sqlite3.Connection, operation: Park) -> EndResult:
         changed = connection.execute(
             "update anysched_entry set state = 2, problem = ? where generation = ? and holds = 1",
             [operation.problem, operation.generation],
         ).rowcount
-        return EndResult(removed=False, next=None) if changed else self._remove(connection, operation.generation)
+        if changed:
+            return EndResult(removed=False, next=None)
+        return self._remove(connection, operation.generation, operation.task_id)
 
-    def _remove(self, connection: sqlite3.Connection, generation: int) -> EndResult:
-        row = _one(connection, "delete from anysched_entry where generation = ? returning id", [generation])
-        if row is None:
-            return EndResult(removed=True, next=None)
+    def _remove(self, connection: sqlite3.Connection, generation: int, task_id: str) -> EndResult:
+        row = _one(connection, "delete from anysched_entry where generation = ? returning id", [generation]) or [
+            task_id
+        ]
         # Two statements: each repeats the condition of its partial index.
         following = _one(
             connection,
@@ -399,6 +404,12 @@ class SQLiteStore:
         connection.execute(
             "update anysched_entry set state = 0, attempts = attempts - ? where generation = ? and state = 1",
             [not operation.begun, operation.generation],
+        )
+
+    def _shelve(self, connection: sqlite3.Connection, operation: Shelve) -> None:
+        connection.execute(
+            "update anysched_entry set state = 3, attempts = attempts - 1 where generation = ? and state = 1",
+            [operation.generation],
         )
 
     def _find(self, connection: sqlite3.Connection, operation: Find) -> Entry | None:
@@ -592,4 +603,5 @@ _PERFORM: Mapping[type[Operation[Any]], Callable[[SQLiteStore, sqlite3.Connectio
     Resume: SQLiteStore._resume,
     Retry: SQLiteStore._retry,
     Seen: SQLiteStore._seen,
+    Shelve: SQLiteStore._shelve,
 }

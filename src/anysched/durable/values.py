@@ -67,7 +67,7 @@ def id_ranges(prefix: object = None) -> list[tuple[str, str]]:
     if isinstance(prefix, str) or not prefix:
         return [(start, start + "\x7f")]
     # The tuple itself, and the tuples with more elements. After a number, further digits would make it another number.
-    return [(start + ",", start + "-"), (text, text + "\0")]
+    return [(start + ",", start + "-"), (text, text + "\1")]
 
 
 def encode_args(args: tuple[Any, ...]) -> str:

@@ -99,9 +99,17 @@ class Window:
         if armed is not None:
             armed.task.cancel()
 
-    def take(self, generation: int) -> int:
-        """Remove a task that has started, and return the due time for which it was armed."""
-        return self._armed.pop(generation).due
+    def take(self, generation: int) -> int | None:
+        """Remove a task that has started, and return the due time for which it was armed; `None` if it was not armed."""
+        armed = self._armed.pop(generation, None)
+        return None if armed is None else armed.due
+
+    async def clear(self) -> None:
+        """Drop all tasks."""
+        for number, generation in enumerate(list(self._armed), 1):
+            self.disarm(generation)
+            if number % ARMED_PER_ITERATION == 0:
+                await checkpoint()
 
     async def arm_all(self, loaded: list[Placed], limit: int, live: Callable[[int], bool]) -> None:
         """Arm tasks that were loaded from the store.

@@ -6,6 +6,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar, cast, final
 
 import anyio
@@ -13,7 +14,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from .errors import StoreError
-from .operations import Operation
+from .operations import Claim, Operation
 from .store import Store
 
 __all__ = ["StoppedError", "Writer"]
@@ -74,14 +75,26 @@ class Writer:
         store: The store. It must not be open.
         log: The logger for failures.
         every_commit: Called before each commit; returns an operation to add, or `None`.
+        failed: Called when a commit has failed; returns whether nothing of it must be tried again.
+
+    Attributes:
+        limiter: The limiter of the thread in which operations are committed.
     """
 
-    def __init__(self, store: Store, log: logging.Logger, every_commit: Callable[[], Operation[Any] | None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        log: logging.Logger,
+        every_commit: Callable[[], Operation[Any] | None],
+        failed: Callable[[StoreError], bool],
+    ) -> None:
         self._store = store
         self._log = log
         self._every_commit = every_commit
+        self._failed = failed
         # A separate limiter, so that other uses of worker threads in the program do not delay commits.
-        self._limiter = anyio.CapacityLimiter(1)
+        self.limiter = anyio.CapacityLimiter(1)
+        self._idle: anyio.Event | None = None
         self._queue: deque[_Request] = deque()
         self._group: list[_Request] = []  # the requests that are being committed and applied
         self._more = anyio.Event()
@@ -91,15 +104,15 @@ class Writer:
         self._failing = False
         self.closed: anyio.Event = anyio.Event()
 
-    async def open(self) -> None:
-        """Open the store.
+    async def open(self, function: Callable[[], None]) -> None:
+        """Open the store, by one of its methods.
 
         Raises:
             StoreError: if that fails.
         """
         # Shielded: opening cannot be interrupted, and the store must be closed if it succeeds.
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(self._store.open, limiter=self._limiter)
+            await to_thread.run_sync(function, limiter=self.limiter)
             self._is_open = True
 
     async def submit(
@@ -145,6 +158,19 @@ class Writer:
         """Commit an internal operation without waiting for it."""
         self._add(_Request(operation, apply, internal=True))
 
+    async def until_idle(self) -> None:
+        """Wait until nothing is being committed, and nothing is in the queue."""
+        while self._group or self._queue:
+            self._idle = self._idle or anyio.Event()
+            await self._idle.wait()
+
+    def drop_internal(self) -> None:
+        """Give up the internal operations in the queue."""
+        for request in self._queue:
+            if request.internal:
+                request.withdrawn = True
+                request.fail(StoreError("the ownership has been lost"))
+
     async def run(self) -> None:
         """Commit operations until `stop` is called, then close the store.
 
@@ -160,7 +186,7 @@ class Writer:
                     if not request.event.is_set():
                         request.fail(StoreError("the store has been closed"))
                 self._queue.clear()
-                await to_thread.run_sync(self._store.close, limiter=self._limiter)
+                await to_thread.run_sync(self._store.close, limiter=self.limiter)
                 self.closed.set()
 
     def give_up_at(self, time: float) -> None:
@@ -186,6 +212,9 @@ class Writer:
             self._group = group = self._take()
             if not group:
                 self._more = anyio.Event()
+                if self._idle is not None:
+                    self._idle.set()
+                    self._idle = None
                 await self._more.wait()
                 continue
             operations = [request.operation for request in group]
@@ -193,7 +222,7 @@ class Writer:
             if addition is not None:
                 operations.append(addition)
             try:
-                results = await to_thread.run_sync(self._store.commit, operations, limiter=self._limiter)
+                results = await to_thread.run_sync(self._store.commit, operations, limiter=self.limiter)
             except StoreError as error:
                 self._commit_failed(group, error)
                 self._more = anyio.Event()
@@ -217,7 +246,8 @@ class Writer:
         return group
 
     def _commit_failed(self, group: list[_Request], error: StoreError) -> None:
-        if not self._failing:
+        give_up = self._failed(error)
+        if not self._failing and not give_up:
             self._failing = True
             self._log.error(
                 "The store cannot be written, and calls fail: %s. Starts and ends of tasks wait and are tried again.",
@@ -227,8 +257,12 @@ class Writer:
             if not request.internal:
                 request.fail(error)
         waiting = [request for request in group if request.internal]
-        if anyio.current_time() < self._give_up_at:
+        if anyio.current_time() < self._give_up_at and not give_up:
             self._group = []
+            for request in waiting:
+                if isinstance(request.operation, Claim):
+                    # Perhaps it was committed, and only the answer is missing.
+                    request.operation = replace(request.operation, repeated=True)
             self._queue.extendleft(reversed(waiting))
         else:
             for request in waiting:

@@ -1,0 +1,183 @@
+"""The part of one process in a shared store: it stands by, becomes the owner, loses the ownership, and hears the news."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar, final
+
+import anyio
+from anyio import to_thread, wait_readable
+
+from .errors import OwnershipLostError, StoreError
+from .shared import News, SharedStore
+
+__all__ = ["POLL", "Member", "Membership"]
+
+R = TypeVar("R")
+
+POLL = 10.0
+"""How often to look for what has not been announced, in seconds."""
+
+FIRST_RETRY, LAST_RETRY = 0.1, 2.0
+"""How long to wait before a connection is tried again, in seconds; each time twice as long as before."""
+
+REFUSED = 10.0
+"""How long to wait after the ownership was refused, in seconds."""
+
+
+class Member(Protocol):
+    """What is done about changes of the ownership, and about the news."""
+
+    async def gain(self) -> bool:
+        """Called when the ownership has been acquired; return whether it is wanted."""
+        ...
+
+    def lose(self, error: StoreError) -> None:
+        """Called when the ownership is lost. It must call `Membership.end_ownership`."""
+        ...
+
+    def hear(self, news: News, *, complete: bool) -> None:
+        """Called with what was announced; if that is not complete, something may have been missed."""
+        ...
+
+
+@final
+class Membership:
+    """Waits for the ownership and for news, on the event loop.
+
+    Args:
+        store: The store, which has been joined.
+        member: What is called.
+        log: Where failures are logged.
+        committing: The limiter of the threads in which operations are committed.
+        until_idle: Waits until nothing is being committed.
+    """
+
+    def __init__(
+        self,
+        store: SharedStore,
+        member: Member,
+        log: logging.Logger,
+        committing: anyio.CapacityLimiter,
+        until_idle: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._member = member
+        self._log = log
+        self._committing = committing
+        self._until_idle = until_idle
+        # Of their own: what takes long in one of them must not delay the others.
+        self._owning = anyio.CapacityLimiter(1)
+        self._listening = anyio.CapacityLimiter(1)
+        self._scope = anyio.CancelScope()
+        self._watching = anyio.CancelScope()
+        self._failing = False
+        self._stopped = anyio.Event()
+
+    async def open(self, *, contend: bool) -> bool:
+        """Begin to listen, and ask for the ownership, if it is wanted; return whether it has been acquired.
+
+        Raises:
+            StoreError: if that is not possible.
+        """
+        await to_thread.run_sync(self._store.listen, limiter=self._listening)
+        return contend and await to_thread.run_sync(self._store.contend, limiter=self._owning)
+
+    async def run(self, contend: bool, owner: bool) -> None:
+        """Wait for the ownership and for news, until `stop` is called.
+
+        Args:
+            contend: Whether the ownership is wanted, and was asked for.
+            owner: Whether this process has it, and `Member.gain` was called.
+        """
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._listen)
+                    if contend:
+                        await self._contend(gained=owner)
+        finally:
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """Have `run` return, and wait for it. The ownership is kept until the store is closed."""
+        self._scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._stopped.wait()
+
+    def end_ownership(self) -> None:
+        """Called when the ownership is lost, also by others than this object."""
+        self._watching.cancel()
+
+    # The ownership
+
+    async def _contend(self, *, gained: bool) -> None:
+        asked = True
+        delay = FIRST_RETRY
+        while True:
+            try:
+                owner = gained or (not asked and await to_thread.run_sync(self._store.contend, limiter=self._owning))
+                while not owner:
+                    await wait_readable(self._store.ownership_socket())
+                    owner = await to_thread.run_sync(self._store.acquire, limiter=self._owning)
+            except StoreError as error:
+                self._log_failure(error)
+                await anyio.sleep(delay)
+                delay = min(2 * delay, LAST_RETRY)
+            else:
+                self._log_success()
+                delay = FIRST_RETRY
+                refused = False
+                with anyio.CancelScope() as self._watching:
+                    refused = not (gained or await self._member.gain())
+                    if not refused:
+                        await self._watch()
+                await to_thread.run_sync(self._store.resign, limiter=self._owning)
+                if refused:
+                    await anyio.sleep(REFUSED)
+            asked = gained = False
+
+    async def _watch(self) -> None:
+        """Wait until the ownership is lost."""
+        while True:
+            # What is committed makes the socket readable as well.
+            await self._until_idle()
+            await wait_readable(self._store.ownership_socket())
+            await self._until_idle()
+            try:
+                await to_thread.run_sync(self._store.check, limiter=self._committing)
+            except OwnershipLostError as error:
+                self._member.lose(error)
+
+    def _log_failure(self, error: StoreError) -> None:
+        if not self._failing:
+            self._failing = True
+            self._log.warning("This process cannot stand by to run the tasks: %s. It is tried again.", error)
+
+    def _log_success(self) -> None:
+        if self._failing:
+            self._failing = False
+            self._log.info("This process can run the tasks again.")
+
+    # The news
+
+    async def _listen(self) -> None:
+        delay = FIRST_RETRY
+        complete = True
+        while True:
+            try:
+                if not complete:
+                    await to_thread.run_sync(self._store.listen, limiter=self._listening)
+                    delay = FIRST_RETRY
+                    self._member.hear(News(changed=True, removed=frozenset()), complete=False)
+                complete = False
+                with anyio.move_on_after(POLL) as polling:
+                    await wait_readable(self._store.news_socket())
+                news = await to_thread.run_sync(self._store.receive, limiter=self._listening)
+            except StoreError:
+                await anyio.sleep(delay)
+                delay = min(2 * delay, LAST_RETRY)
+            else:
+                complete = True
+                self._member.hear(news, complete=not polling.cancelled_caught)
