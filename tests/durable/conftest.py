@@ -35,7 +35,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def database(postgres: PostgresServer) -> Iterator[str]:
-    """An empty database: how to connect to it. What is connected to it at the end would be an error."""
+    """An empty database, as its connection string. A connection that is left open at the end is an error."""
     database = postgres.new_database()
     yield database
     postgres.drop_database(database)
@@ -59,7 +59,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def _no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is announced is not lost here, and months of virtual time would be full of queries."""
+    """Announcements are not lost here, and months of virtual time would be full of queries."""
     monkeypatch.setattr(membership, "POLL", math.inf)
 
 

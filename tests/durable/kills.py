@@ -227,7 +227,8 @@ def kill_many(folder: Path, kills: int, seed: int) -> Figures:
 
     for number in range(kills):
         victim = start("live", number)
-        # One in ten is killed at any time of its start. The others are killed at work, however slowly they have started.
+        # One in ten is killed at any time of its start. The others are killed at work, however slowly they have
+        # started.
         at_work = chance.random() > 0.1
         while at_work and not is_open(victim.pid):
             time.sleep(0.02)

@@ -1,6 +1,6 @@
-"""Three processes with one store in PostgreSQL, of which the owner is killed again and again, and the server restarted.
+"""Three processes with one store in PostgreSQL. The owner is killed repeatedly, and the server is restarted.
 
-``python kills_postgres.py 300`` kills so many, and prints the figures.
+``python kills_postgres.py 300`` kills 300 of them, and prints the figures.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class JournaledPostgresStore:
 
 
 class Process(Victim):
-    """One of the processes: it writes down when it becomes the owner, and goes on when the store fails."""
+    """One of the processes: it records when it becomes the owner, and continues when the store fails."""
 
     async def schedule_new_ids(self) -> None:
         await self.persist(super().schedule_new_ids)
@@ -122,7 +122,7 @@ class Takeovers:
 
 
 def kill_owners(folder: Path, kills: int, seed: int, *, restarts: bool = True) -> tuple[Figures, Takeovers]:
-    """Kill the owner so many times, with a restart of the server in every tenth; let all come to an end, check the journal."""
+    """Kill the owner repeatedly, with a restart of the server every tenth time. Then let all tasks end, and check the journal."""
     chance = random.Random(seed)
     journal = folder / "journal"
     seconds: list[float] = []

@@ -28,7 +28,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 class Process:
-    """What stands for a process: a scheduler with its own store, and the journal of its handlers."""
+    """Represents a process: a scheduler with its own store, and the journal of its handlers."""
 
     def __init__(self, database: str, name: str, journal: list[str], **options: Any) -> None:
         self.name = name

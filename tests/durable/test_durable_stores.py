@@ -127,12 +127,12 @@ class StoreMachine(RuleBasedStateMachine):
             placed = ready[index]
             (entry,) = self.same(Claim(placed.generation, placed.due + miss))
             assert (entry is None) == miss
-            # What is tried again, because it may have been committed, changes nothing more.
+            # An operation that is tried again, because it may have been committed, changes nothing more.
             assert self.same(Claim(placed.generation, placed.due + miss, repeated=True)) == [entry]
 
     @rule(index=st.integers(0, 3), due=st.none() | DUES, park=st.booleans())
     def end(self, index: int, due: int | None, park: bool) -> None:
-        """End what is running, twice: the second time it may have been committed before."""
+        """End the running entries, twice: the second time, the end may already have been committed."""
         running = [entry for entry in self.model._entries.values() if entry.state is State.RUNNING]
         if index < len(running):
             generation, task_id = running[index].generation, running[index].task_id

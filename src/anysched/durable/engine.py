@@ -467,7 +467,7 @@ class Engine:
         return True
 
     def lose(self, error: StoreError) -> None:
-        """Called when the ownership is lost: cancel what runs."""
+        """Called when the ownership is lost: cancel the running tasks."""
         assert self._membership is not None
         self._membership.end_ownership()
         if not self._owner:
@@ -739,7 +739,8 @@ class Engine:
             raise  # the process is ending, or the event loop was closed: the task runs again
         except BaseException:
             if anyio.current_effective_deadline() == -math.inf:
-                # Cancelled from outside: after a call, its row has been removed; after closing, it stays and runs again.
+                # Cancelled from outside: after a call, its row has been removed; after closing, it stays and runs
+                # again.
                 if begun and generation not in self._gone:
                     self._interrupted[generation] = entry
                 self._release(generation, term, begun=begun)

@@ -18,7 +18,7 @@ class StoreError(RuntimeError):
 class UncertainCommitError(StoreError):
     """Raised when the connection was lost while a change was being committed: it may or may not be stored.
 
-    `DurableScheduler.get` returns what is stored, when the store can be read again.
+    Once the store can be read again, `DurableScheduler.get` returns the stored task.
     """
 
 

@@ -288,8 +288,8 @@ class End(Operation[EndResult]):
     Otherwise, it is removed, and the entry with the same ID that must run next is returned: the oldest predecessor, or
     else the holder.
 
-    It may have been committed before. So an entry that has a next time and does not run is left as it is, and one that has
-    been removed is answered for by its ID.
+    It may have been committed before. So an entry that has a next time and does not run is left as it is, and one that
+    has been removed is answered for by its ID.
 
     Attributes:
         generation: The number of the entry.

@@ -100,13 +100,14 @@ class DurableScheduler:
         unknown: What to do on entry if there are tasks whose handlers are not registered. ``"keep"``: they keep their
             IDs and wait for their handlers to be registered, and a WARNING is logged. ``"error"``:
             `UnknownHandlerError` is raised.
-        participate: For a store that several processes can have open, such as a `PostgresStore`. ``"run"``: this process
-            runs the tasks, or stands by to take over. ``"verbs"``: it never runs tasks, and only calls the methods.
+        participate: For a store that several processes can have open, such as a `PostgresStore`. ``"run"``: this
+            process runs the tasks, or stands by to take over. ``"verbs"``: it never runs tasks, and only calls the
+            methods.
 
     Raises:
         TypeError: if the name is not a string, or ``max_running`` is not an integer.
-        ValueError: if ``max_running`` is less than one, or if ``unknown`` or ``participate`` is not one of the values above
-            or not supported by the store.
+        ValueError: if ``max_running`` is less than one, or if ``unknown`` or ``participate`` is not one of the values
+            above or not supported by the store.
     """
 
     def __init__(
@@ -145,8 +146,8 @@ class DurableScheduler:
     def role(self) -> Role:
         """What this process does, one of ``"owner"``, ``"standby"`` and ``"verbs"``.
 
-        The owner of a store runs its tasks. If several processes can have the store open, the others stand by, and one of them
-        takes over when the owner has ended; those with ``participate="verbs"`` do not.
+        The owner of a store runs its tasks. If several processes can have the store open, the others stand by, and one
+        of them takes over when the owner has ended; those with ``participate="verbs"`` do not.
         """
         return self._engine.role
 
@@ -212,8 +213,8 @@ class DurableScheduler:
             on_conflict: What to do if the ID is held, as in `anysched.Scheduler.schedule`. With ``"follow"``, a holder
                 that was interrupted by the end of the process also finishes before the new task starts.
             connection: With a `PostgresStore`: a connection of psycopg or SQLAlchemy to the same database, blocking or
-                not, that has a transaction. The call becomes part of the transaction: it takes effect when that is
-                committed, and is undone when that is rolled back. Errors of the connection are raised unchanged.
+                not, that has a transaction. The call becomes part of the transaction: it takes effect when the
+                transaction is committed, not if it is rolled back. Errors of the connection are raised unchanged.
 
         Returns:
             The handle of the task that holds the ID.

@@ -1,4 +1,4 @@
-"""The tables of the SQLite store, and how an older file becomes one of this release.
+"""The tables of the SQLite store, and the upgrade of an older file to this release.
 
 The tables have a prefix, so that they can share a file with others. Times are microseconds of UTC since 1970.
 """

@@ -65,13 +65,13 @@ class News:
 class SharedStore(Store, Protocol):
     """A store that several processes have open at the same time.
 
-    It is opened with `join` instead of `open`. Then `commit` performs the operations of verbs, until `contend` or `acquire`
-    has made this process the owner. From then on it performs all operations. When the ownership is lost, it fails once with
-    `OwnershipLostError` or `UncertainCommitError`, and again performs those of verbs only.
+    It is opened with `join` instead of `open`. Then `commit` performs the operations of verbs, until `contend` or
+    `acquire` has made this process the owner. From then on it performs all operations. When the ownership is lost, it
+    fails once with `OwnershipLostError` or `UncertainCommitError`, and again performs those of verbs only.
 
-    The methods are called in worker threads: those of `Store` and `check` one at a time, the others for the ownership one at a
-    time, and those for the news. What may take long is waited for on the event loop, by sockets, so that it holds up neither
-    threads nor virtual time.
+    The methods are called in worker threads: those of `Store` and `check` one at a time, the others for the ownership
+    one at a time, and those for the news. What may take long is waited for on the event loop, by sockets, so that it
+    holds up neither threads nor virtual time.
     """
 
     def join(self, scheduler: str) -> None:

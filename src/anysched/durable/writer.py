@@ -284,8 +284,8 @@ class Writer:
                 request.event.set()
             if number % APPLIED_PER_ITERATION == 0:
                 await checkpoint()
-        # Do this last, so that a task that was claimed and cancelled in the same commit does not begin. Set the events one
-        # by one, because on trio, tasks that become ready in the same iteration run in any order.
+        # Do this last, so that a task that was claimed and cancelled in the same commit does not begin. Set the events
+        # one by one, because on trio, tasks that become ready in the same iteration run in any order.
         for request in starts:
             request.event.set()
             await checkpoint()

@@ -22,8 +22,8 @@ ConflictPolicy: TypeAlias = Literal["error", "keep", "replace"]
 DESCRIPTION: Final = """\
 Show and change the store of a durable scheduler. STORE is the path of its SQLite file.
 
-ls, show and export read it, even while a scheduler runs. cancel, retry and import need exclusive access: they are refused
-while a scheduler uses the file.
+ls, show and export read it, even while a scheduler runs. cancel, retry and import need exclusive access: they are
+refused while a scheduler uses the file.
 
 An ID is written in its stored form, JSON; a tuple is a list. A string that is not JSON can be written without quotes:
 
@@ -62,8 +62,8 @@ Make parked tasks run again when the scheduler runs next.
 """
 
 EXPORT: Final = """\
-Write the contents of the store to standard output, as JSON lines: IDs, due times, recurrences, arguments, which tasks are
-paused or parked, the numbers of runs and attempts, and the order. This is a consistent snapshot.
+Write the contents of the store to standard output, as JSON lines: IDs, due times, recurrences, arguments, which tasks
+are paused or parked, the numbers of runs and attempts, and the order. This is a consistent snapshot.
 
 To move to another store, end the scheduler first, because later changes are not in the export:
 
@@ -75,8 +75,8 @@ Times are microseconds of UTC since 1970.
 IMPORT: Final = """\
 Import an export into a store, completely or not at all. The store is created if it does not exist.
 
-A store that never had a task takes over the identity of the exported one, and the keys of its runs stay the same. In other
-stores the tasks get new keys. Use only one of the two stores afterwards, since both would run the tasks.
+A store that never had a task takes over the identity of the exported one, and the keys of its runs stay the same. In
+other stores the tasks get new keys. Use only one of the two stores afterwards, since both would run the tasks.
 """
 
 
