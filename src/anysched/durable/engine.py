@@ -69,7 +69,7 @@ Participation = Literal["run", "verbs"]
 """What a process does with a shared store; see `DurableScheduler`."""
 
 Role = Literal["owner", "standby", "verbs"]
-"""What a process does with the tasks of the store at present; see `DurableScheduler.role`."""
+"""The current role of a process in a shared store; see `DurableScheduler.role`."""
 
 Unknown = Literal["keep", "error"]
 """What to do about tasks whose handlers are not registered; see `DurableScheduler`."""
@@ -87,10 +87,10 @@ MAX_CLAIMING = 100
 """No more tasks are loaded while this many wait for their claims, so that not all overdue tasks are in memory at once."""
 
 JOIN_POLL = 1.0
-"""How often a process that is not the owner looks whether the store is empty, in seconds."""
+"""How often a process that is not the owner checks whether the store is empty, in seconds."""
 
 EXISTING = 1_000
-"""How many tasks are looked for at once."""
+"""How many tasks are looked up at once."""
 
 SEEN_INTERVAL = 60_000_000
 """How often the current time is stored, in microseconds, while there are commits."""
@@ -373,7 +373,7 @@ class Engine:
         return generation in self._gone
 
     async def submit_in(self, connection: object, operation: Operation[R]) -> R:
-        """Perform the operation of a verb in the transaction of a user's connection.
+        """Perform the operation of a call in the transaction of a user's connection.
 
         What it changes is heard of like what another process changes, when it is committed.
 
@@ -491,7 +491,7 @@ class Engine:
             self._watch(generation)
 
     def hear(self, news: News, *, complete: bool) -> None:
-        """Called with what others have announced."""
+        """Called with the changes that other processes announced."""
         for generation in news.removed & self._waiting.keys():
             self._removed(generation)
         if not complete and self._waiting:
@@ -515,12 +515,12 @@ class Engine:
             await slow
 
     def _resync(self) -> None:
-        """Have memory follow the store, of which anything may have changed."""
+        """Bring memory into line with the store, in which anything may have changed."""
         self._look_for([*self._window, *self._live, *self._waiting])
         self._load_all()
 
     def _look_for(self, generations: list[int]) -> None:
-        """Drop those of these tasks that are no longer in the store."""
+        """Drop the given tasks that are no longer in the store."""
         for start in range(0, len(generations), EXISTING):
             asked = tuple(generations[start : start + EXISTING])
 
@@ -532,7 +532,7 @@ class Engine:
             self._writer.post(Existing(asked), drop)
 
     def _watch(self, generation: int) -> None:
-        """Have the removal of a task by another process announced."""
+        """Make the store announce when another process removes a task."""
 
         def apply(found: bool) -> None:
             if not found:
@@ -541,7 +541,7 @@ class Engine:
         self._writer.post(Watch(generation), apply)
 
     def _commit_failed(self, error: StoreError) -> bool:
-        """Called when a commit has failed; return whether nothing of it must be tried again."""
+        """Called when a commit has failed. Return whether none of its operations may be tried again."""
         uncertain = isinstance(error, UncertainCommitError)
         if self._membership is None or not self._owner or not (uncertain or isinstance(error, OwnershipLostError)):
             return False

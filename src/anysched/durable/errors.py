@@ -18,7 +18,7 @@ class StoreError(RuntimeError):
 class UncertainCommitError(StoreError):
     """Raised when the connection was lost while a change was being committed: it may or may not be stored.
 
-    Once the store can be read again, `DurableScheduler.get` returns the stored task.
+    Once the store can be read again, `DurableScheduler.get` shows which.
     """
 
 

@@ -75,17 +75,17 @@ Session = psycopg.Connection[TupleRow]
 
 @final
 class PostgresStore:
-    """Keeps tasks in a PostgreSQL database, which schedulers of any number of processes and machines can have open.
+    """Keeps tasks in a PostgreSQL database, which any number of processes and machines can have open.
 
-    One of them owns the tasks and runs them; the others stand by, and one takes over when the session of the owner
-    ends. Each process has two or three connections. Schedulers with different names share the tables, whose names
-    begin with ``anysched_``, and nothing else. The tables are made in the first schema of the search path.
+    One of the processes owns the tasks and runs them. The others stand by, and one of them takes over when the session
+    of the owner ends. Each process has two or three connections. Schedulers with different names share only the
+    tables, whose names begin with ``anysched_``. The tables are created in the first schema of the search path.
 
-    It needs the extra ``anysched[postgres]`` and PostgreSQL 14 or later.
+    It requires the extra ``postgres`` and PostgreSQL 14 or later.
 
     Args:
-        conninfo: The database, as a URI or in the form of libpq. A connection pooler must be in session mode.
-        name: The name under which the tasks are stored; that of the scheduler, if not given.
+        conninfo: The database, as a URI or a libpq connection string. A connection pooler must be in session mode.
+        name: The name under which the tasks are stored; by default, the name of the scheduler.
 
     Raises:
         ValueError: if ``conninfo`` cannot be parsed.
