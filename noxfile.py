@@ -192,6 +192,14 @@ def interrupts(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Load a scheduler at random for ten minutes on each backend; fail if its memory grows. Other lengths by SOAK, in seconds."""
+    install(session, "test")
+    seconds = session.env.get("SOAK") or "600"
+    session.run("pytest", "tests/soak/test_soak.py", *session.posargs, env={"SOAK": seconds})
+
+
+@nox.session
 def kills(session: nox.Session) -> None:
     """Kill a program with a durable scheduler three hundred times at random moments, and check what it did."""
     install(session, "test")

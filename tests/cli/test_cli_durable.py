@@ -509,7 +509,7 @@ def test_an_id_that_is_shown_can_be_given(task_id: TaskId) -> None:
     [
         ([], "the following arguments are required: COMMAND"),
         (["ls"], "the following arguments are required: STORE"),
-        (["ls", "mysql://localhost/app"], "expected the path of an SQLite file, not 'mysql://"),
+        (["ls", "mysql://localhost/app"], "expected the path of an SQLite file or postgresql://..., not 'mysql://"),
         (["ls", "x.db", "--prefix", "7"], "expected a string or a list, not '7'"),
         (["cancel", "x.db"], "the following arguments are required: ID"),
         (["import", "x.db"], "the following arguments are required: FILE"),

@@ -13,6 +13,7 @@ import pytest
 
 from anysched import Scheduler
 from anysched._core import timer_queue as timer_queue_module
+from anysched._core.registry import TaskRegistry
 from support import Gate, dispatcher_of, forever, nothing, settle, until
 
 SIZES = 1_000, 100_000
@@ -229,3 +230,42 @@ async def test_a_slot_is_handed_over_in_few_steps(
     await settle()
     assert child.statistics().running == 1
     child.cancel_all()
+
+
+async def close_while_they_end(size: int, order: int, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Close many children whose tasks end one after the other; return how many members are looked at for each."""
+    looked = 0
+    busy_members = TaskRegistry.busy_members
+
+    def counted(registry: TaskRegistry) -> list[TaskRegistry]:
+        nonlocal looked
+        looked += len(registry.family.busy)
+        return busy_members(registry)
+
+    gates = [Gate(stubborn=True) for _ in range(size)]
+
+    async def let_go() -> None:
+        await until(lambda: gates[0].cancelled)
+        for gate in gates[::order]:
+            gate.open.set()
+            await settle(3)
+
+    async with Scheduler("test") as scheduler, anyio.create_task_group() as group:
+        for gate in gates:
+            scheduler.child("child").schedule("id", gate)
+        await until(lambda: all(gate.started.is_set() for gate in gates))
+        group.start_soon(let_go)
+        with monkeypatch.context() as patch:
+            patch.setattr(TaskRegistry, "busy_members", counted)
+            await scheduler.close()
+    return looked / size
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("order", [1, -1])
+async def test_closing_many_busy_children_takes_steps_for_each_and_not_for_each_pair(
+    order: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever order their tasks end."""
+    few, many = [await close_while_they_end(size, order, monkeypatch) for size in (50, 300)]
+    assert many <= few + 1, (few, many)

@@ -743,3 +743,23 @@ async def test_skip_sleeps_through_a_suspend(scheduler: Scheduler, virtual_clock
     await virtual_clock.advance(100)  # it was 00:51:00 at once, and the time of 00:50:00 was a minute late
     assert runs.starts == [90]
     assert task.run_count == 1
+
+
+@pytest.mark.parametrize("kind", ["every", "every end", "times", "function"])
+async def test_a_run_that_was_brought_forward_and_is_skipped_does_not_replace_the_next(
+    virtual_clock: VirtualClock, kind: str
+) -> None:
+    async with Scheduler("test", max_running=1) as scheduler:
+        runs = Runs()
+        scheduler.schedule("in the way", anyio.sleep, 200)
+        if kind.startswith("every"):
+            measured_from: Any = "end" if kind == "every end" else "start"
+            task = scheduler.schedule_every(600, "id", runs, missed="skip", measured_from=measured_from)
+        else:
+            times = at(600, 1200)
+            listed: Any = times if kind == "times" else lambda now: [time for time in times if time > now]
+            task = scheduler.schedule_at_times(listed, "id", runs, missed="skip")
+        task.reschedule_later(10)
+        await virtual_clock.advance(1300)
+        # After a pause that is measured from the end there is no other time that it could take the place of.
+        assert runs.starts == ([800] if kind == "every end" else [600, 1200])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from anysched import Scheduler
+from anysched import Scheduler, current_run
 from anysched.testing import VirtualClock
 from anysched.testing import virtual_anyio_backend as anyio_backend  # noqa: F401
 from recurrence import START, Runs
@@ -235,6 +235,167 @@ async def test_a_task_that_is_cancelled_meanwhile_is_not_asked_again(
     virtual_clock.step_wall(-DAY)
     await virtual_clock.advance(1)
     assert [len(grid.asked) for grid in grids] == [1, 2, 2, 2]
+
+
+async def test_a_run_that_was_brought_forward_after_a_jump_does_not_replace_the_next(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    runs = WallRuns(virtual_clock)
+    scheduler.schedule_at_times(Grid(HOUR), "id", runs)
+    virtual_clock.step_wall(0.5 * HOUR, notify=False)
+    scheduler.reschedule_later(0, "id")
+    await virtual_clock.advance(2 * HOUR)
+    assert runs.starts == [0.5 * HOUR, HOUR, 2 * HOUR]
+
+
+@pytest.mark.parametrize("missed", ["latest", "all", "skip"])
+@pytest.mark.parametrize("seconds", [0, 5, 15, 25, 29])
+async def test_no_time_is_lost_until_a_clock_that_was_set_back_is_found_out(
+    scheduler: Scheduler, virtual_clock: VirtualClock, missed: Any, seconds: int
+) -> None:
+    """Unannounced, that takes up to half a minute; the times that come meanwhile are run late by no more than that."""
+    runs = WallRuns(virtual_clock)
+    virtual_clock.step_wall(HOUR)
+    scheduler.schedule_at_times(Grid(MINUTE), "id", runs, missed=missed)
+    await virtual_clock.advance(40 + seconds)
+    virtual_clock.step_wall(-HOUR, notify=False)
+    await virtual_clock.advance(5 * MINUTE)
+    late = seconds >= 20  # a minute later than otherwise
+    expected = [MINUTE * number for number in range(1 + late, 6 + late)]
+    found = [start for start in runs.starts if start < HOUR]
+    assert len(found) == len(expected)
+    assert all(0 <= (start - time).total_seconds() <= 30 for start, time in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("missed", ["latest", "all", "skip"])
+@pytest.mark.parametrize("notify", [True, False])
+async def test_a_clock_that_is_set_back_during_a_run_silences_nothing(
+    scheduler: Scheduler, virtual_clock: VirtualClock, missed: Any, notify: bool
+) -> None:
+    starts: list[timedelta] = []
+
+    async def work() -> None:
+        starts.append(virtual_clock.now() - START)
+        if len(starts) == 3:
+            virtual_clock.step_wall(-DAY, notify=notify)
+
+    virtual_clock.step_wall(DAY)
+    scheduler.schedule_at_times(Grid(MINUTE), "id", work, missed=missed)
+    await virtual_clock.advance(6 * MINUTE)
+    assert starts == [*[DAY + MINUTE * number for number in (1, 2, 3)], *[MINUTE * number for number in (4, 5, 6)]]
+
+
+async def test_what_a_clock_has_shown_wrongly_during_a_run_is_caught_up(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    """The clock was ahead, and a long run hides when that ended."""
+    runs = Runs(1, 150)
+    virtual_clock.step_wall(DAY)
+    scheduler.schedule_at_times(Grid(MINUTE), "id", runs)
+    await virtual_clock.advance(2 * MINUTE)
+    virtual_clock.step_wall(-DAY)
+    await virtual_clock.advance(4 * MINUTE)
+    assert runs.starts == [60, 120, 270, 300, 360]
+
+
+async def test_after_a_jump_during_a_run_that_was_late_the_latest_is_caught_up(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    starts: list[timedelta] = []
+
+    async def work() -> None:
+        starts.append(virtual_clock.now() - START)
+        if len(starts) == 1:
+            virtual_clock.step_wall(HOUR)
+
+    scheduler.schedule_at_times(Grid(MINUTE), "id", work)
+    scheduler.pause("id")
+    await virtual_clock.advance(10.5 * 60)
+    scheduler.resume("id")
+    await virtual_clock.advance(1)
+    assert starts == [10.5 * MINUTE, HOUR + 10.5 * MINUTE]
+
+
+async def test_what_all_has_run_after_a_jump_is_not_run_again(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    """The clock is set back to before them, and forward again."""
+    served: list[datetime] = []
+
+    async def work() -> None:
+        served.append(current_run().due)
+
+    scheduler.schedule_at_times(Grid(MINUTE), "id", work, missed="all")
+    await virtual_clock.advance(90)
+    virtual_clock.step_wall(10 * MINUTE)
+    await virtual_clock.advance(1)
+    virtual_clock.step_wall(-10 * MINUTE)
+    await virtual_clock.advance(15 * MINUTE)
+    assert served == [START + MINUTE * number for number in range(1, 17)]
+
+
+@pytest.mark.parametrize("missed", ["latest", "all", "skip"])
+async def test_a_time_that_the_clock_has_jumped_over_by_seconds_is_run_once(
+    scheduler: Scheduler, virtual_clock: VirtualClock, missed: Any
+) -> None:
+    """It is due then, and comes again when the clock is put right."""
+    served: list[datetime] = []
+
+    async def work() -> None:
+        served.append(current_run().due)
+
+    scheduler.schedule_at_times(Grid(MINUTE), "id", work, missed=missed)
+    await virtual_clock.advance(50)
+    virtual_clock.step_wall(20)
+    await virtual_clock.advance(5)
+    virtual_clock.step_wall(-20)
+    await virtual_clock.advance(3 * MINUTE)
+    assert served == [START + MINUTE * number for number in (1, 2, 3)]
+
+
+async def test_many_times_that_the_clock_has_jumped_over_are_remembered_as_one_period(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    served: list[datetime] = []
+
+    async def work() -> None:
+        served.append(current_run().due)
+
+    second = timedelta(seconds=1)
+    scheduler.schedule_at_times(Grid(second), "id", work, missed="skip")
+    await virtual_clock.advance(10.5)
+    for _ in range(5):
+        virtual_clock.step_wall(50)
+        await virtual_clock.advance(1)
+    virtual_clock.step_wall(-250)
+    await virtual_clock.advance(300)
+    assert served == [START + second * number for number in range(1, 316)]
+
+
+async def test_a_period_that_was_lived_is_left_out_at_once(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
+    """However many times lie in it."""
+    runs, grid = WallRuns(virtual_clock), Grid(timedelta(seconds=1))
+    scheduler.schedule_at_times(grid, "id", runs)
+    await virtual_clock.advance(HOUR)
+    virtual_clock.step_wall(HOUR)
+    await virtual_clock.advance(0)
+    virtual_clock.step_wall(-1.5 * HOUR)
+    listed, count = grid.listed, len(runs.starts)
+    await virtual_clock.advance(0.5 * HOUR + timedelta(seconds=5))
+    assert grid.listed - listed < 50
+    # The first that was jumped over is the one that the run after the jump has served.
+    assert runs.starts[count:] == [HOUR + timedelta(seconds=number) for number in range(2, 6)]
+
+
+async def test_a_function_that_does_not_look_at_now_is_left_out_step_by_step(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    runs = WallRuns(virtual_clock)
+    scheduler.schedule_at_times(lambda _: (START + MINUTE * number for number in range(1, 500)), "id", runs)
+    await virtual_clock.advance(200 * MINUTE)
+    virtual_clock.step_wall(-HOUR)
+    await virtual_clock.advance(62 * MINUTE)
+    assert runs.starts == [MINUTE * number for number in range(1, 203)]
 
 
 # Iterables

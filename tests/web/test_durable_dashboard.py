@@ -96,7 +96,7 @@ async def test_what_the_store_has_is_shown(store: FaultyStore) -> None:
 async def test_schedulers_in_memory_have_nothing_parked(store: FaultyStore) -> None:
     async with Scheduler("memory") as memory, opened(memory) as page:
         numbers = await page.numbers()
-        assert (numbers["parked"], numbers["unknown"]) == (None, None)
+        assert (numbers["parked"], numbers["unknown"], numbers["roles"]) == (None, None, [])
     program = Program(store)
     async with Scheduler("memory") as memory, opened(memory, program.scheduler) as page, program.scheduler:
         task = memory.schedule_later(HOUR, "id", anyio.sleep, 1)
@@ -210,7 +210,8 @@ async def test_before_and_after_the_scheduler_runs(store: FaultyStore) -> None:
     program = Program(store)
     async with opened(program.scheduler) as page:
         assert await page.ids() == []
-        assert (await page.numbers())["state"] == "new"
+        numbers = await page.numbers()
+        assert (numbers["state"], numbers["roles"]) == ("new", ["owner"])
         async with program.scheduler:
             key = await page.key("orphan")
         await anyio.sleep(2 * durable_module.MAX_AGE)

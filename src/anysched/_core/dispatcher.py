@@ -98,6 +98,8 @@ class Dispatcher:
         self.clock_followers: dict[ScheduledTask[Any], None] = {}
         self._to_call: list[ScheduledTask[Any]] = []
         self._clock_lead = self.clock.time_ns() - int(self.clock.monotonic() * 1e9)
+        # When this was read last, and for how long it had not been read when the clock was set back.
+        self._clock_read, self._unseen = self.clock.monotonic(), 0.0
 
         # A number for each scheduling call, and an index for each task that becomes due.
         self._next_sequence = count(1).__next__
@@ -371,15 +373,17 @@ class Dispatcher:
     def _call_followers(self, now: float, now_ns: int) -> bool:
         """Call the tasks that follow the wall clock if it was set back, a few at once; return whether more follow."""
         lead = now_ns - int(now * 1e9)
+        unseen, self._clock_read = now - self._clock_read, now
         if lead < self._clock_lead - CLOCK_STEP_NS:
             self._clock_lead = lead
             self._to_call = list(self.clock_followers)
+            self._unseen = unseen
         else:
             self._clock_lead = max(self._clock_lead, lead)
         for _ in range(min(CALLS_PER_ITERATION, len(self._to_call))):
             task = self._to_call.pop()
             if task in self.clock_followers:
-                task._clock_set_back()
+                task._clock_set_back(self._unseen)
         return bool(self._to_call)
 
     def _pop_due(self, now: float, now_ns: int) -> ScheduledTask[Any] | None:

@@ -149,7 +149,7 @@ class RecurringTask(ScheduledTask[None]):
         if registry.is_closing or not (searching or self._is_too_late()):
             return True
         if not searching:
-            self._trigger.skipped += 1
+            self._trigger.skip_run(*registry.now())
             registry.free_slot(self)  # it may have waited for a slot for too long
         found = self._find_next(steps=TIMES_PER_ITERATION)
         if self._dispatch_index:  # otherwise `times` has cancelled or rescheduled the task
@@ -247,7 +247,7 @@ class RecurringTask(ScheduledTask[None]):
         if warning is not None:
             self._registry.warn(self, warning)
 
-    def _clock_set_back(self) -> None:
+    def _clock_set_back(self, unseen: float) -> None:
         """Called when the wall clock was set back: the next run may be due earlier."""
         trigger, registry = self._trigger, self._registry
         is_waiting = self._status is Status.PENDING and not self._dispatch_index and self._when == trigger.due
@@ -256,7 +256,7 @@ class RecurringTask(ScheduledTask[None]):
         assert self._call is not None
         _, _, context = self._call
         try:
-            found = context.copy().run(trigger.clock_set_back, *registry.now())
+            found = context.copy().run(trigger.clock_set_back, *registry.now(), unseen)
         except Exception as failure:
             registry.log_failure(self, failure)
             return

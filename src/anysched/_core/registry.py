@@ -588,6 +588,7 @@ class TaskRegistry:
             if self._idle is None:
                 self._idle = anyio.Event()
             await self._idle.wait()
+        self.family.busy.pop(self, None)  # which a `KeyboardInterrupt` may have prevented
 
     def abandon(self) -> list[BaseException]:
         """End the remaining tasks when the dispatcher has ended. Only an untimely `KeyboardInterrupt` leaves any.

@@ -1148,13 +1148,24 @@ class Scheduler:
     async def _wait_all_idle(self) -> None:
         """Wait until the scheduler and its descendants hold no IDs and no cancelled task is unwinding."""
         await checkpoint()
+        own = self._registry
+        family = own.family
+        for registry in list(family.hosts):
+            if registry not in family.busy:
+                self._end_host(registry)
         reports = HeldUpReports(self._report_held_up)
-        while busy := self._registry.busy_members():
-            for registry, closed in self._registry.family.hosts.items():
-                # A child may be hosted by a task of its parent, which ends when the child has closed.
-                if registry is not self._registry and registry.is_within(self._registry) and registry not in busy:
-                    closed.set()
-            await reports.wait(busy[-1].wait_idle)
+        # Those that were made last come first. None becomes busy again in the meantime: no tasks are accepted.
+        while busy := own.busy_members():
+            for registry in reversed(busy):
+                while registry in family.busy:
+                    await reports.wait(registry.wait_idle)
+                self._end_host(registry)
+
+    def _end_host(self, registry: TaskRegistry) -> None:
+        """End the host of a descendant, if it has one: it may be hosted by a task of its parent, which ends then."""
+        closed = self._registry.family.hosts.get(registry)
+        if closed is not None and registry is not self._registry and registry.is_within(self._registry):
+            closed.set()
 
     async def _report_until_ended(self) -> None:
         """Wait until the tasks have ended, and report by which of them leaving is held up. In the end, waiting is left to the group."""

@@ -534,8 +534,8 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Wait for the next run. Only called for recurring tasks."""
         raise NotImplementedError
 
-    def _clock_set_back(self) -> None:
-        """Called when the wall clock was set back. Only called for recurring tasks."""
+    def _clock_set_back(self, unseen: float) -> None:
+        """Called when the wall clock was set back, since so many seconds ago. Only called for recurring tasks."""
         raise NotImplementedError
 
     def _rearm(self, target: Target, args: tuple[Any, ...], context: Context) -> None:

@@ -125,13 +125,23 @@ class Trigger(ABC):
         ...
 
     @abstractmethod
+    def skip_run(self, now: float, now_ns: int, /) -> None:
+        """Called when a run is skipped because it is too late. One that was brought forward leaves the next one as it is."""
+        ...
+
+    @abstractmethod
     def next_due(self, now: float, now_ns: int, steps: int, /) -> float | SearchResult:
         """Return the next due time after a run. A search takes at most ``steps`` steps."""
         ...
 
     @abstractmethod
-    def clock_set_back(self, now: float, now_ns: int, /) -> float | str | None:
+    def clock_set_back(self, now: float, now_ns: int, unseen: float, /) -> float | str | None:
         """Called when the wall clock was set back while the task is pending.
+
+        Args:
+            now: The present on the monotonic clock.
+            now_ns: The present on the wall clock.
+            unseen: How many seconds ago the clock was read before: it was set since then.
 
         Returns:
             The new due time; or a message to log, with ``%s`` for the ID; or `None` if there is nothing to do.
@@ -224,13 +234,22 @@ class IntervalTrigger(Trigger):
         """
         if self._measured_from == "end":
             return  # there are no regular due times; the run has the due time that was set
-        self._fix_origin(now, now_ns)
-        self._is_extra = self._origin + self._index * self._period + self._offset > now + TOLERANCE
+        self._is_extra = self._is_before_next(now, now_ns)
         index = self._index
         self.served = None if self._is_extra else self._origin + index * self._period + self._offset
         if self._coalesce and not self._is_extra:
             self._index = max(self._index, self._latest_index(now))
         self.missed += self._index - index
+
+    def skip_run(self, now: float, now_ns: int) -> None:
+        """Called when a run is skipped."""
+        self.skipped += 1
+        self._is_extra = self._is_before_next(now, now_ns)
+
+    def _is_before_next(self, now: float, now_ns: int) -> bool:
+        """Return whether the next due time of the grid is still to come."""
+        self._fix_origin(now, now_ns)
+        return self._origin + self._index * self._period + self._offset > now + TOLERANCE
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float:
         """Return the next due time: now, if one has been missed, and otherwise that of the next index."""
@@ -258,7 +277,7 @@ class IntervalTrigger(Trigger):
             self._draw_jitter()
         return max(self._origin + self._index * self._period + self._offset, now)
 
-    def clock_set_back(self, now: float, now_ns: int) -> float | str | None:
+    def clock_set_back(self, now: float, now_ns: int, unseen: float) -> float | str | None:
         """Do nothing: the times are elapsed time, except the first, which is a due time of the wall clock itself."""
 
     def close(self) -> None:
@@ -335,6 +354,13 @@ class IterableTrigger(Trigger):
         else:
             self._covered_until = max(self._time, passed) if self._coalesce else self._time
 
+    def skip_run(self, now: float, now_ns: int) -> None:
+        """Called when a run is skipped."""
+        self.skipped += 1
+        self._is_extra = self._time > now_ns - self._offset_ns + TOLERANCE_NS
+        if self._is_extra:
+            self._peeked = self._time
+
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
         """Return the next due time, unless the search takes more steps."""
         if not self._catching_up:
@@ -380,7 +406,7 @@ class IterableTrigger(Trigger):
         self._times = ()
         self._iterator = iter(())
 
-    def clock_set_back(self, now: float, now_ns: int) -> float | str | None:
+    def clock_set_back(self, now: float, now_ns: int, unseen: float) -> float | str | None:
         """Return a warning if the clock now shows a time whose due times were already yielded."""
         if now_ns < self._covered_until - FALLBACK_NS:
             until = datetime_from_ns(self._covered_until).isoformat()
@@ -449,86 +475,134 @@ class FunctionTrigger(IterableTrigger):
         self._periods: list[tuple[int, int]] = []
         self._since = 0
         self._seen = 0.0, 0
+        # Where times may have been missed because the clock was set, and the function was not asked again yet: the
+        # first moment, as the clock shows now, and whether it was set back.
+        self._unseen_from: int | None = None
+        self._is_set_back = False
+        self._asked_from = 0
+        # The last time that was run after the clock had jumped over it.
+        self._caught_up = 0
 
     def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time: now if it is past, or if there is none."""
-        self._restart(now, now_ns)
+        self._ask(now_ns)
+        self._seen = now, now_ns
+        self._since = now_ns
         return super().first_due(now, now_ns)
 
     def begin_run(self, now: float, now_ns: int) -> None:
         """Called when a run starts. If the clock has jumped ahead, the run covers the times that were jumped over."""
-        jumped = self._clock_was_set(now, now_ns)
+        self._read(now, now_ns)
         super().begin_run(now, now_ns)
-        if jumped and self._coalesce:
-            self._remember(self._time, self._time)
-            self._renew(now, now_ns)
+        if self._is_extra:
+            return
+        if self._time < self._since:  # the clock has jumped over it
+            former, self._caught_up = self._caught_up, self._time
+            if self._periods and self._periods[-1][1] == former:
+                self._periods[-1] = self._periods[-1][0], self._time  # all in between have been caught up as well
+            else:
+                self._remember(self._time, self._time)
+        if self._unseen_from is not None and self._coalesce:
+            self._renew(now_ns)
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
         """Return the next due time, unless the search takes more steps."""
-        if self._clock_was_set(now, now_ns) and self._missed != "all":
-            missed = self._list()
-            self._renew(now, now_ns - (0 if self._coalesce else round(self.skip_after * 1e9)))
-            if missed is not None and self._covered_until < missed <= now_ns - self._offset_ns:
-                self.skipped += self._skip
-                if self._coalesce:
-                    self._time = self._covered_until = self._latest_until(now_ns - self._offset_ns, missed)
-                    self._remember(self._time, self._time)
-                    return now
+        self._read(now, now_ns)
+        if self._unseen_from is not None:
+            if self._is_set_back:
+                self._go_back(self._unseen_from)
+            elif self._leave_out(now_ns):
+                return now
         return super().next_due(now, now_ns, steps)
 
-    def clock_set_back(self, now: float, now_ns: int) -> float | None:
-        """Return the new due time of a pending task: the first one after the current time."""
-        offset = self._offset_ns
-        self._clock_was_set(now, now_ns)
-        self._renew(now, now_ns)
-        self._covered_until = now_ns
-        for _ in range(TIMES_PER_ITERATION):
-            time = self._list()
-            if time is None:
-                return None
-            if time > self._covered_until:
-                self._time = time
-                self.due = time + offset
-                return self.due
-        return None
+    def clock_set_back(self, now: float, now_ns: int, unseen: float) -> float | None:
+        """Return the new due time of a pending task: the first that the function lists from the last reading on."""
+        self._read(now, now_ns)
+        if self._unseen_from is None:
+            return None
+        self._go_back(max(self._unseen_from, now_ns - round(unseen * 1e9)))
+        due = super().next_due(now, now_ns, TIMES_PER_ITERATION)
+        if isinstance(due, SearchResult):
+            return None
+        self.due = due
+        return due
 
-    def _restart(self, now: float, now_ns: int) -> None:
+    def _go_back(self, from_ns: int) -> None:
+        """List again what the clock has shown since a moment, and will show."""
+        self._is_extra = self._catching_up = False
+        self._covered_until = from_ns
+        self._renew(from_ns)
+
+    def _leave_out(self, now_ns: int) -> bool:
+        """Leave out what the clock has jumped over; return whether a run is due for that."""
+        passed = now_ns - self._offset_ns
+        self._covered_until = max(self._covered_until, self._unseen_from or 0)
+        self._renew(self._covered_until)
+        self._is_extra = False
+        missed = self._list()
+        if missed is None or not self._covered_until < missed <= passed:
+            self._peeked = missed
+            return False
+        if self._skip:
+            # Of the last minute, each is looked at.
+            self._renew(max(self._covered_until, passed - round(self.skip_after * 1e9)))
+            self.skipped += missed <= self._asked_from
+            return False
+        self._time = self._covered_until = self._latest_until(passed, missed)
+        self._remember(self._time, self._time)
+        self._renew(now_ns)
+        return True
+
+    def _ask(self, from_ns: int) -> None:
+        """Ask the function for the times after a moment."""
         self._close_iterator()
-        times: object = self._function(datetime_from_ns(now_ns))
+        times: object = self._function(datetime_from_ns(from_ns))
         if not isinstance(times, Iterable) or isinstance(times, str):
             raise TypeError(f"times must return an iterable of datetimes, not {type(times).__name__}: {times!r}")
         self._times = times
         self._iterator = iter(self._times)
         self._peeked = None
         self._latest = self._stalls = 0
-        self._seen = now, now_ns
-        self._since = now_ns
+        self._asked_from = from_ns
 
-    def _renew(self, now: float, from_ns: int) -> None:
-        """Call the function again, for the times after a moment."""
-        seen = self._seen
-        self._restart(now, from_ns)
-        self._seen = seen
+    def _renew(self, from_ns: int) -> None:
+        """Ask the function again because the clock was set."""
+        self._ask(from_ns)
+        self._unseen_from = None
+        self._is_set_back = False
 
-    def _clock_was_set(self, now: float, now_ns: int) -> bool:
-        """Return whether the wall clock was set since it was last read; if so, record the period that has ended."""
+    def _read(self, now: float, now_ns: int) -> None:
+        """Find out whether the wall clock was set since it was read last; if so, a period ends in which it went its way."""
         (seen, seen_ns), self._seen = self._seen, (now, now_ns)
-        expected = seen_ns + round((now - seen) * 1e9)
-        if abs(now_ns - expected) <= CLOCK_STEP_NS:
-            return False
-        self._remember(self._since, expected if expected > now_ns else seen_ns)
+        elapsed = round((now - seen) * 1e9)
+        if abs(now_ns - seen_ns - elapsed) <= CLOCK_STEP_NS:
+            return
+        went_back = now_ns < seen_ns + elapsed
+        if self._missed == "all":
+            if not went_back:
+                return  # what the jump left out is run, one after the other
+            seen_ns = min(seen_ns, self._covered_until)
+        # No run has started since the clock was read last, so that the times since then are still to be run.
+        self._remember(self._since, seen_ns)
         self._since = now_ns
-        return True
+        self._is_set_back |= went_back
+        # When it was set is not known. One that was set back may have shown all this in the meantime.
+        unseen_from = now_ns - elapsed if went_back else seen_ns
+        self._unseen_from = unseen_from if self._unseen_from is None else min(self._unseen_from, unseen_from)
 
     def _remember(self, start: int, end: int) -> None:
         self._periods = [*self._periods[1 - MAX_PERIODS :], (start, end)]
+
+    def _lived_until(self, time: int) -> int | None:
+        """Return the end of the period in which the clock has gone its way and shown a time, which was run, or left out, when it came."""
+        return max((end for start, end in self._periods if start <= time <= end), default=None)
 
     def _latest_until(self, until: int, known: int) -> int:
         """Return the latest time up to a moment, searching in longer and longer periods before it."""
         for seconds in (60, 3_600, 86_400, 32 * 86_400):
             listed = self._function(datetime_from_ns(max(until - seconds * SECOND_NS, known)))
             times = map(ns_from_datetime, islice(listed, TIMES_PER_ITERATION))
-            missed = [time for time in times if time <= until]
+            missed = [time for time in times if known < time <= until and self._lived_until(time) is None]
             if missed:
                 return missed[-1]
         return known
@@ -536,7 +610,9 @@ class FunctionTrigger(IterableTrigger):
     def _list(self) -> int | None:
         """Return the next time of the iterator, or a covered time if it was due in an earlier period."""
         time = super()._list()
-        for start, end in self._periods:
-            if time is not None and start <= time <= end:
-                return self._covered_until  # it was run or skipped when it was due
-        return time
+        lived_until = None if time is None else self._lived_until(time)
+        if lived_until is None:
+            return time
+        if lived_until > self._asked_from:
+            self._ask(lived_until)  # instead of each time in it
+        return self._covered_until

@@ -305,6 +305,22 @@ class PostgresStore:
         yield from transaction.announce()
         return result
 
+    def read_names(self) -> list[str]:
+        """Return the sorted names of the schedulers that have used the database. Nothing is created in it.
+
+        Raises:
+            StoreError: if it cannot be read.
+        """
+        try:
+            with closing(self._connect()) as session:
+                rows = execute(session, Statement("select to_regclass('anysched_scheduler') is not null"))
+                if not rows[0][0]:
+                    return []
+                rows = execute(session, Statement("select name from anysched_scheduler order by name"))
+        except psycopg.Error as error:
+            raise StoreError(f"{self!r} cannot be read: {_text(error)}") from error
+        return [name for (name,) in rows]
+
     # The ownership
 
     def contend(self) -> bool:

@@ -142,7 +142,9 @@ class _Dashboard:
         async def state() -> JSON:
             counted = {index: await view.statistics() for index, view in self._stores.items()}
             stored = {index: statistics for index, statistics in counted.items() if statistics is not None}
-            return {**numbers(self._indexes, stored, self._history, self._now()), "actions": self._actions}
+            shown = numbers(self._indexes, stored, self._history, self._now())
+            roles = sorted({view.role for view in self._stores.values()})
+            return {**shown, "roles": roles, "actions": self._actions}
 
         return EventStream(state, self._changes, self._streams)
 

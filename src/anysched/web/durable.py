@@ -1,7 +1,8 @@
 """The tasks in the store of a durable scheduler.
 
-The tasks that are due next are also in memory, in an index like those of any scheduler. This module provides what only
-the store has: the numbers, the tasks that do not wait for their due time, and the actions on any task.
+The tasks that are due next are also in memory, in an index like those of any scheduler, if this process runs them. This
+module provides what only the store has: the numbers, the tasks that do not wait for their due time, and the actions on any
+task.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from .index import Changes
 
 __all__ = ["DurableView", "WaitingTask", "status_of"]
 
-Status: TypeAlias = Literal["paused", "parked", "unknown"]
+Status: TypeAlias = Literal["pending", "paused", "running", "parked", "unknown"]
 
 WAITING: Final[tuple[Status, ...]] = ("parked", "unknown", "paused")
+ELSEWHERE: Final[tuple[Status, ...]] = (*WAITING, "running", "pending")
+"""The statuses of tasks that are only in the store, where another process runs them."""
+
 MAX_WAITING: Final = 500
 """How many tasks with each of these statuses are shown."""
 
@@ -36,7 +40,7 @@ MAX_AGE: Final = 10.0
 @final
 @dataclass(frozen=True, slots=True)
 class WaitingTask:
-    """A task that is paused, parked or waits for its handler.
+    """A task that is only in the store: it is paused, parked or waits for its handler, or another process runs it.
 
     Attributes:
         scheduler_name: The name of its scheduler.
@@ -70,10 +74,15 @@ class DurableView:
         self._scheduler = scheduler
         self._changes = changes
         self._lock = anyio.Lock()
-        self._seen: tuple[int, str] = (-1, "")
+        self._seen: tuple[object, ...] = ()
         self._looked = -math.inf
         self._statistics: DurableStatistics | None = None
         self._waiting: list[WaitingTask] = []
+
+    @property
+    def role(self) -> str:
+        """What this process does with the store; see `DurableScheduler.role`."""
+        return self._scheduler.role
 
     async def statistics(self) -> DurableStatistics | None:
         """Return the numbers of tasks; `None` if the scheduler is not running, or the store fails."""
@@ -81,7 +90,7 @@ class DurableView:
         return self._statistics
 
     async def waiting(self) -> list[WaitingTask]:
-        """Return the tasks that are paused, parked or wait for their handler."""
+        """Return the tasks that are only in the store."""
         await self._look()
         return self._waiting
 
@@ -137,12 +146,12 @@ class DurableView:
                 self._statistics, self._waiting = None, []
             self._looked = anyio.current_time()
 
-    def _present(self) -> tuple[int, str]:
-        return self._changes.version, self._scheduler.state
+    def _present(self) -> tuple[object, ...]:
+        return self._changes.version, self._scheduler.state, self.role
 
     async def _read_waiting(self) -> list[DurableTask]:
         found: list[DurableTask] = []
-        for status in WAITING:
+        for status in WAITING if self.role == "owner" else ELSEWHERE:
             limit = len(found) + MAX_WAITING
             async for task in self._scheduler.tasks(status=status):
                 found.append(task)

@@ -49,14 +49,14 @@ def run_durable(arguments: DurableArguments) -> int:
 
 
 def _ls(arguments: DurableArguments) -> int:
-    with opened(arguments.store, "read") as store:
+    with opened(arguments.store, arguments.scheduler, "read") as store:
         entries = _entries(store, Pages(id_ranges(arguments.prefix), arguments.status))
         return print_lines(map(json_task, entries) if arguments.as_json else list_tasks(entries))
 
 
 def _show(arguments: DurableArguments) -> int:
     (task_id,) = arguments.task_ids
-    with opened(arguments.store, "read") as store:
+    with opened(arguments.store, arguments.scheduler, "read") as store:
         entry = _commit(store, Find(encode_id(task_id)))
     if entry is None:
         print_error(f"no task holds the ID {format_id(task_id)}")
@@ -76,7 +76,7 @@ def _retry(arguments: DurableArguments) -> int:
 
 def _change(arguments: DurableArguments, operations: Iterable[Operation[Any]], done: str, failed: str) -> int:
     """Change tasks, all in one transaction, and report each."""
-    with opened(arguments.store, "change") as store:
+    with opened(arguments.store, arguments.scheduler, "change") as store:
         results = store.commit([*operations])
     found: dict[str, bool] = {}
     for task_id, result in zip(arguments.task_ids, results, strict=True):
@@ -90,7 +90,7 @@ def _change(arguments: DurableArguments, operations: Iterable[Operation[Any]], d
 
 
 def _export(arguments: DurableArguments) -> int:
-    with opened(arguments.store, "read") as store:
+    with opened(arguments.store, arguments.scheduler, "read") as store:
         snapshot = _commit(store, Export())
     return print_lines(snapshot_lines(snapshot))
 
@@ -104,7 +104,7 @@ def _import(arguments: DurableArguments) -> int:
     except MalformedLineError as error:
         print_error(f"cannot import {_name(arguments.file)}: {error}; nothing was imported")
         return EXIT_FAILURE
-    with opened(arguments.store, "create") as store:
+    with opened(arguments.store, arguments.scheduler, "import") as store:
         result = _commit(store, Import(snapshot, arguments.on_conflict))
     ids = f"{len(result.conflicts):,} of the IDs, {result.conflicts[0]} first" if result.conflicts else ""
     if ids and arguments.on_conflict == "error":

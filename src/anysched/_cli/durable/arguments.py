@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from anysched._cli.options import ParagraphFormatter
 
-from .notation import parse_id
+from .notation import is_database, parse_id
 
 if TYPE_CHECKING:  # what it imports, not every Python has
     from anysched.durable import TaskId
@@ -20,10 +21,12 @@ StatusName: TypeAlias = Literal["pending", "paused", "running", "parked", "unkno
 ConflictPolicy: TypeAlias = Literal["error", "keep", "replace"]
 
 DESCRIPTION: Final = """\
-Show and change the store of a durable scheduler. STORE is the path of its SQLite file.
+Show and change the store of a durable scheduler. STORE is the path of its SQLite file, or the URI of its PostgreSQL database:
+postgresql://...
 
-ls, show and export read it, even while a scheduler runs. cancel, retry and import need exclusive access: they are
-refused while a scheduler uses the file.
+ls, show and export read it, even while a scheduler runs. cancel and retry change it: a database even while
+schedulers run, but a file needs exclusive access, and they are refused while a scheduler uses it. import is refused while a
+scheduler runs.
 
 An ID is written in its stored form, JSON; a tuple is a list. A string that is not JSON can be written without quotes:
 
@@ -67,7 +70,8 @@ are paused or parked, the numbers of runs and attempts, and the order. This is a
 
 To move to another store, end the scheduler first, because later changes are not in the export:
 
-  anysched durable export old.db | anysched durable import new.db -
+  anysched durable export bot.db > tasks.jsonl
+  anysched durable import postgresql:///app --scheduler bot tasks.jsonl
 
 Times are microseconds of UTC since 1970.
 """
@@ -87,6 +91,7 @@ class DurableArguments:
     Attributes:
         verb: The command.
         store: The text that names the store.
+        scheduler: The name of the scheduler, if it was given.
         task_ids: The IDs.
         prefix: The first elements of the IDs, or the beginning of strings; `None` for all.
         status: The status; `None` for all.
@@ -97,6 +102,7 @@ class DurableArguments:
 
     verb: Verb
     store: str
+    scheduler: str | None = None
     task_ids: tuple[TaskId, ...] = ()
     prefix: str | tuple[TaskId, ...] | None = None
     status: StatusName | None = None
@@ -119,7 +125,10 @@ def add_durable_arguments(parser: ArgumentParser) -> None:
 
     def add(verb: Verb, summary: str, description: str) -> ArgumentParser:
         added = verbs.add_parser(verb, help=summary, description=description, formatter_class=ParagraphFormatter)
-        added.add_argument("store", metavar="STORE", type=_store, help="the path of an SQLite file")
+        added.add_argument("store", metavar="STORE", type=_store, help="an SQLite file, or postgresql://...")
+        added.add_argument(
+            "--scheduler", metavar="NAME", help="the scheduler, if several have their tasks in the database"
+        )
         return added
 
     ls = add("ls", "list tasks", LS)
@@ -155,8 +164,11 @@ def add_durable_arguments(parser: ArgumentParser) -> None:
 
 
 def _store(text: str) -> str:
-    if "://" in text:
-        raise ArgumentTypeError(f"expected the path of an SQLite file, not {text!r}")
+    if is_database(text):
+        if find_spec("psycopg") is None:
+            raise ArgumentTypeError("a PostgreSQL database needs psycopg: pip install 'anysched[postgres]'")
+    elif "://" in text:
+        raise ArgumentTypeError(f"expected the path of an SQLite file or postgresql://..., not {text!r}")
     return text
 
 

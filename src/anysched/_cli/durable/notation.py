@@ -1,4 +1,7 @@
-"""How IDs are written on the command line: in their stored form, JSON, and strings also without quotes."""
+"""How IDs and stores are written on the command line.
+
+IDs are written in their stored form, JSON, and strings also without quotes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,14 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:  # what it imports, not every Python has
     from anysched.durable import TaskId
 
-__all__ = ["format_id", "id_from", "parse_id"]
+__all__ = ["format_id", "id_from", "is_database", "parse_id"]
+
+SCHEMES = ("postgresql://", "postgres://")
+
+
+def is_database(store: str) -> bool:
+    """Return whether a store is a PostgreSQL database, and not a file."""
+    return store.startswith(SCHEMES)
 
 
 def parse_id(text: str) -> TaskId:

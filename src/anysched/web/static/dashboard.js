@@ -202,7 +202,8 @@ function showNumbers(data) {
     $(name).toggleAttribute("data-some", data[name] > 0);
   }
   setText($("lateness"), data.lateness === null ? "–" : duration(data.lateness));
-  connection("live", data.state === "running" ? "Live" : `Live, the scheduler is ${data.state}`);
+  const role = data.roles.some(role => role !== "owner") ? `, ${data.roles.join(" and ")}` : "";
+  connection("live", data.state === "running" ? `Live${role}` : `Live, the scheduler is ${data.state}`);
   const select = $("scheduler");
   const names = [...select.options].slice(1).map(option => option.value);
   if (names.join("\0") !== data.schedulers.join("\0")) {
