@@ -535,7 +535,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         raise NotImplementedError
 
     def _clock_set_back(self, unseen: float) -> None:
-        """Called when the wall clock was set back, since so many seconds ago. Only called for recurring tasks."""
+        """Called when the wall clock was set back within the last ``unseen`` seconds. Only called for recurring tasks."""
         raise NotImplementedError
 
     def _rearm(self, target: Target, args: tuple[Any, ...], context: Context) -> None:
