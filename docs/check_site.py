@@ -107,6 +107,7 @@ def open_page(driver: Any, url: str, width: str, scheme: str = "light") -> None:
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     driver.get(url)
+    WebDriverWait(driver, 10).until(lambda driver: driver.execute_script("return document.readyState") == "complete")
 
 
 def check(driver: Any, site: Path, base: str) -> list[str]:
@@ -119,7 +120,7 @@ def check(driver: Any, site: Path, base: str) -> list[str]:
         for width in WIDTHS:
             open_page(driver, base + page, width)
             seen = driver.execute_script(LOOK)
-            ids[page] = set(seen["ids"])
+            ids.setdefault(page, set()).update(seen["ids"])
             links += [(page, link) for link in seen["links"]]
             faults += [f"{page}: console: {entry['message']}" for entry in driver.get_log("browser")]
             faults += [f"{page}: fetched from elsewhere: {url}" for url in seen["fetched"] if not url.startswith(base)]

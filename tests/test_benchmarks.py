@@ -50,6 +50,7 @@ def test_each_peer_does_each_workload_and_gives_the_figures_that_the_rows_show(
     assert all(value >= 0 for name, value in figures.items() if name not in ("bytes", "objects"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_measurement_in_a_process_of_its_own_writes_its_figures_as_json(backend: str) -> None:
     peer = "anysched" if backend == "asyncio" else "trio-anysched"
@@ -63,6 +64,7 @@ def test_a_measurement_in_a_process_of_its_own_writes_its_figures_as_json(backen
     assert json.loads(process.stdout).keys() == {"run"}
 
 
+@pytest.mark.slow
 def test_the_command_measures_prints_and_stores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked, stored = (tmp_path / f"{python}.json" for python in ("{python}", ".".join(map(str, sys.version_info[:2]))))
     assert main(["--only", "postpone", "context", "--scale", "0.0001", "--rounds", "1", "--json", str(asked)]) == 0

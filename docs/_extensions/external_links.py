@@ -39,7 +39,7 @@ _SHORT = {
 _BUILT_IN_TYPES = {"int", "float", "str", "bool", "list", "tuple", "dict", "set", "frozenset", "bytes"}
 _EXCEPTIONS = {"BaseException", "Exception", "ExceptionGroup", "KeyboardInterrupt", "SystemExit", "GeneratorExit"}
 _MODULES = {
-    "collections", "contextlib", "contextvars", "datetime", "enum", "math", "os", "pathlib", "random", "time", "types",
+    "collections", "contextlib", "contextvars", "datetime", "enum", "math", "os", "pathlib", "random", "socket", "time", "types",
     "typing", "zoneinfo",
 }  # fmt: skip
 

@@ -430,6 +430,7 @@ def test_what_is_exported_comes_back(snapshot: Snapshot) -> None:
     assert parse_snapshot(line.encode() for line in snapshot_lines(snapshot)) == snapshot
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(snapshots())
 def test_what_is_imported_is_exported(snapshot: Snapshot) -> None:

@@ -51,6 +51,7 @@ def wait_for(client: httpx.Client, status: str, text: str) -> Any:
     raise TimeoutError
 
 
+@pytest.mark.slow
 @BACKENDS
 def test_the_demo_runs_on_with_a_page(backend: str) -> None:
     with served("demo", "--backend", backend) as (client, _):

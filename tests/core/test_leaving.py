@@ -344,6 +344,7 @@ def names_known_to_logging() -> set[str]:
     return {name for name in logging.root.manager.loggerDict if name.startswith("anysched.family")}
 
 
+@pytest.mark.slow
 async def test_many_idle_children_stall_nothing_and_leave_nothing_behind() -> None:
     async with Scheduler("family") as root:
         gc.collect()
@@ -573,6 +574,7 @@ async def test_a_native_cancellation_before_the_first_step_is_logged(
 # A scope that is left open
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 async def test_a_task_that_leaves_scopes_open_fails_and_leaves_nothing_behind(
     scheduler: Scheduler, caplog: pytest.LogCaptureFixture, count: int, anyio_backend_name: str

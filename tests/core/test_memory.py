@@ -83,6 +83,7 @@ def far_ones_are_cancelled(queue: TimerQueue[Plain]) -> list[Plain]:
     return timers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [long_and_short, one_stays, far_ones_are_cancelled])
 def test_the_queue_holds_memory_for_what_it_contains(work: Callable[[TimerQueue[Plain]], object]) -> None:
     size, count = size_of_queue(work)
@@ -135,6 +136,7 @@ async def cancel_a_burst() -> tuple[int, int]:
         return after - before, len(scheduler.tasks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_burst_that_is_cancelled_leaves_no_memory_behind(backend: str) -> None:
     size, pending = anyio.run(cancel_a_burst, backend=backend)

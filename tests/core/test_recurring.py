@@ -605,6 +605,7 @@ async def test_an_id_that_cannot_be_printed_runs_as_any_other(
 # References that are kept
 
 
+@pytest.mark.slow
 async def test_nothing_is_kept_of_a_task_that_has_ended(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by the scheduler nor, in reference cycles, by the task itself."""
     monkeypatch.setattr(logging.getLogger("anysched.test"), "disabled", True)  # pytest keeps records with tracebacks
@@ -665,6 +666,7 @@ async def test_nothing_is_kept_of_a_task_that_has_ended(scheduler: Scheduler, mo
         gc.enable()
 
 
+@pytest.mark.slow
 async def test_nothing_adds_up_with_the_runs(scheduler: Scheduler, virtual_clock: VirtualClock, way: str) -> None:
     recur(way, scheduler, "id", nothing)
     await virtual_clock.advance(105)

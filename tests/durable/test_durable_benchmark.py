@@ -22,6 +22,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     return benchmarks.durable
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read as on Linux")
 def test_memory_and_opening_are_measured(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "memory").mkdir()
@@ -31,6 +32,7 @@ def test_memory_and_opening_are_measured(bench: Any, tmp_path: Path) -> None:
     assert set(figures) == {"open-500", "open-500-megabytes"}
 
 
+@pytest.mark.slow
 def test_every_figure_has_a_row(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "CALLERS", (1, 16))
     figures = anyio.run(bench.measure, bench.PEERS["anysched, normal"](), tmp_path, 0.002)

@@ -11,6 +11,7 @@ import pytest
 from documentation import BLOCKS
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")
 def test_killed_it_still_reminds(tmp_path: Path) -> None:
     (block,) = [block for block in BLOCKS if block.path.name == "durable.md" and "app" in block.words]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,6 +57,7 @@ RULES = st.one_of(
 FEW = st.integers(0, 300).map(lambda seconds: seconds * SECOND)
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(RULES, st.sampled_from(["latest", "all", "skip"]), FEW, st.integers(-300, 300), FEW, FEW)
 def test_the_next_time_is_the_obvious_one(

@@ -216,7 +216,7 @@ class SQLiteMachine(StoreMachine):
         shutil.rmtree(folder)
 
 
-TestSQLite = run_contract(SQLiteMachine)
+TestSQLite = pytest.mark.slow(run_contract(SQLiteMachine))
 
 
 PUT = Put('"a"', 1, 1, "send", "[]")

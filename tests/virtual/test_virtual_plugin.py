@@ -380,6 +380,7 @@ async def test_real(anyio_backend):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "mark", "plugin", "strict"),
     [
@@ -406,6 +407,7 @@ def test_a_test_in_virtual_time_that_another_plugin_runs_is_refused(
             )
 
 
+@pytest.mark.slow
 def test_tests_in_real_time_of_other_plugins_fail_as_ever(inner: Inner) -> None:
     """If nothing is virtual, the modules of virtual time are not even imported."""
     pytest.importorskip("pytest_asyncio")
@@ -452,6 +454,7 @@ def broken(anyio_backend):
 """
 
 
+@pytest.mark.slow
 def test_the_seed_is_in_the_report_of_a_test_that_fails(inner: Inner) -> None:
     result = inner(test_seeded=SEEDED, test_wrong=SEEDED.replace("seed=12345", ""))
     result.assert_outcomes(passed=4, failed=4, errors=4)

@@ -101,6 +101,7 @@ def test_without_a_seed_asyncio_runs_tasks_in_their_order() -> None:
     assert run(VirtualClock(), "asyncio", woken_at_once) == list(range(8))
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_order_in_every_process() -> None:
     outputs = {
         subprocess.run(

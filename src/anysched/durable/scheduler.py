@@ -100,9 +100,9 @@ class DurableScheduler:
         unknown: What to do on entry if there are tasks whose handlers are not registered. ``"keep"``: they keep their
             IDs and wait for their handlers to be registered, and a WARNING is logged. ``"error"``:
             `UnknownHandlerError` is raised.
-        participate: For a store that several processes can have open, such as a `PostgresStore`. ``"run"``: this
-            process runs the tasks, or stands by to take over. ``"verbs"``: it never runs tasks, and only calls the
-            methods.
+        participate: For a store that several processes can have open, such as an
+            `anysched.durable.postgres.PostgresStore`. ``"run"``: this process runs the tasks, or stands by to take over.
+            ``"verbs"``: it never runs tasks, and only calls the methods.
 
     Raises:
         TypeError: if the name is not a string, or ``max_running`` is not an integer.
@@ -212,9 +212,10 @@ class DurableScheduler:
                 for an hour. An interrupted run is run again no matter how late it is.
             on_conflict: What to do if the ID is held, as in `anysched.Scheduler.schedule`. With ``"follow"``, a holder
                 that was interrupted by the end of the process also finishes before the new task starts.
-            connection: With a `PostgresStore`: a connection of psycopg or SQLAlchemy to the same database, blocking or
-                not, that has a transaction. The call becomes part of the transaction: it takes effect when the
-                transaction is committed, not if it is rolled back. Errors of the connection are raised unchanged.
+            connection: With an `anysched.durable.postgres.PostgresStore`: a connection of psycopg or SQLAlchemy to the
+                same database, blocking or not, that has a transaction. The call becomes part of the transaction: it
+                takes effect when the transaction is committed, not if it is rolled back. Errors of the connection are
+                raised unchanged.
 
         Returns:
             The handle of the task that holds the ID.

@@ -65,7 +65,7 @@ class News:
 class SharedStore(Store, Protocol):
     """A store that several processes have open at the same time.
 
-    It is opened with `join` instead of `open`. At first, `commit` performs only the operations of calls. After
+    It is opened with `join` instead of `Store.open`. At first, `Store.commit` performs only the operations of calls. After
     `contend` or `acquire` has made this process the owner, it performs all operations. When the ownership is lost, it
     fails once with `OwnershipLostError` or `UncertainCommitError`, and then again performs only the operations of
     calls.
@@ -134,7 +134,7 @@ class SharedStore(Store, Protocol):
         ...
 
     def news_socket(self) -> socket:
-        """Return a socket that becomes readable when news arrive. It is closed by `listen` and `close`."""
+        """Return a socket that becomes readable when news arrive. It is closed by `listen` and `Store.close`."""
         ...
 
 
