@@ -26,7 +26,7 @@ from anyio.lowlevel import checkpoint
 from anysched.durable import DurableScheduler, SQLiteStore, current_run
 from anysched.durable.operations import Put
 
-__all__ = ["HOUR", "PEERS", "ROWS", "Peer", "main", "measure", "measure_schedules", "ran"]
+__all__ = ["HOUR", "PEERS", "ROWS", "Peer", "lateness", "main", "measure", "measure_schedules", "ran"]
 
 CALLERS = (1, 16, 256)
 HOUR = 3600.0
@@ -69,12 +69,13 @@ class Peer(Protocol):
         ...
 
 
-_lateness: list[float] = []
+lateness: list[float] = []
+"""How late the tasks have started that have run in this process, in seconds."""
 
 
 def ran(due: float) -> None:
     """Note how late a task has started; called by the peers."""
-    _lateness.append(time.time() - due)
+    lateness.append(time.time() - due)
 
 
 class Anysched:
@@ -177,7 +178,9 @@ PEERS: dict[str, Callable[[], Peer]] = {
 }
 
 
-async def measure(peer: Peer, folder: Path, scale: float, callers: Sequence[int] | None = None) -> dict[str, float]:
+async def measure(
+    peer: Peer, folder: Path, scale: float, callers: Sequence[int] | None = None, span: float = 2
+) -> dict[str, float]:
     """Return the figures of a peer.
 
     Args:
@@ -185,23 +188,25 @@ async def measure(peer: Peer, folder: Path, scale: float, callers: Sequence[int]
         folder: An empty folder.
         scale: By what to multiply the numbers of tasks.
         callers: How many callers schedule at a time; without it, `CALLERS`.
+        span: The seconds in which the tasks are due whose lateness is measured. It should be longer than what a peer waits
+            before it looks for them.
     """
     scale *= peer.share
     await peer.open(folder)
     figures, number = await measure_schedules(peer, scale, CALLERS if callers is None else callers)
 
     count = max(int(200 * scale), 20)
-    _lateness.clear()
+    lateness.clear()
     for offset in range(count):
-        await peer.schedule(number + offset, 3 + 0.01 * offset)
+        await peer.schedule(number + offset, 3 + span * offset / count)
     number += count
     await _wait_for(count, 30)
-    late = sorted(_lateness)
+    late = sorted(lateness)
     figures["late-p50"] = 1e3 * late[len(late) // 2]
     figures["late-p99"] = 1e3 * late[int(0.99 * len(late))]
 
     count = max(int(4_000 * scale), 20)
-    _lateness.clear()
+    lateness.clear()
     due = time.time() + 8
     for offset in range(count):
         await peer.schedule(number + offset, max(due - time.time(), 1))
@@ -242,7 +247,7 @@ async def measure_schedules(peer: Peer, scale: float, callers: Sequence[int]) ->
 
 async def _wait_for(count: int, seconds: float) -> bool:
     with anyio.move_on_after(seconds):
-        while len(_lateness) < count:  # noqa: ASYNC110  # peers note it in other threads
+        while len(lateness) < count:  # noqa: ASYNC110  # peers note it in other threads
             await anyio.sleep(0.001)
         return True
     return False

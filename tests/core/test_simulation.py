@@ -11,6 +11,8 @@ down. Then the model reads the record, and finds fault:
 - The order is kept: due order, ties in the order of the calls.
 - Nothing is lost: every task ends once, as its coroutine did; every coroutine is closed; the statistics add up.
 - One ID runs once at a time, and no more tasks run than may.
+- What a task does to itself leaves it alone if it comes from inside: from its native task, or a task group that was opened in it.
+- `close` returns what it has dropped, what was scheduled meanwhile, and what was cancelled, in this order.
 
 All times are multiples of 5 microseconds and are compared as integers, so that all of this is exact.
 """
@@ -62,6 +64,8 @@ class Plan:
     fails: bool = False
     stubborn: int = 0
     swallows: bool = False
+    via: Literal["itself", "inner", "outer"] = "itself"
+    """Where it acts: in its own native task, in a task group that it opens, or in one that was opened around the scheduler."""
     links: int = 0
     """How many times it schedules itself again."""
 
@@ -141,6 +145,7 @@ PLANS = st.builds(
     fails=st.sampled_from([False, False, True]),
     stubborn=SHORT,
     swallows=st.booleans(),
+    via=st.sampled_from(["itself", "itself", "inner", "outer"]),
     links=st.sampled_from([1, 3, 10, 40]),
 )
 ZONES = st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"])
@@ -225,7 +230,7 @@ class Job:
         try:
             try:
                 await sleep(plan.before)
-                self.act()
+                await self.act_somewhere()
                 await sleep(plan.after)
             except anyio.get_cancelled_exc_class():
                 with anyio.CancelScope(shield=True):
@@ -239,21 +244,40 @@ class Job:
         finally:
             note("end", self, how)
 
-    def act(self) -> None:
+    async def act_somewhere(self) -> None:
+        """Act as the plan says: inside of the run, or outside of it, in the same context."""
+        match self.plan.via:
+            case "itself":
+                self.act(self)
+            case "inner":
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self.act_in_task, self, anyio.Event())
+            case "outer":
+                done = anyio.Event()
+                self.play.outer.start_soon(self.act_in_task, None, done)
+                await done.wait()
+
+    async def act_in_task(self, caller: Job | None, done: anyio.Event) -> None:
+        self.act(caller)
+        done.set()
+
+    def act(self, caller: Job | None) -> None:
+        """Act; ``caller`` is the task itself if that is inside of it."""
         play, member, task_id = self.play, self.member, self.task_id
         beat = When("at" if self.number % 2 else "later", [DAY, 5, 7 * DAY, HOUR, 20 * SECOND][self.number % 5])
         match self.plan.act:
-            case "cancel itself":
-                play.cancel(member, task_id, self)
+            case "cancel itself" if play.schedulers[member].tasks.get(task_id) is self.task or caller is not None:
+                play.cancel(member, task_id, caller)
             case "cancel all":
-                play.cancel_all(member, self)
-            case "continue" if self.plan.links:
+                play.cancel_all(member, caller)
+            case "go on" if self.plan.links:
                 plan = replace(self.plan, links=self.plan.links - 1)
-                play.schedule(member, task_id, beat, "follow" if self.number % 3 else "replace", plan, True, self)
+                policy: Policy = "follow" if self.number % 3 else "replace"
+                play.schedule(member, task_id, beat, policy, plan, True, caller, self)
             case "reschedule":
                 play.reschedule(member, (task_id + 1) % 6, beat)
             case "schedule":
-                play.schedule(1 - member, task_id, beat, "keep", Plan(after=5), False, self)
+                play.schedule(1 - member, task_id, beat, "keep", Plan(after=5), False, caller, self)
             case _:
                 pass
 
@@ -300,8 +324,17 @@ class Play:
         return ("wall", due, 0.0) if due > wall else ("mono", mono, self.clock.monotonic())
 
     def schedule(
-        self, member: int, task_id: int, when: When, policy: Policy, plan: Plan, as_function: bool, caller: Job | None
+        self,
+        member: int,
+        task_id: int,
+        when: When,
+        policy: Policy,
+        plan: Plan,
+        as_function: bool,
+        caller: Job | None = None,
+        context: Job | None = None,
     ) -> None:
+        """Schedule a task: inside the run of ``caller``, and in the context of ``context``."""
         scheduler = self.schedulers[member]
         job = Job(self, member, task_id, plan)
         work: Any = job.run
@@ -325,7 +358,7 @@ class Play:
             came_of_it = "kept" if task is holder else "new"
             if task is not holder:
                 job.task = task
-        self.note("schedule", job, due, policy, caller, came_of_it)
+        self.note("schedule", job, due, policy, caller, context, came_of_it)
 
     def reschedule(self, member: int, task_id: int, when: When) -> None:
         scheduler = self.schedulers[member]
@@ -355,7 +388,7 @@ class Play:
                 for copy in range(step.copies):
                     when = other if copy % 2 else step.when
                     task_id = (step.task_id + copy) % 6
-                    self.schedule(step.member, task_id, when, step.policy, step.plan, step.as_function, None)
+                    self.schedule(step.member, task_id, when, step.policy, step.plan, step.as_function)
             case "reschedule":
                 self.reschedule(step.member, step.task_id, step.when)
             case "cancel":
@@ -387,7 +420,7 @@ class Play:
 
     async def live(self, root: Scheduler, child: Scheduler) -> None:
         script = self.script
-        async with root:
+        async with anyio.create_task_group() as self.outer, root:
             for step in script.steps:
                 await self.perform(step)
             await self.clock.settle()
@@ -568,16 +601,23 @@ class Model:
     def on_step(self, _: None, delta: int, notify: bool) -> None:
         if notify:
             self.stale = None
-        elif delta > 0 and self.stale is None:
-            self.stale = self.now
+        elif delta > 0:
+            self.stale = self.now  # the clock is only read again while a task waits for it: the last step counts
 
     def on_schedule(
-        self, job: Job, due: tuple[str, int, float], policy: Policy, caller: Job | None, came_of_it: str
+        self,
+        job: Job,
+        due: tuple[str, int, float],
+        policy: Policy,
+        caller: Job | None,
+        context: Job | None,
+        came_of_it: str,
     ) -> None:
         member = self.members[job.member]
         holder = member.holders.get(job.task_id)
         expected = "new"
-        if self.closed and (caller is None or self.play.script.end != "close"):
+        runs = context is not None and self.tasks[context].state == "running"
+        if self.closed and not (runs and self.play.script.end == "close"):
             expected = "refused"
         elif holder is not None:
             expected = {"keep": "kept", "error": "duplicate"}.get(policy, "new")
@@ -586,7 +626,7 @@ class Model:
             return
         if self.closed:  # what a running task schedules is dropped, and `close` returns it
             assert job.task is not None
-            self.dropped.add(job.task)
+            self.dropped.append(job.task)
             self.tasks[job] = Task(job, due[0], due[1], self.calls, "over", "cancelled")
             member.totals["cancelled"] += 1
             return
@@ -684,7 +724,7 @@ class Model:
 
     def on_closing(self, _: None) -> None:
         self.closed = True
-        self.dropped = {task.job.task for task in self.pending()}
+        self.dropped = [task.job.task for task in self.pending()]
         for task in self.pending():
             self.displace(task, interrupt=False)
         grace = self.play.script.grace if self.play.script.end == "close" else 0
@@ -695,8 +735,11 @@ class Model:
                     task.cancelled = self.now + grace
 
     def on_closed(self, _: None, unfinished: list[ScheduledTask[None]]) -> None:
-        assert self.dropped <= set(unfinished)
-        assert all(task.status.name != "FINISHED" for task in unfinished)
+        """What `close` returns: what was dropped, in the order of the calls; then what was cancelled."""
+        assert unfinished[: len(self.dropped)] == self.dropped
+        others = unfinished[len(self.dropped) :]
+        assert all(task.run_count and task.status.name != "FINISHED" for task in others)
+        assert len(set(unfinished)) == len(unfinished)
 
     def on_left(self, _: None) -> None:
         for member, scheduler in zip(self.members, self.play.schedulers, strict=True):

@@ -165,6 +165,17 @@ async def test_a_cancelled_task_is_cancelled_in_all_that_it_has_entered(schedule
     assert sibling.status.name == "RUNNING"
 
 
+async def test_a_run_can_be_cancelled_twice(scheduler: Scheduler) -> None:
+    gate = Gate()
+    task = scheduler.schedule("id", gate)
+    await gate.started.wait()
+    assert task._run is not None
+    task._run.cancel()
+    task._run.cancel()
+    assert await outcome(task) == "CANCELLED"
+    assert gate.cancelled
+
+
 async def test_a_task_that_is_cancelled_and_goes_on_is_as_before(scheduler: Scheduler) -> None:
     """What it enters after its cancellation is cancelled as well, and asyncio counts no requests that are left."""
 
@@ -210,6 +221,16 @@ async def test_what_a_task_leaves_open_does_not_outlive_it(
         await settle()
         others = {scope._host_task for scope in group._child_scopes} | group._tasks
         assert {native.get_name() for native in others - {asyncio.current_task()}} == {"anysched dispatcher"}
+
+
+async def test_whether_a_nursery_is_cancelled_is_found_without_its_private_status(anyio_backend_name: str) -> None:
+    if anyio_backend_name != "trio":
+        pytest.skip("for trio")
+    starter = TrioStarter()  # it has no nursery before it is entered
+    assert not starter.is_cancelled()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        assert starter.is_cancelled()
 
 
 async def test_each_task_runs_in_its_context_and_under_its_name_in_order(

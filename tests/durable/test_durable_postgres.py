@@ -17,7 +17,7 @@ import pytest
 from postgres_server import PostgresServer
 from test_durable_stores import StoreMachine, run_contract
 
-from anysched.durable import StoreError, StoreInUseError, postgres_schema
+from anysched.durable import DurableScheduler, StoreError, StoreInUseError, postgres_schema
 from anysched.durable import postgres as postgres_module
 from anysched.durable.errors import OwnershipLostError, UncertainCommitError
 from anysched.durable.operations import (
@@ -518,3 +518,8 @@ def test_the_frequent_queries_use_their_indexes(stores: Any, database: str) -> N
         for statement in statements:
             plan = str(connection.execute(f"explain {statement.text}".encode(), statement.values).fetchall())
             assert "Seq Scan on anysched_entry" not in plan, (statement, plan)
+
+
+def test_a_scheduler_is_made_without_an_event_loop() -> None:
+    scheduler = DurableScheduler("reminders", PostgresStore("postgresql:///app"))
+    assert scheduler.state == "new"

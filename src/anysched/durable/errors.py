@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import final
 
-__all__ = ["OwnershipLostError", "StoreError", "StoreInUseError", "UncertainCommitError", "UnknownHandlerError"]
+__all__ = [
+    "ContendedError",
+    "OwnershipLostError",
+    "StoreError",
+    "StoreInUseError",
+    "UncertainCommitError",
+    "UnknownHandlerError",
+]
 
 
 class StoreError(RuntimeError):
@@ -20,6 +27,10 @@ class UncertainCommitError(StoreError):
 
     Once the store can be read again, `DurableScheduler.get` shows which.
     """
+
+
+class ContendedError(StoreError):
+    """Raised when a change would have to wait for a transaction that is not the store's, and is open. Nothing has changed."""
 
 
 class OwnershipLostError(StoreError):

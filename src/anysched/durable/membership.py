@@ -70,8 +70,9 @@ class Membership:
         # Separate limiters, so that a long call in one of them does not delay the others.
         self._owning = anyio.CapacityLimiter(1)
         self._listening = anyio.CapacityLimiter(1)
-        self._scope = anyio.CancelScope()
-        self._watching = anyio.CancelScope()
+        # Made by `open`: a scheduler is made anywhere, and scopes need an event loop.
+        self._scope: anyio.CancelScope
+        self._watching: anyio.CancelScope
         self._failing = False
         self._stopped = anyio.Event()
 
@@ -81,6 +82,8 @@ class Membership:
         Raises:
             StoreError: if that is not possible.
         """
+        self._scope = anyio.CancelScope()
+        self._watching = anyio.CancelScope()
         await to_thread.run_sync(self._store.listen, limiter=self._listening)
         return contend and await to_thread.run_sync(self._store.contend, limiter=self._owning)
 

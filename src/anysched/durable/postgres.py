@@ -20,7 +20,7 @@ except ModuleNotFoundError as _error:
         "anysched.durable.postgres needs psycopg: pip install 'anysched[postgres]'", name="psycopg"
     ) from _error
 
-from .errors import OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError
+from .errors import ContendedError, OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError
 from .operations import Operation
 from .postgres_connections import execute, perform_in, run
 from .postgres_operations import VERBS, Transaction, channel_of
@@ -66,6 +66,9 @@ SESSION = """
 
 WAIT_FOR_LOCK = "set statement_timeout = 0; set lock_timeout = '30s'"
 """The settings while a session waits for the ownership. A statement that waits keeps `VACUUM` from removing dead rows."""
+
+ROW_LOCK_TIMEOUT = "50ms"
+"""How long a commit waits for a transaction of a user's, while all other commits of the scheduler wait for it."""
 
 ATTEMPTS = 3
 """How many times a transaction is tried if PostgreSQL ends it because of a deadlock with another one."""
@@ -210,7 +213,7 @@ class PostgresStore:
                 if session.closed and not owns:
                     reconnected = True
                     self._session = session = self._connect()
-                results = self._transact(session, perform)
+                results = self._transact(session, perform, f"; set local lock_timeout = '{ROW_LOCK_TIMEOUT}'")
             except UncertainCommitError:
                 self._owns = False  # the session has ended
                 raise
@@ -224,23 +227,30 @@ class PostgresStore:
             self._handlers = handlers  # not earlier: a transaction that was rolled back may have added some
             return results
 
-    def _transact(self, session: Session, perform: Callable[[Session], R]) -> R:
+    def _transact(self, session: Session, perform: Callable[[Session], R], setting: str = "") -> R:
         """Perform statements in a transaction, and again if it was ended because of a deadlock.
 
         Raises:
+            ContendedError: if it would have to wait for a transaction of a user's.
             UncertainCommitError: if the connection was lost while it was being committed.
             psycopg.Error: if it has failed. Nothing has changed.
         """
         attempt = 1
         while True:
+            begun = False
             try:
                 # Both in one round trip.
-                begin = f"begin; select pg_advisory_xact_lock({self._tables}, {self._number})"
+                begin = f"begin; select pg_advisory_xact_lock({self._tables}, {self._number}){setting}"
                 session.execute(begin.encode(), prepare=False)
+                begun = True
                 result = perform(session)
             except BaseException as error:
                 with suppress(psycopg.Error):
                     session.execute("rollback", prepare=False)
+                if begun and isinstance(error, psycopg.errors.LockNotAvailable):
+                    raise ContendedError(
+                        f"a transaction that is still open has changed the same task in {self!r}: {_text(error)}"
+                    ) from error
                 if isinstance(error, psycopg.errors.DeadlockDetected) and attempt < ATTEMPTS:
                     attempt += 1
                     continue

@@ -13,7 +13,7 @@ import anyio
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
-from .errors import StoreError
+from .errors import ContendedError, StoreError
 from .operations import Claim, Operation
 from .store import Store
 
@@ -31,6 +31,13 @@ FIRST_RETRY, LAST_RETRY = 0.1, 5.0
 """How long to wait before a commit is tried again, in seconds. The wait doubles each time."""
 
 
+CONTENDED_RETRY = 0.2
+"""How long to wait before an operation is tried again that must wait for a transaction of a user's, in seconds."""
+
+PATIENCE = 3.0
+"""For how long a verb waits for such a transaction, in seconds."""
+
+
 class StoppedError(Exception):
     """Raised to the caller of an internal operation if the writer was stopped before it was committed."""
 
@@ -38,7 +45,9 @@ class StoppedError(Exception):
 class _Request:
     """An operation in the queue."""
 
-    __slots__ = ("abandoned", "alone", "apply", "error", "event", "internal", "operation", "result", "withdrawn")
+    __slots__ = (
+        "abandoned", "alone", "apply", "error", "event", "internal", "operation", "patience", "result", "withdrawn",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -58,6 +67,7 @@ class _Request:
         self.result: Any = None
         self.error: Exception | None = None
         self.withdrawn = False
+        self.patience: float | None = None  # until when a contended operation is tried again
 
     def fail(self, error: StoreError) -> None:
         self.error = StoppedError() if self.internal else error
@@ -97,6 +107,10 @@ class Writer:
         self._idle: anyio.Event | None = None
         self._queue: deque[_Request] = deque()
         self._group: list[_Request] = []  # the requests that are being committed and applied
+        # The requests that wait for a transaction of the user, with the times when they are tried again; and how many requests
+        # of the queue are committed one by one, to find such requests.
+        self._contended: list[tuple[float, _Request]] = []
+        self._one_by_one = 0
         self._more = anyio.Event()
         self._stopping = False
         self._give_up_at = math.inf
@@ -166,7 +180,7 @@ class Writer:
 
     def drop_internal(self) -> None:
         """Give up the internal operations in the queue."""
-        for request in self._queue:
+        for request in (*self._queue, *(request for _, request in self._contended)):
             if request.internal:
                 request.withdrawn = True
                 request.fail(StoreError("the ownership has been lost"))
@@ -182,7 +196,7 @@ class Writer:
                 await self._commit_all()
             finally:
                 self._is_open = False
-                for request in (*self._group, *self._queue):
+                for request in (*self._group, *self._queue, *(request for _, request in self._contended)):
                     if not request.event.is_set():
                         request.fail(StoreError("the store has been closed"))
                 self._queue.clear()
@@ -208,14 +222,16 @@ class Writer:
 
     async def _commit_all(self) -> None:
         delay = FIRST_RETRY
-        while self._queue or not self._stopping:
+        while self._queue or self._contended or not self._stopping:
+            self._take_up()
             self._group = group = self._take()
             if not group:
                 self._more = anyio.Event()
                 if self._idle is not None:
                     self._idle.set()
                     self._idle = None
-                await self._more.wait()
+                with anyio.CancelScope(deadline=min((time for time, _ in self._contended), default=math.inf)):
+                    await self._more.wait()
                 continue
             operations = [request.operation for request in group]
             addition = self._every_commit()
@@ -223,6 +239,9 @@ class Writer:
                 operations.append(addition)
             try:
                 results = await to_thread.run_sync(self._store.commit, operations, limiter=self.limiter)
+            except ContendedError as error:
+                self._set_aside(group, error)
+                continue
             except StoreError as error:
                 self._commit_failed(group, error)
                 self._more = anyio.Event()
@@ -239,11 +258,39 @@ class Writer:
     def _take(self) -> list[_Request]:
         """Take the next group from the queue, and drop the requests whose callers are no longer waiting."""
         group: list[_Request] = []
-        while self._queue and len(group) < GROUP:
+        while self._queue and len(group) < (1 if self._one_by_one else GROUP):
             request = self._queue.popleft()
+            self._one_by_one = max(self._one_by_one - 1, 0)
             if not request.withdrawn:
                 group.append(request)
         return group
+
+    def _set_aside(self, group: list[_Request], error: ContendedError) -> None:
+        """Have one operation that must wait for a transaction of a user's not hold up the others."""
+        self._group = []
+        if len(group) > 1:
+            self._queue.extendleft(reversed(group))
+            self._one_by_one = len(group)
+            return
+        (request,) = group
+        now = anyio.current_time()
+        if request.patience is None:
+            request.patience = math.inf if request.internal else now + PATIENCE
+        if now < min(request.patience, self._give_up_at):
+            self._contended.append((now + CONTENDED_RETRY, request))
+        else:
+            request.fail(error)
+
+    def _take_up(self) -> None:
+        """Put what was set aside back into the queue when its time has come, or when nothing is tried again."""
+        now = anyio.current_time()
+        ready = [request for time, request in self._contended if min(time, self._give_up_at) <= now]
+        if ready:
+            self._contended = [
+                (time, request) for time, request in self._contended if min(time, self._give_up_at) > now
+            ]
+            self._queue.extendleft(reversed(ready))
+            self._one_by_one = max(self._one_by_one, len(ready))
 
     def _commit_failed(self, group: list[_Request], error: StoreError) -> None:
         give_up = self._failed(error)

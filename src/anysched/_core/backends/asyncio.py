@@ -28,10 +28,15 @@ _private: Any = _asyncio
 
 _LinkTasks = Callable[[asyncio.Task[Any], asyncio.Task[Any] | None], None]
 
+
+def _no_call_graph(task: asyncio.Task[Any], waiter: asyncio.Task[Any] | None) -> None:
+    """Do nothing: asyncio has a call graph from Python 3.14 on."""
+
+
 # Add a task to the call graph below the task that waits for it, and remove it again. Without this,
-# `python -m asyncio pstree` shows each task as a root. asyncio has a call graph from Python 3.14 on.
-_add_to_call_graph: _LinkTasks | None = getattr(asyncio, "future_add_to_awaited_by", None)
-_discard_from_call_graph: _LinkTasks | None = getattr(asyncio, "future_discard_from_awaited_by", None)
+# `python -m asyncio pstree` shows each task as a root.
+_add_to_call_graph: _LinkTasks = getattr(asyncio, "future_add_to_awaited_by", _no_call_graph)
+_discard_from_call_graph: _LinkTasks = getattr(asyncio, "future_discard_from_awaited_by", _no_call_graph)
 
 
 def ancestors() -> Iterator[asyncio.Task[Any]]:
@@ -222,8 +227,7 @@ class AsyncioStarter:
             raise
         state = self._states[task] = TaskState(self._parent_id, self._scope)
         self._members.add(task)
-        if _add_to_call_graph is not None:
-            _add_to_call_graph(task, self._scope._host_task)
+        _add_to_call_graph(task, self._scope._host_task)
         self._runs[task] = run
         run.native_task = task
         run.scope = LateScope(task, state, self._scope)
@@ -253,6 +257,5 @@ class AsyncioStarter:
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._members.discard(task)
-        if _discard_from_call_graph is not None:
-            _discard_from_call_graph(task, self._scope._host_task)
+        _discard_from_call_graph(task, self._scope._host_task)
         del self._runs[task]
