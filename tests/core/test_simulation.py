@@ -12,7 +12,7 @@ down. Then the model reads the record, and finds fault:
 - Nothing is lost: every task ends once, as its coroutine did; every coroutine is closed; the statistics add up.
 - One ID runs once at a time, and no more tasks run than may.
 - What a task does to itself leaves it alone if it comes from inside: from its native task, or a task group that was opened in it.
-- `close` returns what it has dropped, what was scheduled meanwhile, and what was cancelled, in this order.
+- `close` returns what it has dropped, what was scheduled in the meantime, and what was cancelled, in this order.
 
 All times are multiples of 5 microseconds and are compared as integers, so that all of this is exact.
 """
@@ -270,7 +270,7 @@ class Job:
                 play.cancel(member, task_id, caller)
             case "cancel all":
                 play.cancel_all(member, caller)
-            case "go on" if self.plan.links:
+            case "continue" if self.plan.links:
                 plan = replace(self.plan, links=self.plan.links - 1)
                 policy: Policy = "follow" if self.number % 3 else "replace"
                 play.schedule(member, task_id, beat, policy, plan, True, caller, self)

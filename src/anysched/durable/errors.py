@@ -30,7 +30,7 @@ class UncertainCommitError(StoreError):
 
 
 class ContendedError(StoreError):
-    """Raised when a change would have to wait for a transaction that is not the store's, and is open. Nothing has changed."""
+    """Raised when a change would have to wait for an open transaction of another connection. Nothing has changed."""
 
 
 class OwnershipLostError(StoreError):
