@@ -318,7 +318,7 @@ def with_number(function: Call) -> Call:
 
 
 def strict(function: Call) -> Call:
-    """The same with a signature of its own."""
+    """The same with its own signature."""
 
     @functools.wraps(function)
     async def wrapper(first: int) -> Any:
@@ -338,7 +338,7 @@ async def decorated_strictly(first: int, second: int) -> None:
 
 
 async def declared(first: int, second: int) -> None:
-    """Has a signature of its own."""
+    """Has its own signature."""
 
 
 declared.__signature__ = Signature([Parameter("nothing", Parameter.KEYWORD_ONLY)])  # type: ignore[attr-defined]

@@ -255,7 +255,7 @@ async def test_a_run_that_was_brought_forward_after_a_jump_does_not_replace_the_
 async def test_no_time_is_lost_until_a_clock_that_was_set_back_is_found_out(
     scheduler: Scheduler, virtual_clock: VirtualClock, missed: Any, seconds: int
 ) -> None:
-    """Unannounced, that takes up to half a minute; the times that come meanwhile are run late by no more than that."""
+    """Unannounced, that takes up to half a minute; the times in that period are run late by no more than that."""
     runs = WallRuns(virtual_clock)
     virtual_clock.step_wall(HOUR)
     scheduler.schedule_at_times(Grid(MINUTE), "id", runs, missed=missed)
