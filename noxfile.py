@@ -1,6 +1,6 @@
-"""The checks of the project. ``nox`` runs them all, ``nox -s quick`` those that a developer waits for.
+"""The checks of the project. ``nox`` runs all of them, ``nox -s quick`` a fast subset for development.
 
-Sessions for Pythons that are not there are skipped. The tags are the two halves that ``.ci/run`` runs at the same time.
+Sessions whose Python is not installed are skipped. The tags name the two halves that ``.ci/run`` runs in parallel.
 """
 
 import os
@@ -32,24 +32,24 @@ PYTEST = ("pytest", "-q", "--numprocesses=2")
 
 
 def install(session: nox.Session, *groups: str) -> None:
-    """Install the package with its extras, and dependency groups."""
+    """Install the package with its extras and the given dependency groups."""
     session.install("-e.[trio,cli,opentelemetry,postgres,web]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
 # In CI `coverage` runs them on the oldest Python. Elsewhere that may be the only one that is there.
 @nox.session(python=PYTHONS[1:] if "CI" in os.environ else PYTHONS, tags=["first"])
 def tests(session: nox.Session) -> None:
-    """Run the tests on each Python that is there."""
+    """Run the tests on each installed Python."""
     install(session, "test")
     session.run(*PYTEST, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0], tags=["second"])
 def coverage(session: nox.Session) -> None:
-    """Run the tests, those of the core also with tasks started in anyio's own way; fail if a branch was not taken."""
+    """Run the tests, those of the core also with tasks started through anyio; fail if a branch was not taken."""
     install(session, "test")
     session.run("coverage", "erase")
-    # Two processes of pytest's do the work; coverage measures them as it does any other, by `patch`.
+    # Two pytest processes run the tests; coverage measures them like any other subprocess, by `patch`.
     session.run("coverage", "run", "-m", *PYTEST, *session.posargs)
     others = [f"--ignore=tests/{name}" for name in ("cli", "virtual", "docs", "test_benchmarks.py")]
     session.run(*PYTEST, "--starter=group", *others)
@@ -59,7 +59,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def quick(session: nox.Session) -> None:
-    """Check style and types, and run the tests that are not marked slow: the developer's loop."""
+    """Check style and types, and run the tests that are not marked slow, for quick feedback during development."""
     install(session, "test", "types", "lint")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -70,13 +70,13 @@ def quick(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], tags=["second"])
 def minimums(session: nox.Session) -> None:
-    """Run the tests with the lowest versions of the dependencies that are allowed."""
+    """Run the tests with the lowest allowed versions of the dependencies."""
     install(session, "test")
     extras = PROJECT["project"]["optional-dependencies"]
     names = ("trio", "cli", "opentelemetry", "postgres", "web")
     requirements = [*PROJECT["project"]["dependencies"], *(package for name in names for package in extras[name])]
-    requirements.append("opentelemetry-sdk>=1.30")  # one of another version does not go with the API
-    requirements.append("pytest>=8.3")  # the lowest anyio's plugin does not go with the newest pytest
+    requirements.append("opentelemetry-sdk>=1.30")  # must have the same version as the API
+    requirements.append("pytest>=8.3")  # the plugin of the lowest anyio does not work with the newest pytest
     session.install(*[requirement.replace(">=", "==") for requirement in requirements])
     session.run(*PYTEST, *session.posargs)
 
@@ -91,22 +91,22 @@ def contexts(session: nox.Session) -> None:
 
 @nox.session
 def zones(session: nox.Session) -> None:
-    """Compare a year of cron expressions in all time zones with a reading minute by minute, which takes minutes."""
+    """Compare a year of cron times in all time zones with a minute-by-minute reference; this takes minutes."""
     install(session, "test")
     session.run("pytest", "--numprocesses=2", "tests/test_cron.py", "--all-zones", *session.posargs)
 
 
-# Of the newest Python, what these build on (pycares) has no wheel yet.
+# A dependency of these (pycares) has no wheel for the newest Python yet.
 @nox.session(python=[PYTHONS[0], PYTHONS[-2]], tags=["second"])
 def integrations(session: nox.Session) -> None:
-    """Run the pages on frameworks and on other schedulers with these."""
+    """Run the examples of the pages on frameworks and other schedulers with the real packages."""
     install(session, "test", "integrations")
     session.run(*PYTEST, "tests/integrations", "tests/migration", "tests/docs/test_spreading.py", *session.posargs)
 
 
 @nox.session(tags=["first"])
 def typing(session: nox.Session) -> None:
-    """Check the types with mypy and pyright, users' programs with ty and pyrefly as well, and that users get one for everything."""
+    """Check types with mypy and pyright, users' programs also with ty and pyrefly, and the API's completeness."""
     install(session, "types")
     session.run("mypy")
     session.run("pyright")
@@ -116,7 +116,7 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(tags=["first"])
 def package(session: nox.Session) -> None:
-    """Build the distributions as for the index, and use the wheel in an environment of its own, without trio."""
+    """Build the distributions as for PyPI, and test the wheel in a separate environment without trio."""
     session.install(*nox.project.dependency_groups(PROJECT, "package"))
     folder = Path(session.create_tmp())
     for archive in folder.glob("anysched-*"):
@@ -134,7 +134,7 @@ def package(session: nox.Session) -> None:
 
 @nox.session(tags=["first"])
 def lint(session: nox.Session) -> None:
-    """Check the style of code and prose, and the files for the forge."""
+    """Check the style of code and prose, and the files for GitHub."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -146,13 +146,13 @@ def lint(session: nox.Session) -> None:
 
 
 def build_site(session: nox.Session) -> None:
-    """Build the site of the documentation, into ``build/site``. A warning is an error."""
+    """Build the documentation site into ``build/site``. Warnings are errors."""
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-d", "build/doctrees", "docs", SITE)
 
 
 @nox.session(tags=["first"])
 def docs(session: nox.Session) -> None:
-    """Build the site of the documentation, and ask its search what new users ask."""
+    """Build the documentation site, and test its search with the questions of new users."""
     install(session, "docs")
     build_site(session)
     session.run("python", "docs/check_search.py", SITE)
@@ -160,7 +160,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def site(session: nox.Session) -> None:
-    """Build the site, and look at it in headless Chromium, which must be installed; options are passed on."""
+    """Build the site and check it in headless Chromium, which must be installed; options are passed on."""
     install(session, "docs", "site")
     build_site(session)
     session.run("python", "docs/check_site.py", SITE, *session.posargs)
@@ -168,7 +168,7 @@ def site(session: nox.Session) -> None:
 
 @nox.session
 def web(session: nox.Session) -> None:
-    """Look at the dashboard in headless Chromium, which must be installed, and check its accessibility with axe-core."""
+    """Check the dashboard in headless Chromium, which must be installed, and its accessibility with axe-core."""
     install(session, "test", "site")
     folder = Path(session.create_tmp())
     session.run("npm", "install", "--silent", "--prefix", str(folder), "axe-core@4", external=True)
@@ -178,7 +178,7 @@ def web(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Show the command line at work: a delay, a replacement, a cancellation and a failing command."""
+    """Demonstrate the command line: a delay, a replacement, a cancellation and a failing command."""
     session.log("installing anysched and what its command line uses, which may take a minute")
     session.install("-e.[trio,cli,web]")
     session.run("python", "-m", "anysched", "demo", *session.posargs)
@@ -201,7 +201,7 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def kills(session: nox.Session) -> None:
-    """Kill a program with a durable scheduler three hundred times at random moments, and look at what it did."""
+    """Kill a program with a durable scheduler three hundred times at random moments, and check what it did."""
     install(session, "test")
     session.run(
         "pytest",
@@ -214,11 +214,11 @@ def kills(session: nox.Session) -> None:
 
 @nox.session(python=sorted({PYTHONS[0], NEWEST}, key=PYTHONS.index))
 def bench(session: nox.Session) -> None:
-    """Measure the scheduler and its peers on the oldest and the newest Python; options are passed on (``-- --quick``)."""
+    """Measure the scheduler and other libraries on the oldest and newest Python; options are passed on (``-- --quick``)."""
     if session.python == PYTHONS[0]:
         install(session, "bench")
     else:
-        # Where no wheel has been built for this Python yet, a peer does not take part.
+        # A library without a wheel for this Python is left out.
         session.install("-e.[trio]", "rich>=13.9")
         for package in nox.project.dependency_groups(PROJECT, "bench"):
             session.install("--only-binary=:all:", package, success_codes=[0, 1])
@@ -227,7 +227,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def bench_durable(session: nox.Session) -> None:
-    """Measure the durable tier beside APScheduler 3 and DBOS, all on SQLite; options are passed on (``-- --quick``)."""
+    """Measure the durable tier, APScheduler 3 and DBOS, all on SQLite; options are passed on (``-- --quick``)."""
     install(session, "bench")
     session.install("dbos>=3.4", "sqlalchemy>=2")
     session.run("python", "-m", "benchmarks.durable", *session.posargs)
@@ -235,7 +235,7 @@ def bench_durable(session: nox.Session) -> None:
 
 @nox.session
 def bench_postgres(session: nox.Session) -> None:
-    """Measure the durable tier beside Procrastinate, chancy and DBOS, all on one PostgreSQL server, which must be installed."""
+    """Measure the durable tier, Procrastinate, chancy and DBOS, all on one PostgreSQL server, which must be installed."""
     install(session, "bench")
     session.install("chancy>=0.26", "dbos>=3.4", "procrastinate>=3.10", "psycopg[binary]>=3.2")
     session.run("python", "-m", "benchmarks.postgres", *session.posargs)

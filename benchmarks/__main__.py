@@ -77,7 +77,7 @@ def _path(name: str) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     names: list[str] = [row.name for row in ROWS]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="anysched beside its peers")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="anysched compared with other libraries")
     parser.add_argument("--quick", action="store_true", help="a tenth of the IDs, one round")
     parser.add_argument("--rounds", type=int, help="number of rounds (default: 3); medians are shown")
     parser.add_argument(

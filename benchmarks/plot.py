@@ -33,7 +33,7 @@ _TEXT = "#7d8590"
 
 
 def plot(path: Path, table: Mapping[str, Figures], machine: Mapping[str, Any]) -> None:
-    """Draw the chart as SVG, for a page that may be light or dark, and another for narrow screens beside it.
+    """Draw the chart as SVG, for light and dark pages, and a second chart for narrow screens next to it.
 
     Args:
         path: The file to write; the other one has ``-narrow`` at the end of its name.
@@ -60,7 +60,7 @@ def _draw(path: Path, table: Mapping[str, Figures], machine: Mapping[str, Any], 
         bars = [
             (index + (position - (len(_COLOURS) - 1) / 2) * height, table[name][peer] / table[name]["anysched"])
             for index, name in enumerate(names)
-            # A hold-up is for all IDs together: one by fewer IDs says nothing beside it.
+            # A hold-up is for all IDs together, so it cannot be compared with that of fewer IDs.
             if peer in table[name] and (name != "hold-up" or PEERS[peer].most >= SIZES[name])
         ]
         if not bars:
@@ -88,7 +88,7 @@ def _draw(path: Path, table: Mapping[str, Figures], machine: Mapping[str, Any], 
             text = axes.text(
                 0, index - 0.46, _ROWS[name], transform=axes.get_yaxis_transform(), color=_TEXT, fontsize=9
             )
-            text.set_in_layout(False)  # the bars are below it, not beside it
+            text.set_in_layout(False)  # the bars are below it, not next to it
     else:
         axes.set_yticks(range(len(names)), [_ROWS[name] for name in names])
     axes.invert_yaxis()

@@ -1,6 +1,6 @@
-"""The durable tier beside others that keep their tasks in PostgreSQL, on one server: ``python -m benchmarks.postgres``.
+"""The durable tier compared with others that keep their tasks in PostgreSQL, on one server: ``python -m benchmarks.postgres``.
 
-Each peer has a database of its own on the server, measured in processes of its own. A dash is for what a peer does not
+Each peer has its own database on the server and is measured in separate processes. A dash is for what a peer does not
 have.
 """
 
@@ -146,7 +146,7 @@ def _uses(peer: Anysched, count: int) -> Iterator[tuple[str, Callable[[int], Awa
 
 @contextmanager
 def other_process(name: str, dsn: str, late: list[float] | None = None) -> Iterator[None]:
-    """Run a peer in a process of its own.
+    """Run a peer in a separate process.
 
     Args:
         name: The peer.

@@ -131,7 +131,7 @@ class Chancy:
 
 
 class Dbos:
-    """DBOS: a workflow with an ID of its own, in a queue, with a delay."""
+    """DBOS: a workflow with its own ID, in a queue, with a delay."""
 
     share = 0.1
 

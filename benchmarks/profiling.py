@@ -17,7 +17,7 @@ __all__ = ["profile"]
 
 
 def profile(job: Job, top: int) -> None:
-    """Measure in this process under `cProfile`, and print the functions with the most time of their own.
+    """Measure in this process under `cProfile`, and print the functions with the most time in themselves.
 
     The profiler makes each call more expensive by a tenth of a microsecond or more: the shares tell more than the sums.
     """

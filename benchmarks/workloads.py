@@ -1,8 +1,8 @@
 """The workloads, which are the same for every peer. Each returns its figures by name.
 
-What a call or a task costs is processor time: these workloads never wait, so that on a machine of one's own this is the
-time that passes, and on a shared one it leaves out what the neighbours take. Waits of a task, and for a disk, are time
-that passes.
+What a call or a task costs is processor time: these workloads never wait, so that on a dedicated machine this is the
+elapsed time, and on a shared one it excludes the time of other processes. Waits of a task, and for a disk, are measured as
+elapsed time.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ nitpick_ignore_regex = [
         "py:.*",
         r"ASGIApp|opentelemetry\..*|starlette\..*|T|T_co|Ts|WhenT|_Status|Target|\*Ts|AbstractEventLoop|anysched\._.*",
     ),
-    ("py:.*", r"anysched\.durable\.(scheduler\.HandlerT|recurrence\.Calendar|shared\.News|postgres\.R)"),
+    ("py:.*", r"anysched\.durable\.(scheduler\.HandlerT|recurrence\.Calendar|shared\.News|postgres\.R)|PostgresStore"),
 ]
 
 # Programs are copied, what they print is not.

@@ -26,7 +26,7 @@ else:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# It would hide what a program does not flush.
+# With it, missing flushes in a program would go unnoticed.
 os.environ.pop("PYTHONUNBUFFERED", None)
 
 SIMULATED = pytest.StashKey[Counter[str]]()
@@ -99,7 +99,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):
         simulated: Counter[str] = session.config.stash.get(SIMULATED, Counter[str]())
         session.config.workeroutput["simulated"] = dict(simulated)
-        # What was measured would be lost if the process does not end in time by itself.
+        # The measurements would be lost if the process did not end by itself in time.
         coverage: Any = sys.modules.get("coverage")
         measured = coverage and coverage.Coverage.current()
         if measured:

@@ -21,9 +21,9 @@ from anysched._virtual.timeline import Timeline
 from anysched.testing import VirtualClock
 
 
-async def settle(turns: int = 30) -> None:
+async def settle(iterations: int = 30) -> None:
     """Yield to the event loop often enough for everything that can happen without time passing."""
-    for _ in range(turns):
+    for _ in range(iterations):
         await checkpoint()
 
 

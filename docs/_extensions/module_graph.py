@@ -88,9 +88,9 @@ def levels(edges: dict[str, set[str]]) -> dict[str, int]:
 
 
 def arrange(edges: dict[str, set[str]]) -> tuple[list[list[str]], list[list[str]]]:
-    """Return the rows, from the lowest, and the arrows, each as what it passes.
+    """Return the rows, from the lowest, and the arrows, each as the list of names that it passes.
 
-    Where an arrow crosses a row, it has a place of its own there: a name with a ``>``.
+    Where an arrow crosses a row, it has a separate place there: a name with a ``>``.
     """
     level = levels(edges)
     rows: list[list[str]] = [[] for _ in range(1 + max(level.values()))]

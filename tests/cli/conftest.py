@@ -55,7 +55,7 @@ def signal_handlers() -> Iterator[None]:
 def start() -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
     """Start the command line in two processes, one for each backend, which saves time; with warnings as errors."""
     processes: list[subprocess.Popen[str]] = []
-    # Each line has to be written out at once, whatever the environment of the tests says.
+    # Each line must be flushed at once, regardless of the environment of the tests.
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
     def run(*options: str, **kwargs: object) -> list[subprocess.Popen[str]]:

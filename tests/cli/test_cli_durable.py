@@ -294,7 +294,7 @@ def test_an_import_in_which_an_id_is_held_changes_nothing(run: Run, path: Path, 
         1, "", f"anysched: the store has tasks with {held}; nothing was imported\n"
     )
     assert kept(other) == before
-    note = "anysched: note: runs that were interrupted have new keys, since the store had tasks of its own\n"
+    note = "anysched: note: runs that were interrupted have new keys, since the store already had tasks\n"
     kept_its = f"imported 4 tasks; it kept its tasks with {held}\n"
     assert run("import", other, "--on-conflict", "keep", "-", stdin=exported) == Result(0, kept_its, note)
     assert ids(other) == ['"tea"', '"other"', '["reminder",7]', '"backup"', "7", '"7"']
@@ -508,7 +508,7 @@ def test_an_id_that_is_shown_can_be_given(task_id: TaskId) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: VERB"),
+        ([], "the following arguments are required: COMMAND"),
         (["ls"], "the following arguments are required: STORE"),
         (["ls", "mysql://localhost/app"], "expected the path of an SQLite file or postgresql://..., not 'mysql://"),
         (["ls", "x.db", "--prefix", "7"], "expected a string or a list, not '7'"),

@@ -77,7 +77,7 @@ def test_a_blank_line_says_nothing(line: bytes) -> None:
         ('{"id": 1, "run": ["ls"], "it": 3}', 'unknown key: "it"'),
         ('{"id": 1, "run": ["ls"], "it": 3, "\\n": 3}', 'unknown keys: "it", "\\n"'),
         ('{"id": 1, "id": 2, "run": ["ls"]}', 'duplicate key "id"'),
-        ('{"cancel": 1, "id": 2}', 'unknown key beside "cancel": "id"'),
+        ('{"cancel": 1, "id": 2}', 'unknown key next to "cancel": "id"'),
         ('{"cancel": 1.0}', '"cancel" must be a string or a whole number, not a number with a fraction'),
         ('{"cancel": true}', '"cancel" must be a string or a whole number, not true'),
     ],

@@ -43,9 +43,9 @@ async def measure(size: int, work: Callable[[], Any]) -> list[float]:
         for number in range(size):
             scheduler.schedule_later(HOUR + number * 7919 % 1000, number, work())
         count()
-        for turn in range(1, 4):
+        for hour in range(1, 4):
             for number in range(size):
-                scheduler.reschedule_later(HOUR * (turn + 1), number)
+                scheduler.reschedule_later(HOUR * (hour + 1), number)
         count()
         for number in range(0, size, 2):
             scheduler.cancel(number)

@@ -318,7 +318,7 @@ def with_number(function: Call) -> Call:
 
 
 def strict(function: Call) -> Call:
-    """The same with a signature of its own."""
+    """The same with its own signature."""
 
     @functools.wraps(function)
     async def wrapper(first: int) -> Any:
@@ -338,7 +338,7 @@ async def decorated_strictly(first: int, second: int) -> None:
 
 
 async def declared(first: int, second: int) -> None:
-    """Has a signature of its own."""
+    """Has its own signature."""
 
 
 declared.__signature__ = Signature([Parameter("nothing", Parameter.KEYWORD_ONLY)])  # type: ignore[attr-defined]
@@ -453,3 +453,12 @@ async def test_a_coroutine_has_no_signature_to_check(scheduler: Scheduler) -> No
         scheduler.schedule("id", coroutine, 1)
     assert is_closed(coroutine)
     assert await scheduler.schedule("id", value(1)) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated when the function is defined")
+async def test_annotations_are_not_evaluated(scheduler: Scheduler) -> None:
+    namespace: dict[str, Any] = {}
+    exec("async def work(name: Unknown) -> Unknown: return name", namespace)
+    assert await scheduler.schedule("id", namespace["work"], 1) == 1
+    with pytest.raises(TypeError, match="missing a required argument: 'name'"):
+        scheduler.schedule("id", namespace["work"])

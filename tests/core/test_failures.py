@@ -221,7 +221,7 @@ async def test_a_failing_task_does_not_leave_with_the_body(caplog: pytest.LogCap
     assert len(errors(caplog)) == 1
 
 
-# Requests to end the process. They concern the event loop as a whole, so that each has one of its own.
+# Requests to end the process. They affect the whole event loop, so each test has its own.
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

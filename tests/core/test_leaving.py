@@ -132,7 +132,7 @@ async def test_several_exceptions_leave_as_a_group_and_a_single_one_as_itself(
     anyio_backend: Any, body: BaseException | None, count: int
 ) -> None:
     if anyio_backend[0] == "asyncio":
-        pytest.skip("asyncio stops when SystemExit leaves a task: in a program of its own, below")
+        pytest.skip("asyncio stops when SystemExit leaves a task: in a separate program, below")
     exits = [SystemExit(number) for number in range(count)]
     gates = [Gate() for _ in exits]
 
@@ -158,7 +158,7 @@ async def test_several_exceptions_leave_as_a_group_and_a_single_one_as_itself(
         assert set(info.value.exceptions) == set(expected)
 
 
-# Waiting where nothing will happen any more
+# Waiting where nothing more will happen
 
 
 @pytest.mark.parametrize("wait", ["join", "wait", "await"])
@@ -184,7 +184,7 @@ async def test_what_is_pending_is_dropped_when_the_dispatcher_stops(wait: str) -
                     await settle()
                     assert is_closed(coroutine)
                     assert "id" not in scheduler
-                    # Asked now, `close` still says what was not done.
+                    # At this point, `close` still returns what was not done.
                     assert await scheduler.close() == [task, *children]
     assert scope.cancelled_caught
 
@@ -356,7 +356,7 @@ async def test_many_idle_children_stall_nothing_and_leave_nothing_behind() -> No
         gc.collect()
         assert len(gc.get_objects()) - before < 500
         assert names_known_to_logging() == {"anysched.family"}
-        # Closing looks at none of them: however many there are, it takes as many steps of the event loop.
+        # Closing does not touch them, so it takes the same number of event loop iterations for any number of them.
         kept = [root.child(f"kept {number}") for number in range(10_000)]
         last = kept[-1].schedule_later(HOUR, "id", nothing)
         iterations = 0
@@ -442,7 +442,7 @@ async def test_calls_take_effect_although_a_handler_or_filter_raises(
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-# Cancellations that were not asked for
+# Cancellations that were not requested
 
 
 def cancelled_future() -> Any:

@@ -580,13 +580,13 @@ async def test_whatever_is_raised_while_leaving_the_task_group_is_left(monkeypat
 
 @pytest.mark.parametrize("leave", [True, False])
 async def test_closing_lets_the_event_loop_through(leave: bool) -> None:
-    turns = 0
+    iterations = 0
     done = anyio.Event()
 
     async def other() -> None:
-        nonlocal turns
+        nonlocal iterations
         while not done.is_set():
-            turns += 1
+            iterations += 1
             await checkpoint()
 
     async with anyio.create_task_group() as tg:
@@ -594,11 +594,11 @@ async def test_closing_lets_the_event_loop_through(leave: bool) -> None:
             tasks = [scheduler.schedule_later(HOUR, number, nothing) for number in range(5000)]
             tg.start_soon(other)
             await settle(3)
-            before = turns
+            before = iterations
             if not leave:
                 assert await scheduler.close() == tasks
         done.set()
-    assert turns - before >= 5000 / 500
+    assert iterations - before >= 5000 / 500
     assert {task.status.name for task in tasks} == {"CANCELLED"}
 
 

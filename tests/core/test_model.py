@@ -121,6 +121,14 @@ class World:
             job.next = self.new_job(task_id, kind, links - 1)
         return job
 
+    def draw(self, data: st.DataObject) -> Job | None:
+        """Choose a job that has a handle: most often one that has not ended."""
+        jobs = [job for job in self.jobs if job.task is not None]
+        alive = [job for job in jobs if job.state in ("pending", "running", "cancelling")]
+        if alive and data.draw(st.sampled_from([True, True, False]), label="alive"):
+            jobs = alive
+        return data.draw(st.sampled_from(jobs[-8:]), label="job") if jobs else None
+
     # The model
 
     def hold(self, job: Job, *, due: bool) -> None:
@@ -264,9 +272,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(
         child=st.integers(0, 1), task_id=IDS, kind=KINDS, policy=POLICIES,
         method=st.sampled_from(["now", "later", "at", "every", "after", "each"]), as_function=st.booleans(), soon=st.booleans(),
+        pause=st.sampled_from([False, False, True]),
     )  # fmt: skip
     def schedule(
-        self, child: int, task_id: int, kind: Kind, policy: Any, method: str, as_function: bool, soon: bool
+        self, child: int, task_id: int, kind: Kind, policy: Any, method: str, as_function: bool, soon: bool, pause: bool
     ) -> None:
         world = self.worlds[child]
         scheduler = world.scheduler
@@ -318,6 +327,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             if holder is not None:
                 world.displace(task_id, interrupt=policy == "replace")
             world.hold(job, due=due)
+            if pause:
+                assert task.pause() is world.pause(job)
 
         self.step(call)
 
@@ -368,10 +379,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     def call_by_handle(self, child: int, data: st.DataObject, verb: str) -> None:
         """Call a method of any handle: one that has ended, or lost its ID, is not affected."""
         world = self.worlds[child]
-        jobs = [job for job in world.jobs if job.task is not None]
-        if not jobs:
+        job = world.draw(data)
+        if job is None:
             return
-        job = data.draw(st.sampled_from(jobs[-8:]), label="job")
 
         def call() -> None:
             assert job.task is not None
@@ -391,10 +401,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(child=st.integers(0, 1), data=st.data(), running=st.sampled_from(["cancel", "leave"]))
     def cancel_by_handle(self, child: int, data: st.DataObject, running: Any) -> None:
         world = self.worlds[child]
-        jobs = [job for job in world.jobs if job.task is not None]
-        if not jobs:
+        job = world.draw(data)
+        if job is None:
             return
-        job = data.draw(st.sampled_from(jobs[-8:]), label="job")
 
         def call() -> None:
             assert job.task is not None

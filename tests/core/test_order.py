@@ -81,12 +81,12 @@ async def test_the_event_loop_is_let_through(scheduler: Scheduler) -> None:
 
 async def test_tidying_up_lets_the_event_loop_through(scheduler: Scheduler) -> None:
     """Postponed entries and tasks that wait for a slot are not starts, but they also take time."""
-    turns = 0
+    iterations = 0
 
     async def other() -> None:
-        nonlocal turns
+        nonlocal iterations
         while not done.is_set():
-            turns += 1
+            iterations += 1
             await checkpoint()
 
     done = anyio.Event()
@@ -102,4 +102,4 @@ async def test_tidying_up_lets_the_event_loop_through(scheduler: Scheduler) -> N
         done.set()
         child.cancel_all()
         scheduler.cancel_all()
-    assert turns >= 5000 / 500
+    assert iterations >= 5000 / 500

@@ -258,7 +258,7 @@ def resolution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 COARSE_OR_NOT = pytest.mark.usefixtures("resolution")
 
 
-async def turns(counter: list[int]) -> None:
+async def count_iterations(counter: list[int]) -> None:
     """Count the iterations of the event loop."""
     while True:
         counter[0] += 1
@@ -269,26 +269,26 @@ async def turns(counter: list[int]) -> None:
 async def test_many_missed_times_do_not_hold_up_the_event_loop(
     scheduler: Scheduler, virtual_clock: VirtualClock
 ) -> None:
-    asked_per_turn: dict[int, int] = {}
+    asked_per_iteration: dict[int, int] = {}
     counter = [0]
 
     def times(*, past: int) -> Iterator[datetime]:
         for n in range(past, 0, -1):
-            asked_per_turn[counter[0]] = asked_per_turn.get(counter[0], 0) + 1
+            asked_per_iteration[counter[0]] = asked_per_iteration.get(counter[0], 0) + 1
             yield START - timedelta(seconds=n)
         yield START + timedelta(hours=1)
 
     runs = Runs()
     async with anyio.create_task_group() as tg:
-        tg.start_soon(turns, counter)
+        tg.start_soon(count_iterations, counter)
         tasks = [scheduler.schedule_at_times(times(past=3_000), n, runs) for n in range(3)]
         while any(task.status is not PENDING or task.due != START + timedelta(hours=1) for task in tasks):
             await checkpoint()
         tg.cancel_scope.cancel()
-    assert sum(asked_per_turn.values()) == 9_000
+    assert sum(asked_per_iteration.values()) == 9_000
     # Only one search continues at a time; when a run has ended, only a few times are read. (On trio, which shuffles the
-    # tasks, the dispatcher may have two turns between two of the counter's.)
-    assert max(asked_per_turn.values()) <= 200 + 3 * 5
+    # tasks, the dispatcher may run twice between two of the counter's.)
+    assert max(asked_per_iteration.values()) <= 200 + 3 * 5
     assert anyio.current_time() == 0
     await virtual_clock.advance(HOUR)
     assert runs.starts == [0, 0, 0, HOUR, HOUR, HOUR]
@@ -385,7 +385,7 @@ async def test_a_search_may_find_nothing(scheduler: Scheduler) -> None:
     runs = Runs()
     task = await search(scheduler, long_ago(closed, 1_000), runs)
     await task
-    # All but the first were missed before it started: it stood for them.
+    # All but the first were missed before it started: this run replaced them.
     assert (task.status, runs.starts, closed) == (FINISHED, [0], [True])
 
 

@@ -1,9 +1,10 @@
 """Times as a function of the current time: clocks that are wrong for a while, and repeated calls."""
 
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -254,7 +255,7 @@ async def test_a_run_that_was_brought_forward_after_a_jump_does_not_replace_the_
 async def test_no_time_is_lost_until_a_clock_that_was_set_back_is_found_out(
     scheduler: Scheduler, virtual_clock: VirtualClock, missed: Any, seconds: int
 ) -> None:
-    """Unannounced, that takes up to half a minute; the times that come meanwhile are run late by no more than that."""
+    """Unannounced, that takes up to half a minute; the times in that period are run late by no more than that."""
     runs = WallRuns(virtual_clock)
     virtual_clock.step_wall(HOUR)
     scheduler.schedule_at_times(Grid(MINUTE), "id", runs, missed=missed)
@@ -459,3 +460,50 @@ async def test_a_run_now_does_not_replace_the_regular_one(
     assert task.due == START + night
     await virtual_clock.advance(2 * DAY)
     assert runs.starts == [HOUR, night, night + DAY]
+
+
+# The clock is set back while the task does not wait for its time
+
+
+@pytest.mark.parametrize("recheck_interval", [math.inf, 30], ids=["told", "found out"])
+@pytest.mark.parametrize(
+    ("how", "missed"),
+    [
+        *(("running", missed) for missed in ("latest", "all", "skip")),
+        ("paused", "latest"),
+        ("rescheduled", "latest"),
+        ("rescheduled", "skip"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_comes_after_the_clock_was_set_back_is_run(
+    backend: Literal["asyncio", "trio"], how: str, missed: Any, recheck_interval: float
+) -> None:
+    """Nothing was run at 2:00, which comes twice, and the clock had not come to 3:00 before it was set back."""
+    clock = VirtualClock(START, recheck_interval=recheck_interval)
+    starts: list[timedelta] = []
+
+    async def work() -> None:
+        starts.append(clock.now() - START)
+        if how == "running" and len(starts) == 1:
+            await anyio.sleep(2.5 * HOUR.total_seconds())
+
+    async def main() -> None:
+        async with Scheduler("test") as scheduler:
+            task = scheduler.schedule_at_times(Grid(HOUR), "id", work, missed=missed)
+            if how == "paused":
+                assert task.pause()
+            elif how == "rescheduled":
+                assert task.reschedule_later(3.5 * HOUR)
+            await clock.advance(2 * HOUR + MINUTE)
+            clock.step_wall(-2 * HOUR, notify=recheck_interval == math.inf)
+            await clock.advance(MINUTE)
+            task.resume()
+            await clock.advance(4.5 * HOUR)
+
+    name, options = clock.backend(backend)
+    anyio.run(main, backend=name, backend_options=options)
+    expected = [HOUR * number for number in range(1, 5)]
+    if how == "rescheduled":
+        expected[0] *= 1.5
+    assert starts == expected

@@ -12,7 +12,7 @@ down. Then the model reads the record, and finds fault:
 - Nothing is lost: every task ends once, as its coroutine did; every coroutine is closed; the statistics add up.
 - One ID runs once at a time, and no more tasks run than may.
 - What a task does to itself leaves it alone if it comes from inside: from its native task, or a task group that was opened in it.
-- `close` returns what it has dropped, what was scheduled meanwhile, and what was cancelled, in this order.
+- `close` returns what it has dropped, what was scheduled in the meantime, and what was cancelled, in this order.
 
 All times are multiples of 5 microseconds and are compared as integers, so that all of this is exact.
 """
@@ -270,7 +270,7 @@ class Job:
                 play.cancel(member, task_id, caller)
             case "cancel all":
                 play.cancel_all(member, caller)
-            case "go on" if self.plan.links:
+            case "continue" if self.plan.links:
                 plan = replace(self.plan, links=self.plan.links - 1)
                 policy: Policy = "follow" if self.number % 3 else "replace"
                 play.schedule(member, task_id, beat, policy, plan, True, caller, self)
@@ -406,7 +406,7 @@ class Play:
                 self.note("step", None, step.delta, step.notify)
                 await clock.settle()
             case "hold up":
-                # Time passes, and no task can run, as if one computed for so long.
+                # Time passes without any task being able to run, as if one were computing for this long.
                 timeline_of(clock).jump(clock.monotonic() + step.delta / SECOND)
                 self.note("held up")
                 await clock.settle()
@@ -455,7 +455,7 @@ class Task:
     status: str = ""
     may: bool = False
     """Whether it was due at some moment, so that the scheduler may have seen it."""
-    turn: tuple[int, int, int] | None = None
+    rank: tuple[int, int, int] | None = None
     """When the scheduler must have seen that it is due: the time, the number of the note, and the due time."""
     ready: int = -1
     """Since when it waits only for the scheduler or a slot: twice the number of the note, plus one after it."""
@@ -551,9 +551,9 @@ class Model:
                 task.may = True
                 if task.clock == "wall" and self.stale is not None:
                     task.unordered = True  # it may be seen at once, or by the re-check
-                elif task.turn is None:
-                    task.turn = max(moment, self.now), 0, moment
-            if task.turn is not None and not self.is_blocked(task):
+                elif task.rank is None:
+                    task.rank = max(moment, self.now), 0, moment
+            if task.rank is not None and not self.is_blocked(task):
                 raise AssertionError(f"{task} is late: it is not started before {until}")
         self.now = until
 
@@ -576,10 +576,10 @@ class Model:
                 task.may = True
                 if task.clock == "wall" and self.stale is not None:
                     task.unordered = True
-                elif task.turn is None:
-                    task.turn = self.now, 0 if in_time else self.position, moment
-            if task.turn is not None and task.ready < 0 and not self.has_predecessor(task):
-                # By the time alone, it is ready before what the note tells of; by what happened, after it.
+                elif task.rank is None:
+                    task.rank = self.now, 0 if in_time else self.position, moment
+            if task.rank is not None and task.ready < 0 and not self.has_predecessor(task):
+                # By time alone, it is ready before the event of the note; by the order of events, after it.
                 task.ready = 2 * self.position + (not in_time)
 
     def has_predecessor(self, task: Task) -> bool:
@@ -643,7 +643,7 @@ class Model:
         if task is not None and movable:
             self.calls += 1
             task.clock, task.due, task.number = due[0], due[1], self.calls
-            task.may, task.turn, task.ready, task.unordered = False, None, -1, due[1] in self.blurred
+            task.may, task.rank, task.ready, task.unordered = False, None, -1, due[1] in self.blurred
 
     def on_cancel(self, _: None, member: int, task_id: int, caller: Job | None, found: bool) -> None:
         task = self.members[member].holders.get(task_id)
@@ -692,14 +692,14 @@ class Model:
         member.totals["started"] += 1
 
     def check_order(self, task: Task, other: Task) -> None:
-        """No other that waited as long as this one had its turn before."""
-        if task.unordered or other.unordered or other.turn is None or task.turn is None:
+        """No other task that waited as long as this one comes before it in the order."""
+        if task.unordered or other.unordered or other.rank is None or task.rank is None:
             return
         if not 0 <= other.ready <= task.ready:
             return  # this one may have been handed to the event loop before
         if other.job.member != task.job.member and self.members[other.job.member].limit is not None:
             return  # it waits for a slot, or did
-        assert (*other.turn, other.number) >= (*task.turn, task.number), f"{task} starts before {other}"
+        assert (*other.rank, other.number) >= (*task.rank, task.number), f"{task} starts before {other}"
 
     def on_end(self, job: Job, how: str) -> None:
         task, plan = self.tasks[job], job.plan

@@ -1,6 +1,6 @@
 """A simulation of recurring tasks: random scripts in virtual time, with clocks that are set, each checked against a model.
 
-Hypothesis draws what recurs (a period from the start or from the end of a run, a list of times, a function of now), what is done to it,
+Hypothesis draws what recurs (a period from the start or from the end of a run, a list of times, a function of now), the actions on it,
 and when the wall clock is set, ahead and back, announced or not. Every run is recorded, with the due time that it says it serves. The
 model reads the record:
 
@@ -9,7 +9,7 @@ model reads the record:
 - Of a function of now it knows less, and that is the promise: no time is served twice, nothing is early, and no time that the wall
   clock reaches for the first time passes without a run.
 
-All times are multiples of 5 microseconds, and are compared as integers.
+All times are multiples of 5 microseconds. They are compared as integers.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """What is done after a pause, and to which task."""
+    """An action after a pause, and its task."""
 
     pause: int
     do: Literal["nothing", "set clock", "suspend", "hold up", "reschedule", "pause", "resume", "cancel", "again"] = (
@@ -355,7 +355,7 @@ class Times(Recurrence):
         super().__init__(plan, now)
         period = plan.period
         self.next = ((now.wall - (plan.first or 0)) // period + 1) * period
-        # Of what is past already, the first is run; now, and not when the clock shows it again.
+        # Of the times that have passed, the first is run; now, and not when the clock shows it again.
         self.at_once: int | None = now.mono if self.next <= now.wall and plan.missed != "skip" else None
 
     def due(self, now: Now) -> int:
@@ -397,7 +397,7 @@ class Function(Recurrence):
     def __init__(self, plan: Plan, now: Now) -> None:
         super().__init__(plan, now)
         self.done_until = now.wall
-        """Up to when nothing is due any more, as the clock shows now."""
+        """The time up to which nothing more is due, by the current clock."""
         self.since = now.wall
         self.lived: list[tuple[int, int]] = []
         """The periods in which the wall clock has gone its way: times in them are served, or were left out."""

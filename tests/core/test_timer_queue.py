@@ -107,18 +107,18 @@ def push_and_discard(size: int) -> None:
 
 def debounce(size: int) -> None:
     queue, timers = push_all(size)
-    for turn in range(1, 4):
+    for step in range(1, 4):
         for timer in timers:
-            queue.move(timer, turn * 1_000_000 + timer.name * 7919 % 100_003, turn * size + timer.name)
+            queue.move(timer, step * 1_000_000 + timer.name * 7919 % 100_003, step * size + timer.name)
     assert queue.entries == size
 
 
 def move_about(size: int) -> None:
     queue, timers = push_all(size)
-    for turn in range(1, 6):
+    for step in range(1, 6):
         for timer in timers:
             key = timer.name * 7919 % 100_003
-            queue.move(timer, -key if turn % 2 else key, turn * size + timer.name)
+            queue.move(timer, -key if step % 2 else key, step * size + timer.name)
     assert queue.entries <= 2 * size + timer_queue_module.SEGMENT_SIZE
 
 

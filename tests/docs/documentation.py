@@ -8,7 +8,7 @@ A fenced block whose first word is ``python`` runs. The words after it, which no
 - ``test``: a test module, handed to pytest with anyio's plugin, or with another word to ``pytest-asyncio``;
 - ``unittest``: a test module, handed to unittest;
 - ``NAME.py``: a module that the test modules of the page import;
-- ``app``: a module that a test of its own loads (`load_app`), and drives;
+- ``app``: a module that a specific test loads (`load_app`) and drives;
 - ``integrations``, with another word: it imports packages of the dependency group of this name, and runs where these are;
 - ``posix``, with another word: it does not run on Windows.
 
@@ -51,7 +51,7 @@ WORDS = {
 OTHERS = {"test", "unittest", "app"}
 """The words of blocks that are not programs."""
 
-# What the fragments speak of.
+# Names that the fragments use.
 SURROUNDINGS = """
 from datetime import datetime
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""A program that spreads work, its workers and servers: each a process of its own, which `test_spreading` starts and kills."""
+"""A program that spreads work, its workers and servers: each in a process that `test_spreading` starts and kills."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from documentation import ROOT, find_blocks
 LIMIT = 90
 """The maximum time to wait for anything, in seconds."""
 
-# What the workers do: it begins, waits until a file is there or it is asked to stop, and ends. It takes its time to stop.
+# What the workers run: it begins, waits until a file exists or it is asked to stop, and ends. Stopping takes a while.
 WORK = """
 import os
 import time

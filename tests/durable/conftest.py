@@ -35,7 +35,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def database(postgres: PostgresServer) -> Iterator[str]:
-    """An empty database: how to connect to it. Connections that are left at the end are an error."""
+    """An empty database, as its connection string. A connection that is left open at the end is an error."""
     database = postgres.new_database()
     yield database
     postgres.drop_database(database)

@@ -1,4 +1,4 @@
-"""A small program with a durable scheduler, which tests start again and again."""
+"""A small program with a durable scheduler, which tests start repeatedly."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def examine(lines: list[str], kills: int) -> Figures:
             task_id, version, generation, attempt, key = words[0], int(words[1]), words[2], int(words[3]), words[4]
             figures.runs += 1
             if (process, task_id) in running:
-                figures.violations.append(f"twice at once: {line} beside {running[process, task_id]}")
+                figures.violations.append(f"twice at once: {line} next to {running[process, task_id]}")
             if generation in gone:
                 figures.violations.append(f"run after its end was stored: {line}")
             if int(version) in dead:
@@ -227,7 +227,8 @@ def kill_many(folder: Path, kills: int, seed: int) -> Figures:
 
     for number in range(kills):
         victim = start("live", number)
-        # One in ten is killed at any time of its start. The others are killed at work, however slowly they have started.
+        # One in ten is killed at any time of its start. The others are killed at work, however slowly they have
+        # started.
         at_work = chance.random() > 0.1
         while at_work and not is_open(victim.pid):
             time.sleep(0.02)

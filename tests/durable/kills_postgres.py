@@ -1,4 +1,4 @@
-"""Three processes with one store in PostgreSQL, of which the owner is killed again and again, and the server restarted.
+"""Three processes with one store in PostgreSQL. The owner is killed repeatedly, and the server is restarted.
 
 ``python kills_postgres.py 300`` kills 300 owners and prints the figures.
 """
@@ -86,7 +86,7 @@ class JournaledPostgresStore:
 
 
 class Process(Victim):
-    """One of the processes: it writes down when it becomes the owner, and continues when the store fails."""
+    """One of the processes: it records when it becomes the owner, and continues when the store fails."""
 
     async def schedule_new_ids(self) -> None:
         await self.persist(super().schedule_new_ids)
@@ -129,7 +129,7 @@ class Takeovers:
 
 
 def kill_owners(folder: Path, kills: int, seed: int, *, restarts: bool = True) -> tuple[Figures, Takeovers]:
-    """Kill the owner many times, with a restart of the server in every tenth; let all come to an end, check the journal."""
+    """Kill the owner repeatedly, with a restart of the server every tenth time. Then let all tasks end, and check the journal."""
     chance = random.Random(seed)
     journal = folder / "journal"
     seconds: list[float] = []

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests, in a folder of its own, if the programs are installed."""
+"""A PostgreSQL server for tests, in a separate folder, if its programs are installed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def reason_to_skip() -> str | None:
 
 
 class PostgresServer:
-    """A server on a port of its own, on the loopback interface. It is stopped on leaving, and its folder removed.
+    """A server on a port of its own, on the loopback interface. It is stopped on exit, and its folder removed.
 
     Args:
         settings: More settings, as in postgresql.conf.

@@ -63,7 +63,7 @@ class Life:
         self.problems: list[str] = []
         self.acknowledged: set[int] = set()
         self.displaced: set[int] = set()  # by a call that was begun: it may or may not have happened
-        self.gone: set[int] = set()  # must not begin any more
+        self.gone: set[int] = set()  # must no longer begin
         self.left: set[int] = set()  # had perhaps begun when they were followed
         self.ended: set[int] = set()
         self.stored_end: set[int] = set()
@@ -119,7 +119,7 @@ class Life:
                 if verb == "replace":
                     self.gone.update(former)
                 elif verb == "follow":
-                    # Those of them that had begun are left to finish, also after a crash.
+                    # The ones that had begun are left to finish, even after a crash.
                     self.left.update(former)
             elif verb == "cancel":
                 self.displaced.update(former)
@@ -158,7 +158,7 @@ class Life:
 
 
 def run(backend: Any, life: Life, program: Any, *args: Any) -> None:
-    # Shuffled: where no order is promised, none is relied on.
+    # Shuffled, so that no test relies on an order that is not guaranteed.
     name, options = VirtualClock(seed=life.seed).backend(backend)
     anyio.run(program, *args, backend=name, backend_options=options)
 
@@ -191,7 +191,7 @@ def test_nothing_acknowledged_is_lost_at_any_commit(
                 store: Store = MemoryStore() if kind == "memory" else SQLiteStore(path, synchronous="normal")
                 if not crash(life, backend, MortalStore(store, at, moment), steps):
                     break
-                # It dies a second time while it starts again, and then lives to the end.
+                # It is killed a second time while it restarts, and then runs to the end.
                 mortal = MortalStore(store, 1 + at % 4, "after")
                 try:
                     run(backend, life, life.drain, mortal)

@@ -1,4 +1,4 @@
-"""In the nights when clocks are changed, the durable verbs run when those of the core do."""
+"""In the nights when clocks are changed, durable tasks run when those of the core do."""
 
 from __future__ import annotations
 

@@ -527,6 +527,11 @@ def test_the_frequent_queries_use_their_indexes(stores: Any, database: str) -> N
             assert "Seq Scan on anysched_entry" not in plan, (statement, plan)
 
 
+def test_a_scheduler_is_made_without_an_event_loop() -> None:
+    scheduler = DurableScheduler("reminders", PostgresStore("postgresql:///app"))
+    assert scheduler.state == "new"
+
+
 def answer(steps: Any, *answers: Any) -> Any:
     """Return the result of an operation whose statements get these answers."""
     next(steps)
@@ -567,8 +572,3 @@ def test_nothing_is_deposed_without_a_connection(stores: Any, postgres: Postgres
     )
     with pytest.raises(StoreError, match="cannot be listened to"):
         store.depose()
-
-
-def test_a_scheduler_is_made_without_an_event_loop() -> None:
-    scheduler = DurableScheduler("reminders", PostgresStore("postgresql:///app"))
-    assert scheduler.state == "new"

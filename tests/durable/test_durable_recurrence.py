@@ -71,7 +71,7 @@ def test_the_next_time_is_the_obvious_one(
     now = started + duration
     found = find_next(recurrence, Run(time, due, started), now)
 
-    # Later than what the run has served, which is nothing that is due later than its start.
+    # Later than the times that the run covers, which are none after its start.
     served = started if missed == "latest" else min(time, due)
     rest = [other for other in listed(rule, time, now + 2_000 * SECOND) if other > served]
     if missed == "latest" and rest and rest[0] <= now:

@@ -156,7 +156,7 @@ async def test_what_was_missed_by_more_than_a_minute_is_skipped(
     async with program.start() as scheduler:
         await anyio.sleep(3_600)
     assert program.began == [(5 * 3_600, "id"), (5 * 3_600, "times")]
-    assert "Left out what task 'id' has missed." in caplog.messages
+    assert "Skipped missed runs of task 'id'." in caplog.messages
 
 
 async def test_the_holder_of_an_id_waits_for_its_handler(program: Program, caplog: pytest.LogCaptureFixture) -> None:
@@ -408,7 +408,7 @@ async def test_four_kills_are_not_enough(program: Program, store: Store, caplog:
     async with program.start() as scheduler:
         await scheduler.join()
     assert [attempt for attempt, _ in program.keys] == [5]
-    assert "Run again: 1 tasks, which were interrupted by the end of a process." in caplog.messages
+    assert "Interrupted tasks that run again: 1." in caplog.messages
 
 
 async def test_a_clock_that_is_behind_is_warned_of_and_nothing_is_early(
@@ -449,7 +449,7 @@ async def test_closing_lets_running_tasks_finish(program: Program) -> None:
         assert [(task.task_id, task.args) for task in interrupted] == [("long", ("long", 50))]
         assert scheduler.state == "closed"
         with pytest.raises(
-            RuntimeError, match=r"is not running \(closed\); it cannot be entered again: make a new one"
+            RuntimeError, match=r"is not running \(closed\); it cannot be entered again: create a new one"
         ):
             await scheduler.holds("long")
         assert await scheduler.close() == []

@@ -36,7 +36,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 class Process:
-    """A process, in this one: a scheduler with its own store, and the journal of its handlers."""
+    """Represents a process: a scheduler with its own store, and the journal of its handlers."""
 
     def __init__(self, database: str, name: str, journal: list[str], **options: Any) -> None:
         self.name = name

@@ -506,7 +506,7 @@ def test_the_frequent_queries_use_their_indexes(tmp_path: Path) -> None:
     store.close()
 
 
-# Reading a file that another scheduler has, or had
+# Reading a file that another scheduler has open, or had open
 
 
 def test_a_file_is_read_while_a_scheduler_has_it(tmp_path: Path) -> None:

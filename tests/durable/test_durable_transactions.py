@@ -144,7 +144,7 @@ async def test_connections_that_cannot_be_used(database: str, postgres: Any) -> 
         store = PostgresStore(elsewhere, name="another")
         await to_thread.run_sync(store.open)
         with psycopg.connect(elsewhere) as connection:
-            with pytest.raises(StoreError, match="the connection has another database"):
+            with pytest.raises(StoreError, match="the connection uses another database"):
                 await scheduler.schedule("id", program.note, "x", connection=connection)
         store.close()
         assert await scheduler.cancel("id")

@@ -164,7 +164,7 @@ async def test_runs_of_an_id(
     await child.schedule("id", nothing)
     scheduler.schedule("id", anyio.sleep, 10)
     await virtual_clock.advance(1)
-    # The first run is not among the last two any more, but it is a failure.
+    # The first run is no longer among the last two, but it is a failure.
     assert [run.status for run in history.runs_of("test", "id")] == ["failed", "running"]
     assert [run.status for run in history.runs_of("test.child", "id")] == ["finished"]
     assert history.runs_of("test", "unknown") == []

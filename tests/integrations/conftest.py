@@ -30,5 +30,5 @@ if all(map(find_spec, PACKAGES)):
         warnings.simplefilter("ignore", DeprecationWarning)  # of theirs, on import
         import discord.ext.commands  # noqa: F401
 else:
-    # `nox -s integrations` asks for this directory alone: pytest then fails, because there are no tests.
+    # `nox -s integrations` runs only this directory: pytest then fails, because there are no tests.
     collect_ignore_glob = ["test_*.py"]

@@ -623,12 +623,12 @@ async def test_call_later_burst() -> None:
 
     async def turns_between(numbers: list[int]) -> int:
         """How often another task runs while something is called a thousand times."""
-        turns = 0
+        iterations = 0
         await begun.wait()
         while len(numbers) < 1000:
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0)
-        return turns
+        return iterations
 
     def note(numbers: list[int], number: int) -> None:
         numbers.append(number)

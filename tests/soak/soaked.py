@@ -51,7 +51,7 @@ class Counting(Instrument):
 
 
 class Soak:
-    """The load, and what is measured of it."""
+    """The load and its measurements."""
 
     def __init__(self, seconds: float, random: Random) -> None:
         self.seconds = seconds
@@ -105,7 +105,7 @@ class Soak:
         """Return the first task of one of the schedulers."""
         return next(iter(self.random.choice(self.children).tasks.values()), None)
 
-    # What is called
+    # The calls
 
     def schedule(self, scheduler: Scheduler, depth: int = 0) -> None:
         random = self.random
@@ -122,7 +122,7 @@ class Soak:
             case 4:
                 scheduler.schedule_at(now + timedelta(seconds=delay), task_id, self.work, depth, on_conflict=policy)
             case 5:
-                # IDs of their own, so that there are only so many.
+                # Separate IDs, which limits their number.
                 task_id = "every", random.randrange(20)
                 scheduler.schedule_every(0.05 + delay, task_id, self.work, depth, on_conflict="replace", jitter=0.01)
             case _:

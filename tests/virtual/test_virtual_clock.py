@@ -552,7 +552,7 @@ def test_a_thread_that_calls_back_is_alive(backend: Any, abandon: bool, monkeypa
     """The limit applies to threads in which nothing happens, not to those that take long."""
     clock = VirtualClock(thread_timeout=0.2)
     calls = 0
-    # Real time goes by with the calls, so that it does not matter how busy the machine is.
+    # Real time advances with the calls, so that the load of the machine does not matter.
     monkeypatch.setattr(timeline_module, "time", SimpleNamespace(perf_counter=lambda: calls * 0.04))
 
     def called() -> None:

@@ -81,7 +81,7 @@ async def test_virtual(virtual_clock):
     assert virtual_clock.monotonic() == 86_400
 """
 
-# A backend of one's own, with a start of its own. Autojump is reset after each test.
+# A custom backend with its own start time. Autojump is reset after each test.
 OWN_BACKEND = """
 from datetime import UTC, datetime
 import anyio, pytest
@@ -271,7 +271,7 @@ async def test_spin(virtual_clock):
 async def test_next(virtual_clock):
     await anyio.sleep(5)
 """,
-    # The same goes for a test that can never end, also if a fixture keeps the event loop.
+    # The same applies to a test that can never end, even if a fixture keeps the event loop.
     "test_deadlock": """
 import anyio, pytest
 from anysched import Scheduler

@@ -346,7 +346,7 @@ async def test_the_keys_that_are_remembered_are_limited(
     for number in range(10):
         scheduler.schedule_later(HOUR + number, number, nothing)
     rows = (await table(client))["rows"]
-    # One that is not remembered any more is looked for.
+    # A task that is no longer remembered is searched for.
     for row in rows:
         assert (await client.get(f"/api/tasks/{row['key']}")).json()["id"] == row["id"]
 
@@ -527,13 +527,13 @@ async def test_pause_and_resume(scheduler: Scheduler, acting: httpx.AsyncClient)
 
 async def test_a_task_that_has_lost_its_id_can_be_cancelled(scheduler: Scheduler, acting: httpx.AsyncClient) -> None:
     gate = Gate()
-    former = scheduler.schedule("id", gate)
+    predecessor = scheduler.schedule("id", gate)
     await gate.started.wait()
     scheduler.schedule_later(HOUR, "id", nothing, on_conflict="follow").cancel()
     assert "id" not in scheduler
     assert (await detail(acting, "id"))["actions"] == ["cancel"]
     assert (await acting.post(f"/api/tasks/{await key_of(acting, 'id')}/cancel", json={})).status_code == 200
-    await former.wait()
+    await predecessor.wait()
     assert gate.cancelled
 
 

@@ -177,7 +177,7 @@ async def test_a_task_that_changes_in_the_meantime(store: FaultyStore, monkeypat
 
         key = await page.key("('mail', 7)")
         monkeypatch.setattr(durable_module.DurableView, "find", find_and_cancel)
-        assert await page.act_by_key(key, "retry") == (409, "the task is not in that state any more")
+        assert await page.act_by_key(key, "retry") == (409, "the task is no longer in that state")
 
 
 async def test_a_store_that_fails(store: FaultyStore, caplog: pytest.LogCaptureFixture) -> None:

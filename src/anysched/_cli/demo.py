@@ -40,7 +40,7 @@ async def feed_sample(take: Callable[[bytes | None], None]) -> None:
 
 
 async def feed_samples(take: Callable[[bytes | None], None]) -> None:
-    """Feed the lines of the sample again and again.
+    """Feed the lines of the sample repeatedly.
 
     Args:
         take: Called with each line.

@@ -60,7 +60,7 @@ def parse_line(line: bytes) -> Entry | None:
         return None
     fields = parse_object(line)
     if "cancel" in fields:
-        check_keys(fields, {"cancel"}, ' beside "cancel"')
+        check_keys(fields, {"cancel"}, ' next to "cancel"')
         return CancelEntry(_parse_id("cancel", fields["cancel"]))
     check_keys(fields, {"id", "in", "at", "run"})
     for key in ("id", "run"):

@@ -160,7 +160,7 @@ class Session:
         entry = command.entry
         predecessor = self._commands.pop(entry.task_id, None)
         if predecessor is not None:
-            self._show_vacated(predecessor, f"replaced by line {command.line}")
+            self._show_released(predecessor, f"replaced by line {command.line}")
         if isinstance(entry.due, datetime):
             task = self._scheduler.schedule_at(entry.due, entry.task_id, self._run, command, on_conflict="replace")
         else:
@@ -174,10 +174,10 @@ class Session:
         if command is None:
             self._report.note(f"line {self._line}: nothing to cancel, no task holds the ID {format_id(task_id)}")
             return
-        self._show_vacated(command, f"by line {self._line}")
+        self._show_released(command, f"by line {self._line}")
         self._scheduler.cancel(task_id)
 
-    def _show_vacated(self, command: ScheduledCommand, reason: str) -> None:
+    def _show_released(self, command: ScheduledCommand, reason: str) -> None:
         """Report that a command has lost its ID. A pending command has ended; a running one is being cancelled."""
         if command.due is None:
             self._report.show(command.event("cancelling", reason))

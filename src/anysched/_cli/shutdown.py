@@ -79,7 +79,7 @@ def state_actions(report: Report, commands: Callable[[], Iterable[Command]]) -> 
 
     def stop() -> bool:
         report.suspend()
-        # As if it had never been handled: it does nothing where no shell could continue the process.
+        # Stop by the default action, which does nothing where no shell could continue the process.
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)

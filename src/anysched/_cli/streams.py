@@ -16,8 +16,8 @@ STDERR = 2
 
 
 def prepare_process() -> None:
-    """Mend what the process has inherited, before anything is opened or started."""
-    # The next file that is opened would otherwise get the number of a stream that is closed, and the output for it.
+    """Repair inherited streams and signal handlers, before anything is opened or started."""
+    # Otherwise, the next file to be opened would get the number of a closed stream, and receive its output.
     for descriptor in range(3):
         with suppress(OSError):
             os.fstat(descriptor)

@@ -111,8 +111,8 @@ async def run_command(
         started: Called with the process ID once it runs.
         ended: Called once, also if the command could not be started or was cancelled.
         printed: Called with the lines of the output as they come; if `None`, they are in the result.
-        separate: Whether to keep standard error separate from standard output. The order of the lines of one among
-            those of the other is then lost.
+        separate: Whether to keep standard error separate from standard output. The relative order of their lines is
+            then lost.
         stdin: The bytes of its standard input.
         environment: Its environment variables; `None` for those of this process.
         directory: Its working directory; `None` for that of this process.
@@ -189,7 +189,7 @@ def _buffer(printed: OnOutput | None, stream: StreamName) -> Buffer:
 
 
 async def _wait(process: subprocess.Popen[bytes], outputs: Mapping[int, Buffer]) -> bool:
-    """Wait until a process has ended, and a short time for the rest of its output; return whether that has ended."""
+    """Wait until a process has ended, then briefly for the rest of its output. Return whether the output has ended."""
     is_complete = False
 
     async def drain() -> None:

@@ -88,7 +88,7 @@ def _check_fresh(coroutine: object) -> None:
     Raises:
         RuntimeError: if it was.
     """
-    # By its frame and not as in `_was_started`, since the coroutine is about to start and have one anyway.
+    # Look at the frame, unlike `_was_started`, since the coroutine is about to start and have a frame anyway.
     if type(coroutine) is CoroutineType and (
         coroutine.cr_suspended or coroutine.cr_running or coroutine.cr_frame is None
     ):

@@ -18,7 +18,7 @@ __all__ = ["call_site", "check_call"]
 # The packages that call callbacks. The frames below them only show where the event loop was started.
 _EVENT_LOOPS = frozenset({"anyio", "asyncio", "trio", "uvloop"})
 
-# The return value of functions in C cannot be found out. These two are passed most often.
+# What a function written in C returns cannot be inspected. These two are passed most often.
 _RETURN_NONE = (print, time.sleep)
 
 # Annotations may use names that are only imported for type checkers.

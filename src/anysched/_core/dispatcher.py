@@ -153,7 +153,7 @@ class Dispatcher:
         return self._loop_started and not self._loop_ended.is_set()
 
     async def wait_ended(self) -> None:
-        """Wait until no task is started any more, and those that were started have ended.
+        """Wait until tasks are no longer started, and the started tasks have ended.
 
         If they are started in anyio's own way, it is the group that waits for them, and not this.
         """
@@ -221,7 +221,7 @@ class Dispatcher:
         if not task._set_due(when):
             return
         if isinstance(when, float):
-            # As `QueueGroup.push`, without a call for it.
+            # As in `QueueGroup.push`, but inline to save a call.
             queue = owner.timers
             queue.push(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
             if task._key < queue.place:
@@ -320,7 +320,10 @@ class Dispatcher:
         first, first_wall = self._timers.peek(), self._wall_timers.peek()
         due = None if first is None else _when(first)
         due_ns = None if first_wall is None else int(_when(first_wall))
-        return wake_time(self.clock, *self.now(), due, due_ns)
+        now, now_ns = self.now()
+        wake = wake_time(self.clock, now, now_ns, due, due_ns)
+        # They want to know when the clock was set, also while none of them waits for it.
+        return min(wake, now + self.clock.recheck_interval) if self.clock_followers else wake
 
     def _wake(self) -> None:
         self._wake_at = -math.inf

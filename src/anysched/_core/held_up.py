@@ -17,7 +17,7 @@ MAX_REGULAR_REPORTS = 60
 """After this many reports, the time to the next one is doubled each time."""
 
 MAX_INTERVAL = 86_400.0
-"""When it would be longer than this, in seconds, nothing is reported any more. In virtual time, a deadlock is found then."""
+"""When it would be longer than this, in seconds, nothing more is reported. In virtual time, a deadlock is found then."""
 
 
 @final

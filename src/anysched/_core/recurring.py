@@ -226,7 +226,7 @@ class RecurringTask(ScheduledTask[None]):
         else:
             assert self._call is not None
             target, args, context = self._call
-            self._rearm(target, args, context.copy())  # not all event loops make a copy of their own
+            self._rearm(target, args, context.copy())  # not all event loops make their own copy
             searching = found is SearchResult.UNFINISHED
             registry.add(self, registry.now()[0] if searching else cast("float", found))
             self._search_due = self._when if searching else None  # the very object: `add` may have rounded it

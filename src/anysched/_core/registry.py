@@ -165,8 +165,8 @@ class TaskRegistry:
             self._instruments_version = version
             inherited = None if self.parent is None else self.parent.instruments
             found = combined(() if inherited is None else inherited.instruments, self._own_instruments)
-            former = self._instruments
-            self._instruments = Instruments(found, self.now, self._on_instrument_error, former) if found else None
+            previous = self._instruments
+            self._instruments = Instruments(found, self.now, self._on_instrument_error, previous) if found else None
         return self._instruments
 
     def notify(self, hook: str, task: ScheduledTask[Any]) -> None:
@@ -631,7 +631,7 @@ class TaskRegistry:
             failure: The exception, if it must be logged.
             ran: Whether the task is ended by the end of a run.
         """
-        # The tables first: if a `KeyboardInterrupt` comes in between, the task is ended again and nothing waits
+        # Update the tables first: if a `KeyboardInterrupt` comes in between, this is called again, and no caller waits
         # forever.
         if ran:
             self._end_run(task, status)

@@ -149,7 +149,7 @@ class TaskRun:
                         outcome = exception  # not logged, since it leaves the event loop, which reports it
                         raise
                     # An unrequested cancellation (a cancelled future, `asyncio.current_task().cancel()`) would cancel
-                    # the whole group if it propagated. A requested one has done its work. Both end here.
+                    # the whole group if it propagated. A requested one has ended the run. Neither propagates further.
                     status = CANCELLED if cancelled else FAILED
                     failure = outcome
                     if failure is None and not isinstance(exception, GeneratorExit) and run._is_stray():

@@ -435,7 +435,7 @@ class Scheduler:
             func: A function that returns a coroutine, called for each run. (A coroutine could run only once.)
             args: The positional arguments for the function.
             first: When the first run is due: after one period, if not given; after a delay, as in `schedule_later`; or
-                at a time, as in `schedule_at`. After the first run the others are due by elapsed time, whatever happens
+                at a time, as in `schedule_at`. After the first run the others are due by elapsed time, regardless of changes
                 to the wall clock. If the clock is set before that, the first run still waits until it shows the time,
                 and the periods count from that time as the clock shows it when the first run starts.
             measured_from: ``"start"``: the period is the time between two due times. ``"end"``: a run is due one
@@ -495,7 +495,7 @@ class Scheduler:
         logged and the task ends as failed. A generator is closed when the task ends, and if the call is refused or the
         holder is kept.
 
-        A time that is not later than the previous one is left out, so that no time is run twice, whatever the iterator
+        A time that is not later than the previous one is skipped, so that no time is run twice, whatever the iterator
         or the wall clock does. After 100 of these in a row the task ends as failed.
 
         Args:
@@ -1129,7 +1129,7 @@ class Scheduler:
         """Enter the final state. Return the exceptions that instruments raised."""
         raised: list[BaseException] = []
         for registry in self._registry.busy_members():
-            # No task is pending any more, unless for example a `KeyboardInterrupt` came in between.
+            # No task is pending now, unless for example a `KeyboardInterrupt` came in between.
             for task in [task for task in registry.tasks.values() if task.status is Status.PENDING]:
                 _drop(task, registry, raised)
         family = self._registry.family

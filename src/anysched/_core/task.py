@@ -535,7 +535,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         raise NotImplementedError
 
     def _clock_set_back(self, unseen: float) -> None:
-        """Called when the wall clock was set back, since so many seconds ago. Only called for recurring tasks."""
+        """Called when the wall clock was set back within the last ``unseen`` seconds. Only called for recurring tasks."""
         raise NotImplementedError
 
     def _rearm(self, target: Target, args: tuple[Any, ...], context: Context) -> None:
@@ -576,7 +576,7 @@ def owner_of(task: ScheduledTask[Any]) -> Owner:
     return task._owner
 
 
-# The run and not the task, since a context may outlive the task and must not keep its outcome alive.
+# The run and not the task, since a context may live longer than the task and must not keep its outcome alive.
 _current: ContextVar[Run | None] = ContextVar("anysched_current_run", default=None)
 
 

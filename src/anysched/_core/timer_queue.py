@@ -9,7 +9,7 @@ over *segments*, heaps of limited size: a compaction affects one segment and tak
 many timers there are.
 
 The entries are integers, and a dictionary for each segment maps them to timers. Entries that contained the timer itself
-would be another object for each timer that the garbage collector has to visit, again and again, which would cost more
+would be another object for each timer that the garbage collector has to visit repeatedly, which would cost more
 than all the work that is done here.
 
 Each scheduler has its own queues, so that it knows its first timer however many timers the others have. A *group* of

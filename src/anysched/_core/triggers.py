@@ -528,7 +528,7 @@ class FunctionTrigger(IterableTrigger):
         return due
 
     def _go_back(self, from_ns: int) -> None:
-        """List again what the clock has shown since a moment, and will show."""
+        """List again the times that the clock has shown since a moment, and the times that it will show."""
         self._is_extra = self._catching_up = False
         self._covered_until = from_ns
         self._renew(from_ns)

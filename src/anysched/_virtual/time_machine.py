@@ -17,7 +17,7 @@ __all__ = ["travel_along"]
 def travel_along(timeline: Timeline) -> Generator[None]:
     """Show the wall clock of a timeline to the process while the context is active."""
     shown_ns = 0
-    # An integer is a time without a time zone: a `datetime` with one would become the zone of the process.
+    # An integer has no time zone. The time zone of a `datetime` would become the time zone of the process.
     with time_machine.travel(shown_ns, tick=False) as traveller:
 
         def follow() -> None:

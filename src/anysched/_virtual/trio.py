@@ -157,7 +157,7 @@ def _tasks() -> list[Task]:
     """Return the main task and its descendants, these by their names."""
     root = current_root_task()
     assert root is not None
-    # trio's own tasks are in the nurseries around that of the main task.
+    # trio's own tasks are in the nurseries that enclose the nursery of the main task.
     nurseries = root.child_nurseries[-1:]
     tasks: list[Task] = []
     while nurseries:

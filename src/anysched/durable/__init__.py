@@ -1,4 +1,4 @@
-"""The durable tier: the verbs of `anysched.Scheduler`, and a restart forgets nothing."""
+"""The durable tier: the methods of `anysched.Scheduler`, with tasks that survive a restart."""
 
 from .errors import OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError, UnknownHandlerError
 from .memory import MemoryStore

@@ -1,8 +1,8 @@
-"""The engine: the store decides, memory only wakes.
+"""The engine: the store is authoritative, and the in-process scheduler only wakes tasks up.
 
-Each verb, each start and each end is an operation in the queue of the `Writer`. What it has committed is applied here to the
-in-process scheduler, in the same order. So a cancellation that has returned is before any later start, and what was
-acknowledged and has not ended has a row, whenever the process ends.
+Every call, start and end is an operation in the queue of the `Writer`. Once it is committed, it is applied to the
+in-process scheduler here, in the same order. A cancellation that has returned therefore precedes any later start, and
+every task that was acknowledged and has not ended has a row, whenever the process ends.
 """
 
 from __future__ import annotations
@@ -70,28 +70,28 @@ Participation = Literal["run", "verbs"]
 """What a process does with a shared store; see `DurableScheduler`."""
 
 Role = Literal["owner", "standby", "verbs"]
-"""What a process does with the tasks of the store at present; see `DurableScheduler.role`."""
+"""The current role of a process in a shared store; see `DurableScheduler.role`."""
 
 Unknown = Literal["keep", "error"]
 """What to do about tasks whose handlers are not registered; see `DurableScheduler`."""
 
 MAX_KILLS = 5
-"""After how many ends of the process during its run a task is parked."""
+"""A task is parked after the process has ended this many times during its run."""
 
 DROPPED_PER_ITERATION = 100
-"""How many tasks are dropped before the event loop is yielded to."""
+"""How many tasks are dropped before yielding to the event loop."""
 
 LOADED = 500
 """How many tasks are loaded at once."""
 
 MAX_CLAIMING = 100
-"""How many tasks may wait for their claims before no more are loaded: overdue tasks should not all be in memory at once."""
+"""No more tasks are loaded while this many wait for their claims, so that not all overdue tasks are in memory at once."""
 
 JOIN_POLL = 1.0
-"""How often a process that is not the owner looks whether the store is empty, in seconds."""
+"""How often a process that is not the owner checks whether the store is empty, in seconds."""
 
 EXISTING = 1_000
-"""How many tasks are looked for at once."""
+"""How many tasks are looked up at once."""
 
 SEEN_INTERVAL = 60_000_000
 """How often the current time is stored, in microseconds, while there are commits."""
@@ -151,8 +151,8 @@ class Engine:
         self._seen = 0
         self._loading = False
         self._claiming = 0  # how many tasks have started and wait for their claims
-        # By generation: what has started, from before its claim to its end; what among these has been removed from the
-        # store; the interrupted runs; the events of tasks that wait for an end.
+        # By generation: the tasks that have started, from before the claim until the end; those of them that have been
+        # removed from the store; the interrupted runs; the events that `wait` waits for.
         self._live: dict[int, ScheduledTask[Any]] = {}
         self._gone: set[int] = set()
         self._interrupted: dict[int, Entry] = {}
@@ -166,7 +166,7 @@ class Engine:
 
     @property
     def state(self) -> SchedulerState:
-        """Where the scheduler is in its life."""
+        """The state of the scheduler."""
         return self._state
 
     @property
@@ -182,10 +182,10 @@ class Engine:
         return self._core
 
     def now(self) -> int:
-        """Return the wall clock, in microseconds of UTC since 1970."""
+        """Return the time of the wall clock, in microseconds since 1970 (UTC)."""
         return microseconds_from_datetime(self._core.now())
 
-    # Life
+    # Opening and closing
 
     async def open(self) -> None:
         """Open the store and start the tasks that are due.
@@ -196,7 +196,7 @@ class Engine:
             UnknownHandlerError: if there are tasks for handlers that are not registered, and that is an error.
         """
         if self._entered:
-            raise RuntimeError(f"the scheduler {self.name!r} can be entered only once: make a new one")
+            raise RuntimeError(f"the scheduler {self.name!r} can be entered only once: create a new one")
         self._entered = True
         self._thread = get_ident()
         self._context = copy_context()
@@ -252,13 +252,13 @@ class Engine:
             await self._stop_membership()
             self._writer.stop()
             try:
-                # The exception of the body is not the group's: it would come out wrapped.
+                # The exception of the body is not passed to the group, which would wrap it.
                 await self._group.__aexit__(None, None, None)
             finally:
                 self._mark_closed()
 
     async def close(self, grace: float | timedelta) -> list[Entry]:
-        """Start no more tasks, let the running ones finish for some time, and close the store.
+        """Start no more tasks, give the running ones time to finish, and close the store.
 
         Returns:
             The tasks whose runs were interrupted. They are pending in the store.
@@ -327,9 +327,7 @@ class Engine:
                 extra=self._log_fields(task_id),
             )
         if recovered.interrupted:
-            self._log.info(
-                "Run again: %d tasks, which were interrupted by the end of a process.", recovered.interrupted
-            )
+            self._log.info("Interrupted tasks that run again: %d.", recovered.interrupted)
 
     def _check_clock(self, seen: int) -> None:
         now = self.now()
@@ -343,7 +341,7 @@ class Engine:
     # The calls
 
     async def submit(self, operation: Operation[R], apply: Callable[[R], Awaitable[None] | None] | None = None) -> R:
-        """Perform the operation of a verb.
+        """Perform the operation of a call.
 
         Raises:
             RuntimeError: if the scheduler is not running, or this is not the thread of its event loop.
@@ -358,12 +356,12 @@ class Engine:
                 f"the scheduler {self.name!r} was called from another thread than its event loop's; "
                 "call it with anyio.from_thread.run"
             )
-        # What a run asks for while it may finish is stored: closing forgets nothing.
+        # While the scheduler is closing, calls from runs that may still finish are stored.
         if self._state != "running" and not (self._state == "closing" and self.caller() is not None):
             advice = {"new": "enter it first: `async with scheduler:`", "closing": "it takes no more calls"}
             raise RuntimeError(
                 f"the scheduler {self.name!r} is not running ({self._state}); "
-                f"{advice.get(self._state, 'it cannot be entered again: make a new one')}"
+                f"{advice.get(self._state, 'it cannot be entered again: create a new one')}"
             )
 
     def caller(self) -> int | None:
@@ -372,11 +370,11 @@ class Engine:
         return run.generation if run is not None and run.owner is self and run.generation in self._live else None
 
     def was_cancelled(self, generation: int) -> bool:
-        """Return whether a verb has taken a running task out of the store."""
+        """Return whether a call has removed a running task from the store."""
         return generation in self._gone
 
     async def submit_in(self, connection: object, operation: Operation[R]) -> R:
-        """Perform the operation of a verb in the transaction of a user's connection.
+        """Perform the operation of a call in the transaction of a user's connection.
 
         What it changes is heard of like what another process changes, when it is committed.
 
@@ -406,7 +404,7 @@ class Engine:
         return await self.submit(operation, apply)
 
     async def cancel(self, operation: Cancel, connection: object = None) -> bool:
-        """Cancel a task; return whether there was one."""
+        """Cancel a task, and return whether there was one."""
         caller = self.caller()
         if connection is not None:
             run = running.get(None)
@@ -431,7 +429,7 @@ class Engine:
                 self._drop(generation, caller)
                 if number % DROPPED_PER_ITERATION == 0:
                     await checkpoint()
-            # Others were in the store only.
+            # The others were only in the store.
             for generation in [generation for generation in self._waiting if generation not in left]:
                 self._removed(generation)
             self._note_change()
@@ -440,7 +438,7 @@ class Engine:
         await self.submit(operation, drop)
 
     async def place(self, operation: Operation[Placed | None], connection: object = None) -> bool:
-        """Perform an operation that changes when a task is due, or whether it may start; return whether there was one."""
+        """Perform an operation that affects when a task starts, and return whether there was such a task."""
         if connection is not None:
             return await self.submit_in(connection, operation) is not None
 
@@ -500,7 +498,7 @@ class Engine:
         return self._owner
 
     def hear(self, news: News, *, complete: bool) -> None:
-        """Called with what others have announced."""
+        """Called with the changes that other processes announced."""
         for generation in news.removed & self._waiting.keys():
             self._removed(generation)
         if not complete and self._waiting:
@@ -524,12 +522,12 @@ class Engine:
             await slow
 
     def _resync(self) -> None:
-        """Have memory follow the store, of which anything may have changed."""
+        """Bring memory into line with the store, in which anything may have changed."""
         self._look_for([*self._window, *self._live, *self._waiting])
         self._load_all()
 
     def _look_for(self, generations: list[int]) -> None:
-        """Drop those of these tasks that are no longer in the store."""
+        """Drop the given tasks that are no longer in the store."""
         for start in range(0, len(generations), EXISTING):
             asked = tuple(generations[start : start + EXISTING])
 
@@ -541,7 +539,7 @@ class Engine:
             self._writer.post(Existing(asked), drop)
 
     def _watch(self, generation: int) -> None:
-        """Have the removal of a task by another process announced."""
+        """Make the store announce when another process removes a task."""
 
         def apply(found: bool) -> None:
             if not found:
@@ -550,7 +548,7 @@ class Engine:
         self._writer.post(Watch(generation), apply)
 
     def _commit_failed(self, error: StoreError) -> bool:
-        """Called when a commit has failed; return whether nothing of it must be tried again."""
+        """Called when a commit has failed. Return whether none of its operations may be tried again."""
         if not self._owner or not isinstance(error, OwnershipLostError | UncertainCommitError):
             return False
         if self._membership is None:
@@ -563,7 +561,7 @@ class Engine:
         """Wait until a task has ended.
 
         Raises:
-            RuntimeError: if it is the caller's own, or the scheduler is closed before.
+            RuntimeError: if it is the caller's own task, or the scheduler is closed before the task has ended.
         """
         if self.caller() == generation:
             raise RuntimeError(f"deadlock: task {decode_id(task_id)!r} awaits itself")
@@ -603,10 +601,10 @@ class Engine:
                 f"{method} was called in a task of the scheduler {self.name!r}, for which it would wait forever"
             )
 
-    # Memory follows
+    # Applying changes to the in-process scheduler
 
     def _drop(self, generation: int, caller: int | None = None) -> None:
-        """Drop a task that has been removed from the store; if it runs, cancel it, unless it is the caller."""
+        """Drop a task that has been removed from the store. If it is running and is not the caller, cancel it."""
         self._window.disarm(generation)
         task = self._live.get(generation)
         if task is not None and generation != caller:
@@ -616,7 +614,7 @@ class Engine:
     def _removed(self, generation: int) -> None:
         """Called when a task has been removed from the store."""
         if generation in self._live:
-            self._gone.add(generation)  # tasks that wait for it wait for the end of its run
+            self._gone.add(generation)  # tasks that wait for it are woken at the end of its run
             return
         event = self._waiting.pop(generation, None)
         if event is not None:
@@ -629,7 +627,7 @@ class Engine:
             self._changed = None
 
     def _fit_window(self) -> Awaitable[None] | None:
-        """Load the next tasks if the window is low, or drop the last ones if it is too full, which takes its time."""
+        """Load the next tasks if the window is low. If it is too full, return an awaitable that drops the last ones."""
         self._refill()
         return self._window.trim() if self._window.is_over_full else None
 
@@ -747,15 +745,16 @@ class Engine:
             begun = True
             await self._handlers.function(entry.handler)(*args)
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
-            raise  # the process ends, or the event loop is gone: the task runs again
+            raise  # the process is ending, or the event loop was closed: the task runs again
         except BaseException:
             if anyio.current_effective_deadline() == -math.inf:
-                # Cancelled from outside. By a verb: then its row has gone. By closing: then it stays, and runs again.
+                # Cancelled from outside: after a call, its row has been removed; after closing, it stays and runs
+                # again.
                 if begun and generation not in self._gone:
                     self._interrupted[generation] = entry
                 self._release(generation, term, begun=begun)
             else:
-                # It has failed, or a cancellation that nothing asked for has ended it. The core logs both.
+                # It failed, or it raised a cancellation that was not requested. The core logs both.
                 await self._end(entry, recurrence, started, term)
             raise
         await self._end(entry, recurrence, started, term)
@@ -763,7 +762,7 @@ class Engine:
     async def _end(
         self, entry: Entry, recurrence: Recurrence | None, started: int, term: int, *, ran: bool = True
     ) -> None:
-        """Store the end of a run, and when the next one is due."""
+        """Store the end of a run and the due time of the next one."""
         operation = End(entry.generation, ran, task_id=entry.task_id)
         if recurrence is not None:
             try:
@@ -796,7 +795,7 @@ class Engine:
             if result.next is not None:
                 self._window.arm(result.next)
 
-        # Shielded: it has ended, also if it is cancelled now.
+        # Shielded: the run has ended, even if it is cancelled now.
         with anyio.CancelScope(shield=True):
             with suppress(StoppedError):
                 if term == self._term:
@@ -812,14 +811,14 @@ class Engine:
     # Logging
 
     def _log_left_out(self, task_id: str) -> None:
-        self._log.info("Left out what task %r has missed.", decode_id(task_id), extra=self._log_fields(task_id))
+        self._log.info("Skipped missed runs of task %r.", decode_id(task_id), extra=self._log_fields(task_id))
 
     def _log_fields(self, task_id: str) -> dict[str, object]:
         return {"scheduler": self.name, "task_id": decode_id(task_id)}
 
 
 def put_off(time: int, jitter: int) -> int:
-    """Return a due time: a time, delayed by a random part of the jitter."""
+    """Return the due time for a time: delayed by a random part of the jitter."""
     return time + randint(0, jitter) if jitter else time  # noqa: S311
 
 

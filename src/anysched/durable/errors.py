@@ -16,21 +16,21 @@ __all__ = [
 
 
 class StoreError(RuntimeError):
-    """Raised when the store cannot be read or written: the disk is full, the file is locked, the server is down.
+    """Raised when the store cannot be read or written, as when the disk is full, the file is locked or the server is down.
 
-    The call that raises it has changed nothing, unless it is an `UncertainCommitError`.
+    The call that raised it changed nothing, unless it is an `UncertainCommitError`.
     """
 
 
 class UncertainCommitError(StoreError):
     """Raised when the connection was lost while a change was being committed: it may or may not be stored.
 
-    When the store can be read again, `DurableScheduler.get` returns the stored task.
+    Once the store can be read again, `DurableScheduler.get` shows which.
     """
 
 
 class ContendedError(StoreError):
-    """Raised when a change would have to wait for a transaction that is not the store's, and is open. Nothing has changed."""
+    """Raised when a change would have to wait for an open transaction of another connection. Nothing has changed."""
 
 
 class OwnershipLostError(StoreError):
@@ -43,7 +43,7 @@ class StoreInUseError(StoreError):
 
     Attributes:
         store: The store, as text.
-        owner: The process that has it, as text; `None` if that is not known.
+        owner: The process that has it open, as text; `None` if unknown.
     """
 
     def __init__(self, store: str, owner: str | None) -> None:
@@ -64,7 +64,7 @@ class UnknownHandlerError(LookupError):
 
     Attributes:
         scheduler: The name of the scheduler.
-        handlers: The names of the handlers, or what was passed as one.
+        handlers: The names of the handlers, or the `repr` of what was passed as a handler.
     """
 
     def __init__(self, scheduler: str, handlers: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""The functions that tasks run, by the names that are stored."""
+"""The functions that tasks run, registered under the names that are stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Handlers:
     """The handlers of one scheduler.
 
     Args:
-        scheduler: The name of the scheduler, for the errors.
+        scheduler: The name of the scheduler, for error messages.
     """
 
     def __init__(self, scheduler: str) -> None:
@@ -55,7 +55,7 @@ class Handlers:
         """Return the name of a function.
 
         Raises:
-            TypeError: if it is something else than a function.
+            TypeError: if it is not a function.
             UnknownHandlerError: if it is not registered.
         """
         if isinstance(function, Coroutine):
@@ -71,10 +71,10 @@ class Handlers:
             raise UnknownHandlerError(self._scheduler, [repr(function)]) from None
 
     def check_args(self, name: str, args: tuple[Any, ...]) -> None:
-        """Check that a handler can be called with arguments.
+        """Check that a handler accepts the arguments.
 
         Raises:
-            TypeError: if not.
+            TypeError: if it does not.
             UnknownHandlerError: if it is not registered.
         """
         if name not in self._functions:
@@ -87,5 +87,5 @@ class Handlers:
                 raise TypeError(f"the handler {name!r}{found} cannot be called with {args!r}: {error}") from None
 
     def function(self, name: str) -> Handler:
-        """Return the function of a name."""
+        """Return the function that is registered under a name."""
         return self._functions[name]

@@ -21,19 +21,19 @@ class Pages:
     """Asks for entries a page at a time.
 
     Args:
-        ranges: The ranges of encoded IDs, each from the first to before the second.
-        status: The status of the entries, if not all are asked for.
+        ranges: The ranges of encoded IDs, each a pair of start (inclusive) and end (exclusive).
+        status: The status of the entries to read; `None` for all entries.
     """
 
     def __init__(self, ranges: list[tuple[str, str]], status: Status | None = None) -> None:
         self._pages = deque(List(low, high, after=False, limit=PAGE, status=status) for low, high in ranges)
 
     def next(self) -> List | None:
-        """Return the operation that reads the next page, or `None` if there is none. `add` must be called with its result."""
+        """Return the operation that reads the next page, or `None` at the end. Pass its result to `add`."""
         return self._pages[0] if self._pages else None
 
     def add(self, entries: list[Entry]) -> None:
-        """Called with the entries of a page."""
+        """Add the entries of a page that was read."""
         page = self._pages.popleft()
         if len(entries) == page.limit:
             self._pages.appendleft(replace(page, low=entries[-1].task_id, after=True))
@@ -43,12 +43,12 @@ class Pages:
 class TaskIterator:
     """An async iterator over tasks.
 
-    It is not a generator: one that is not iterated to its end, as on trio, leaves nothing to be closed.
+    It is not an async generator, so nothing needs to be closed if the iteration stops early.
 
     Args:
         pages: Which entries to read.
         read: Reads a page.
-        handle: Makes a handle.
+        handle: Creates a handle from an entry.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The part of one process in a shared store: it stands by, becomes the owner, loses the ownership, and hears the news."""
+"""The membership of one process in a shared store: it stands by, becomes the owner, loses the ownership, and gets news."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["POLL", "Member", "Membership"]
 R = TypeVar("R")
 
 POLL = 10.0
-"""How often to look for what has not been announced, in seconds."""
+"""How often to look for changes that were not announced, in seconds."""
 
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
-"""How long to wait before a connection is tried again, in seconds; each time twice as long as before."""
+"""How long to wait before trying to connect again, in seconds. The wait doubles each time."""
 
 REFUSED = 10.0
 """How long to wait after the ownership was refused, in seconds."""
 
 
 class Member(Protocol):
-    """Reacts to changes of the ownership and to the news."""
+    """Reacts to changes of the ownership and to news."""
 
     async def gain(self) -> bool:
         """Called when the ownership has been acquired; return whether it is wanted."""
@@ -43,7 +43,7 @@ class Member(Protocol):
         ...
 
     def hear(self, news: News, *, complete: bool) -> None:
-        """Called with what was announced; if that is not complete, something may have been missed."""
+        """Called with the announced changes. If they are not complete, some changes may have been missed."""
         ...
 
 
@@ -53,8 +53,8 @@ class Membership:
 
     Args:
         store: The store, which has been joined.
-        member: Its methods are called.
-        log: Where failures are logged.
+        member: The object to call.
+        log: The logger for failures.
         committing: The limiter of the threads in which operations are committed.
         until_idle: Waits until nothing is being committed.
     """
@@ -72,7 +72,7 @@ class Membership:
         self._log = log
         self._committing = committing
         self._until_idle = until_idle
-        # Of their own: what takes long in one of them must not delay the others.
+        # Separate limiters, so that a long call in one of them does not delay the others.
         self._owning = anyio.CapacityLimiter(1)
         self._listening = anyio.CapacityLimiter(1)
         # Made by `open`: a scheduler is made anywhere, and scopes need an event loop.
@@ -82,7 +82,7 @@ class Membership:
         self._stopped = anyio.Event()
 
     async def open(self, *, contend: bool) -> bool:
-        """Begin to listen, and ask for the ownership, if it is wanted; return whether it has been acquired.
+        """Begin to listen and, if ``contend``, ask for the ownership. Return whether it has been acquired.
 
         Raises:
             StoreError: if that is not possible.
@@ -96,8 +96,8 @@ class Membership:
         """Wait for the ownership and for news, until `stop` is called.
 
         Args:
-            contend: Whether the ownership was asked for.
-            owner: Whether this process has it, and `Member.gain` was called.
+            contend: Whether this process wants the ownership and has asked for it.
+            owner: Whether this process has it. If so, `Member.gain` was called.
         """
         try:
             with self._scope:
@@ -111,13 +111,13 @@ class Membership:
             self._stopped.set()
 
     async def stop(self) -> None:
-        """Have `run` return, and wait for it. The ownership is kept until the store is closed."""
+        """Make `run` return, and wait for it. The ownership is kept until the store is closed."""
         self._scope.cancel()
         with anyio.CancelScope(shield=True):
             await self._stopped.wait()
 
     def end_ownership(self) -> None:
-        """Called when the ownership is lost, also by others than this object."""
+        """End the ownership after it was lost. Other objects call this too."""
         self._watching.cancel()
 
     # The ownership

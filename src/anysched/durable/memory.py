@@ -1,4 +1,4 @@
-"""A store in memory, for tests: in plain Python, and written to be read."""
+"""A store in memory, for tests, in plain and readable Python."""
 
 from __future__ import annotations
 
@@ -53,9 +53,10 @@ __all__ = ["MemoryStore"]
 
 @final
 class MemoryStore:
-    """Keeps tasks as long as the object lives, for tests: of one scheduler after the other, as if the program restarted.
+    """Keeps tasks in memory, for tests.
 
-    It answers as every store does, but its speed goes down with the number of tasks.
+    It can be opened by one scheduler after another, as if the program had restarted. It behaves like every store, but
+    gets slower as the number of tasks grows.
     """
 
     def __init__(self) -> None:
@@ -93,7 +94,7 @@ class MemoryStore:
         self._is_open = False
 
     def copy(self) -> MemoryStore:
-        """Return a store, not open, with the same tasks: what there would be if the program ended now."""
+        """Return a closed store with the same tasks, as it would be if the program ended now."""
         copied = copy(self)
         copied._entries = dict(self._entries)
         copied._is_open = False
@@ -148,7 +149,7 @@ class MemoryStore:
         return PutResult(entry, added=True, ready=self._placed(entry).ready, removed=removed)
 
     def _release_id(self, holder: Entry, *, leave: bool) -> bool:
-        """Release the ID of its holder; return whether it is left, as a predecessor."""
+        """Release the ID of its holder; return whether the holder remains as a predecessor."""
         if leave and (holder.state is State.RUNNING or holder.attempts):
             self._change(holder, holds=False, paused=False)
             return True

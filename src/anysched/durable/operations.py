@@ -1,11 +1,12 @@
-"""The operations on a store, as data: what the scheduler asks for, and what the store answers. No SQL, no waiting.
+"""The operations on a store, and their results, as plain data.
 
-A store commits a list of operations in one transaction, in their order, and returns one result for each. The docstring of
-each operation is its contract; ``tests/durable`` holds every store to a model of it.
+A store commits a list of operations in one transaction, in the given order, and returns one result for each. The
+docstring of an operation is its contract; ``tests/durable`` compares every store with a model of it.
 
-A task is an *entry*. Its *generation* is its number in the store, given once and never used again. An entry that *holds*
-its ID is the one that the verbs mean; one that does not is a *predecessor*, which was left to finish when its ID was
-released or taken over. An entry has *begun* if it runs, or was interrupted while it ran.
+A stored task is called an *entry*. Its *generation* is its number in the store, which is assigned once and never
+reused. The methods of the scheduler act on the entry that *holds* the ID. An entry that does not hold its ID is a
+*predecessor*, which was left to finish when its ID was released or taken over. An entry has *begun* if it is running,
+or was interrupted while it was running.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class State(IntEnum):
 
 
 Status = Literal["pending", "paused", "running", "parked", "unknown"]
-"""A state by its name, and for pending entries, whether they are paused. An entry has one of them."""
+"""The name of a state, or ``"paused"`` for a pending entry that is paused."""
 
 _STATUSES: Mapping[State, Status] = {
     State.PENDING: "pending",
@@ -82,7 +83,7 @@ _STATUSES: Mapping[State, Status] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A task as it is stored. Times are microseconds of UTC since 1970.
+    """A stored task. Times are microseconds of UTC since 1970.
 
     Attributes:
         generation: Its number in the store.
@@ -90,15 +91,15 @@ class Entry:
         holds: Whether it holds the ID.
         state: What it waits for.
         paused: Whether it is paused.
-        due: When the next run is due, or the current run was.
-        time: The time of the recurrence that this run serves: without jitter, and before it was rescheduled.
+        due: When the next run is due, or, during a run, when that run was due.
+        time: The time of the recurrence that this run is for, without jitter and before it was rescheduled.
         handler: The name of the handler.
         args: The arguments, encoded.
         recurrence: The recurrence, encoded; `None` if it runs once.
-        expires: How late a run may begin, in microseconds, if there is a limit.
+        expires: How late a run may start, in microseconds; `None` for no limit.
         run_count: How many runs have ended.
-        attempts: How often the current run has been claimed.
-        kills: How often the process has ended during the current run.
+        attempts: How many times the current run has been claimed.
+        kills: How many times the process has ended during the current run.
         problem: Why it is parked.
     """
 
@@ -120,7 +121,7 @@ class Entry:
 
     @property
     def status(self) -> Status:
-        """The state by its name, and whether a pending entry is paused."""
+        """The name of the state, or ``"paused"`` for a pending entry that is paused."""
         if self.state is State.PENDING and self.paused:
             return "paused"
         return _STATUSES[self.state]
@@ -134,7 +135,8 @@ class Placed:
         generation: The number of the entry.
         task_id: Its ID, encoded.
         due: When it is due.
-        ready: Whether it may start then: it is pending and not paused, without a predecessor that must be finished first.
+        ready: Whether it may start then: it is pending and not paused, without a predecessor that must be finished
+            first.
     """
 
     generation: int
@@ -172,8 +174,8 @@ class Put(Operation[PutResult]):
     With ``"replace"`` the holder is removed. With ``"follow"`` it is removed unless it has begun; then it becomes a
     predecessor. If the caller is the holder's own run, ``"replace"`` means ``"follow"``.
 
-    The new entry must wait for a predecessor that was interrupted, parked or has no handler. (For one that runs the
-    scheduler lets it wait.)
+    The new entry must wait for a predecessor that was interrupted, is parked or has no handler. (If the predecessor is
+    running, the scheduler makes the new entry wait.)
     """
 
     task_id: str
@@ -202,7 +204,7 @@ class CancelResult:
 
 @dataclass(frozen=True, slots=True)
 class Cancel(Operation[CancelResult | None]):
-    """Release an ID. The holder is removed, or if it has begun and ``leave`` is true, becomes a predecessor.
+    """Release an ID. The holder is removed, or becomes a predecessor if it has begun and ``leave`` is true.
 
     The result is `None` if the ID is not held.
     """
@@ -213,14 +215,14 @@ class Cancel(Operation[CancelResult | None]):
 
 @dataclass(frozen=True, slots=True)
 class CancelAll(Operation[frozenset[int]]):
-    """Release all IDs, as `Cancel` does. The result are the generations of the predecessors, which are left."""
+    """Release all IDs, as `Cancel` does. The result is the generations of the predecessors, which remain."""
 
     leave: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Move(Operation[Placed | None]):
-    """Set the due time of the holder of an ID; `None` if it is not held, or the holder runs."""
+    """Set the due time of the holder of an ID; `None` if it is not held, or if the holder is running."""
 
     task_id: str
     due: int
@@ -228,7 +230,7 @@ class Move(Operation[Placed | None]):
 
 @dataclass(frozen=True, slots=True)
 class Pause(Operation[Placed | None]):
-    """Pause the holder of an ID; `None` if it is not held, is paused, or runs for the last time."""
+    """Pause the holder of an ID; `None` if it is not held, is already paused, or is in its last run."""
 
     task_id: str
 
@@ -242,23 +244,23 @@ class Resume(Operation[Placed | None]):
 
 @dataclass(frozen=True, slots=True)
 class Retry(Operation[Placed | None]):
-    """Make a parked holder of an ID pending, with no kills counted; `None` if the ID is not held, or not parked."""
+    """Make the parked holder of an ID pending, with ``kills`` reset to 0; `None` if it is not held, or not parked."""
 
     task_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Claim(Operation[Entry | None]):
-    """Begin a run of an entry: it is running from now on, and one attempt more is counted.
+    """Begin a run of an entry: it becomes running, and ``attempts`` goes up by one.
 
-    The result is `None`, and nothing changes, unless the entry exists, is pending, not paused, and due at ``due``. The due
-    time is compared as a version: an entry that was moved cannot be claimed with its earlier due time.
+    The result is `None`, and nothing changes, unless the entry exists, is pending, not paused, and due at ``due``. The
+    due time serves as a version: an entry that was moved cannot be claimed with its previous due time.
 
     Attributes:
         generation: The number of the entry.
         due: When it is due.
-        repeated: Whether this claim was made before, and may have been committed. Then an entry that is running and was due
-            at ``due`` is returned as it is, with no attempt counted.
+        repeated: Whether this claim was made before and may have been committed. In this case, an entry that is running
+            and was due at ``due`` is returned unchanged, and no attempt is counted.
     """
 
     generation: int
@@ -271,8 +273,8 @@ class EndResult:
     """The result of an end.
 
     Attributes:
-        removed: Whether the entry has been removed, by this operation or before.
-        next: What may become due by it: the entry itself, or if it was removed, the one that waited for its end.
+        removed: Whether the entry has been removed, by this operation or an earlier one.
+        next: The entry that may now become due: this entry, or if it was removed, the one that waited for it to end.
     """
 
     removed: bool
@@ -283,17 +285,18 @@ class EndResult:
 class End(Operation[EndResult]):
     """End a run.
 
-    If it has a next time and holds its ID, the entry is pending again, with no attempts and kills counted. If not, it is
-    removed, and the entry under the same ID that must run next is returned: the oldest predecessor, else the holder.
+    If it has a next time and holds its ID, the entry becomes pending again, with ``attempts`` and ``kills`` reset to 0.
+    Otherwise, it is removed, and the entry with the same ID that must run next is returned: the oldest predecessor, or
+    else the holder.
 
-    It may have been committed before. So an entry that has a next time and does not run is left as it is, and one that has
-    been removed is answered for by its ID.
+    It may have been committed before. So an entry that has a next time and does not run is left as it is, and one that
+    has been removed is answered for by its ID.
 
     Attributes:
         generation: The number of the entry.
-        ran: Whether a run is counted; if not, it was left out.
+        ran: Whether the run counts; false if it was skipped.
         due: When the next run is due, if there is one.
-        time: The time of the recurrence that the next run serves.
+        time: The time of the recurrence that the next run is for.
         task_id: The ID of the entry, encoded.
     """
 
@@ -349,13 +352,13 @@ class Existing(Operation[frozenset[int]]):
 
 @dataclass(frozen=True, slots=True)
 class List(Operation[list[Entry]]):
-    """Return entries that hold their IDs, in the order of the encoded IDs: those from ``low`` to before ``high``.
+    """Return entries that hold their IDs, sorted by the encoded ID, from ``low`` up to but excluding ``high``.
 
     Attributes:
         low: The first encoded ID.
-        after: Whether ``low`` itself is left out.
+        after: Whether ``low`` itself is excluded.
         high: The end.
-        limit: The most entries to return.
+        limit: The maximum number of entries to return.
         status: If given, only entries with this status are returned.
     """
 
@@ -368,12 +371,12 @@ class List(Operation[list[Entry]]):
 
 @dataclass(frozen=True, slots=True)
 class Load(Operation[list[Placed]]):
-    """Return entries that are ready, in the order of due time and generation, after those given.
+    """Return entries that are ready, sorted by due time and generation, after the given position.
 
     Attributes:
-        due: The due time of the last one before.
-        generation: The generation of the last one before.
-        limit: The most entries to return.
+        due: The due time of the last entry before them.
+        generation: The generation of the last entry before them.
+        limit: The maximum number of entries to return.
     """
 
     due: int
@@ -383,14 +386,14 @@ class Load(Operation[list[Placed]]):
 
 @dataclass(frozen=True, slots=True)
 class DurableStatistics:
-    """How many tasks there are in a store, by their status, with those that no longer hold their ID.
+    """How many tasks are in a store, by status, including tasks that no longer hold their ID.
 
     Attributes:
-        pending: Those that wait for their due time.
-        paused: Those that are paused.
-        running: Those that run.
-        parked: Those that cannot run, and wait for `DurableScheduler.retry`.
-        unknown: Those that wait until their handler is registered.
+        pending: Tasks that are waiting for their due time.
+        paused: Tasks that are paused.
+        running: Tasks that are running.
+        parked: Tasks that cannot run, and wait for `DurableScheduler.retry`.
+        unknown: Tasks that are waiting for their handler to be registered.
     """
 
     pending: int
@@ -402,7 +405,7 @@ class DurableStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Count(Operation[DurableStatistics]):
-    """Count the entries, predecessors included. It may take a time that grows with their number."""
+    """Count the entries, including predecessors. The time that this takes may grow with their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,10 +419,10 @@ class RecoverResult:
 
     Attributes:
         interrupted: How many entries were running.
-        parked: The encoded IDs of those among them that have been parked, or removed as predecessors.
-        unknown: How many entries wait for each handler that is not registered.
-        identity: A text that is the same for the life of the store, and different for others.
-        seen: The latest time that the scheduler has stored, in microseconds; 0 if there is none.
+        parked: The encoded IDs of the interrupted entries that were parked, or removed because they were predecessors.
+        unknown: For each handler that is not registered, how many entries are waiting for it.
+        identity: A text that never changes during the life of the store, and that no other store has.
+        seen: The latest time that the scheduler stored, in microseconds; 0 if there is none.
     """
 
     interrupted: int
@@ -433,13 +436,13 @@ class RecoverResult:
 class Recover(Operation[RecoverResult]):
     """Prepare the store after it has been opened.
 
-    Entries that were running are pending, with one kill more; with as many as ``max_kills`` they are parked, or if they do
-    not hold their IDs, removed. Entries that are pending and whose handler is not given wait for it (`State.UNKNOWN`), and
-    those that waited for one that is given are pending.
+    Entries that were running become pending, and their ``kills`` goes up by one. When it reaches ``max_kills``, they
+    are parked, or removed if they do not hold their IDs. Pending entries whose handler is not in ``handlers`` wait for
+    it (`State.UNKNOWN`), and entries that waited for a handler in ``handlers`` become pending.
 
     Attributes:
         handlers: The names of the handlers.
-        max_kills: After how many kills an entry is parked.
+        max_kills: The number of kills after which an entry is parked.
     """
 
     handlers: frozenset[str]
@@ -466,7 +469,7 @@ class Snapshot:
 
     Attributes:
         identity: See `RecoverResult`.
-        generation: The latest generation that was given to an entry; 0 if there was none.
+        generation: The latest generation that was assigned to an entry; 0 if there was none.
         seen: See `RecoverResult`.
         entries: All entries, in the order of their generations.
     """
@@ -501,15 +504,15 @@ class ImportResult:
 class Import(Operation[ImportResult]):
     """Add the entries of a snapshot, in their order.
 
-    A store that never had an entry becomes the one of which the snapshot is: with its identity, its generations, and the
-    latest generation that it had given. Another store gives the entries generations of its own. The latest time that the
-    snapshot has seen is stored as by `Seen`.
+    A store that never had an entry becomes a copy of the exported store, with its identity, its generations, and the
+    latest generation that it had assigned. Any other store assigns new generations to the entries. The latest time in
+    the snapshot is stored as by `Seen`.
 
     Attributes:
         snapshot: The snapshot. At most one of its entries holds each ID.
-        on_conflict: What to do about IDs of which the store has entries, holders or predecessors: ``"error"``: add
-            nothing at all; ``"keep"``: leave out the entries of the snapshot with these IDs; ``"replace"``: remove those of
-            the store.
+        on_conflict: What to do about IDs for which the store already has entries, holders or predecessors: ``"error"``:
+            add nothing at all; ``"keep"``: skip the entries of the snapshot with these IDs; ``"replace"``: remove the
+            entries of the store.
     """
 
     snapshot: Snapshot

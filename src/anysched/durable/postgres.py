@@ -1,4 +1,4 @@
-"""The store in a PostgreSQL database, which several processes can have open. Needs the extra ``anysched[postgres]``."""
+"""The store in a PostgreSQL database, which several processes can have open. It requires the extra ``postgres``."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ __all__ = ["Failover", "PostgresStore"]
 R = TypeVar("R")
 
 MIN_POSTGRES = 140_000
-"""The first version whose sessions that wait for a lock end when their processes end."""
+"""The first version in which a session that waits for a lock ends when its process ends."""
 
-# The client finds out sooner than the server that the network is gone. So an owner that is cut off cancels what it runs
-# before the server ends its session, and another one starts.
+# The client notices a network failure sooner than the server. An owner that is cut off therefore cancels its running
+# tasks before the server ends its session and another owner starts.
 CLIENT_PARAMETERS: dict[str, Any] = {
     "application_name": "anysched",
     "client_encoding": "utf8",
@@ -47,7 +47,7 @@ CLIENT_PARAMETERS: dict[str, Any] = {
     "tcp_user_timeout": 5_000,
     "target_session_attrs": "read-write",
 }
-"""Parameters of the connections, if the user has set none."""
+"""Default parameters of the connections."""
 
 SESSION = """
     set default_transaction_isolation = 'read committed';
@@ -70,7 +70,7 @@ ROW_LOCK_TIMEOUT = "50ms"
 """How long a commit waits for a transaction of a user's, while all other commits of the scheduler wait for it."""
 
 ATTEMPTS = 3
-"""How often a transaction is tried that PostgreSQL ends because of a deadlock with another one."""
+"""How many times a transaction is tried if PostgreSQL ends it because of a deadlock with another one."""
 
 Failover = Literal["safe", "prompt"]
 """What the others do about an owner that does not react; see `PostgresStore`."""
@@ -80,17 +80,17 @@ Session = psycopg.Connection[TupleRow]
 
 @final
 class PostgresStore:
-    """Keeps tasks in a PostgreSQL database, which schedulers of any number of processes and machines can have open.
+    """Keeps tasks in a PostgreSQL database, which any number of processes and machines can have open.
 
-    One of them owns the tasks and runs them; the others stand by, and one takes over when the session of the owner ends.
-    Each process has two or three connections. Schedulers with different names share the tables, whose names begin with
-    ``anysched_``, and nothing else. The tables are made in the first schema of the search path.
+    One of the processes owns the tasks and runs them. The others stand by, and one of them takes over when the session
+    of the owner ends. Each process has two or three connections. Schedulers with different names share only the
+    tables, whose names begin with ``anysched_``. The tables are created in the first schema of the search path.
 
-    It needs the extra ``anysched[postgres]`` and PostgreSQL 14 or later.
+    It requires the extra ``postgres`` and PostgreSQL 14 or later.
 
     Args:
-        conninfo: The database, as a URI or in the form of libpq. A connection pooler must be in session mode.
-        name: The name under which the tasks are stored; that of the scheduler, if not given.
+        conninfo: The database, as a URI or a libpq connection string. A connection pooler must be in session mode.
+        name: The name under which the tasks are stored; by default, the name of the scheduler.
         failover: With ``"safe"``, an owner that does not react, because it is stopped or its event loop is blocked, remains the
             owner as long as its session lives. With ``"prompt"``, the others end its session in PostgreSQL, and one takes over.
             What it runs may then run at the same time elsewhere, until it reacts again. All processes must use the same.
@@ -126,8 +126,8 @@ class PostgresStore:
         self._number = 0
         self._tables = 0
         self._handlers: dict[str, int] = {}
-        # The session for verbs of one that is not the owner; the one that waits for the ownership, has it, or has lost it;
-        # the one that listens.
+        # The session for calls while this process is not the owner; the session that waits for the ownership, has it,
+        # or has lost it; the session that listens.
         self._session: Session | None = None
         self._candidate: Session | None = None
         self._owns = False
@@ -164,7 +164,7 @@ class PostgresStore:
             raise
 
     def join(self, scheduler: str) -> None:
-        """Open the store, and bring the database to the schema of this release.
+        """Open the store, and upgrade the database to the schema of this release.
 
         Raises:
             StoreError: if it cannot be opened, or is of a newer release.
@@ -212,7 +212,7 @@ class PostgresStore:
         return self._commit(operations)
 
     def close(self) -> None:
-        """Close the store, and end the ownership."""
+        """Close the store and end the ownership."""
         self.resign()
         self._stop_listening()
         if self._session is not None:
@@ -249,11 +249,11 @@ class PostgresStore:
                     self._owns = False
                     raise OwnershipLostError(f"the session that owned {self!r} has ended: {_text(error)}") from error
                 continue  # the connection was lost in the meantime: it is made again
-            self._handlers = handlers  # not before: a transaction that is rolled back may have added some
+            self._handlers = handlers  # not earlier: a transaction that was rolled back may have added some
             return results
 
     def _transact(self, session: Session, perform: Callable[[Session], R], setting: str = "") -> R:
-        """Perform statements in a transaction; again, if it was ended because of a deadlock.
+        """Perform statements in a transaction, and again if it was ended because of a deadlock.
 
         Raises:
             ContendedError: if it would have to wait for a transaction of a user's.
@@ -299,9 +299,9 @@ class PostgresStore:
                     f"PostgreSQL {MIN_POSTGRES // 10_000} or later is needed, not {session.info.server_version}"
                 )
             session.execute(SESSION, prepare=False)
-            with suppress(psycopg.errors.InvalidParameterValue):  # not every system of a server can tell
+            with suppress(psycopg.errors.InvalidParameterValue):  # some operating systems do not support it
                 session.execute("set client_connection_check_interval = '1s'", prepare=False)
-            # Not off, as it may be by default: what was acknowledged would be lost when the server crashes.
+            # It may be off by default, and then acknowledged changes would be lost when the server crashes.
             session.execute(
                 "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'"
             )
@@ -330,14 +330,14 @@ class PostgresStore:
         self._tables = rows[0][1] - 2**31  # as a signed integer
 
     async def perform_in(self, connection: object, operation: Operation[R]) -> R:
-        """Perform the operation of a verb in the transaction of a connection, without committing it."""
+        """Perform the operation of a call in the transaction of a connection, without committing it."""
         transaction = Transaction(self._number, dict(self._handlers), owns=False)
         return await perform_in(connection, self._perform_in(transaction, operation))
 
     def _perform_in(self, transaction: Transaction, operation: Operation[R]) -> Steps[R]:
         here = Statement("select number from anysched_scheduler where name = %(name)s", {"name": self._scheduler})
         if (yield here) != [(self._number,)]:
-            raise StoreError(f"the connection has another database than {self!r}")
+            raise StoreError(f"the connection uses another database than {self!r}")
         result: R = yield from transaction.perform(operation)
         yield from transaction.announce()
         return result
@@ -361,7 +361,7 @@ class PostgresStore:
     # The ownership
 
     def contend(self) -> bool:
-        """Ask for the ownership; return whether it has been acquired at once."""
+        """Ask for the ownership, and return whether it was acquired at once."""
         self.resign()
         try:
             self._candidate = candidate = self._connect()
@@ -402,7 +402,7 @@ class PostgresStore:
         return False
 
     def check(self) -> None:
-        """Check that the ownership is not lost."""
+        """Check that the ownership has not been lost."""
         candidate = self._candidate
         assert candidate is not None
         try:
@@ -413,12 +413,12 @@ class PostgresStore:
             raise OwnershipLostError(f"the session that owned {self!r} has ended: {_text(error)}") from error
 
     def resign(self) -> None:
-        """End the ownership, or the wait for it."""
+        """End the ownership or the wait for it."""
         candidate, self._candidate = self._candidate, None
         if candidate is not None:
             if not self._owns and not candidate.closed:
                 with suppress(psycopg.Error):
-                    candidate.cancel_safe(timeout=2)  # the server would not see that it is closed
+                    candidate.cancel_safe(timeout=2)  # the server would not notice that it was closed
             candidate.close()
         if self._ownership_socket is not None:
             self._ownership_socket.close()
@@ -432,7 +432,7 @@ class PostgresStore:
 
     @property
     def _lock(self) -> str:
-        # The commits are serialised by the same with another number.
+        # Commits are serialised in the same way, with another number.
         return f"{self._tables}, {-self._number}"
 
     def _send_wait(self, candidate: Session) -> None:
@@ -457,7 +457,7 @@ class PostgresStore:
         return None if owner is None else str(owner)
 
     def _check_pooler(self, session: Session) -> None:
-        """Check that each connection has a session of its own, which locks and notifications need.
+        """Check that each connection has its own session, which locks and notifications require.
 
         Raises:
             StoreError: if they share sessions.
@@ -537,13 +537,14 @@ class PostgresStore:
         return News(changed, frozenset(removed))
 
     def news_socket(self) -> socket:
-        """Return a socket that becomes readable when there are news."""
+        """Return a socket that becomes readable when news arrive."""
         assert self._news_socket is not None
         return self._news_socket
 
 
 def _socket_of(session: Session) -> socket:
-    # A duplicate: libpq closes its own in any thread, and the event loop would wait for another one with the same number.
+    # A duplicate: libpq closes its own in any thread, and the event loop would wait for another one with the same
+    # number.
     return fromfd(session.fileno(), AF_INET, SOCK_STREAM)
 
 

@@ -1,4 +1,4 @@
-"""Statements in turn on connections of all kinds: of psycopg and of SQLAlchemy, blocking and not."""
+"""Executing statements one after another on connections of psycopg and SQLAlchemy, both blocking and async."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ R = TypeVar("R")
 
 
 def execute(session: psycopg.Connection[Any], statement: Statement) -> Rows:
-    """Execute a statement, and return its rows."""
+    """Execute a statement and return its rows."""
     with session.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(statement.text.encode(), statement.values, prepare=_prepare(statement))
         return cursor.fetchall() if cursor.description else []
 
 
 def run(session: psycopg.Connection[Any], steps: Steps[R]) -> R:
-    """Execute statements in turn."""
+    """Execute statements one after another."""
     return _run(lambda statement: execute(session, statement), steps)
 
 
 async def perform_in(connection: object, steps: Steps[R]) -> R:
-    """Execute statements in turn in the transaction of a user's connection, without committing it.
+    """Execute statements one after another in the transaction of a user's connection, without committing it.
 
     Raises:
         TypeError: if it is neither a connection of psycopg nor one of SQLAlchemy over psycopg.
-        RuntimeError: if each statement would be a transaction of its own.
+        RuntimeError: if each statement would be a separate transaction.
     """
     found: Any = connection
     if isinstance(connection, psycopg.AsyncConnection):
         return await _run_async(_on_async_psycopg(found), _in_transaction(found, steps))
     if isinstance(connection, psycopg.Connection):
         return await to_thread.run_sync(run, found, _in_transaction(found, steps))
-    # SQLAlchemy's must be used through it, since it would not know that there is something to commit.
+    # SQLAlchemy's connections must be used through SQLAlchemy, which would otherwise not know that there is something
+    # to commit.
     if hasattr(connection, "exec_driver_sql"):
         if hasattr(connection, "get_raw_connection"):
             raw = await found.get_raw_connection()

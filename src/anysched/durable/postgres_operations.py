@@ -1,9 +1,9 @@
 """The operations in the SQL of PostgreSQL, as statements in turn: what they do, without a connection.
 
-Transactions of several sessions may run at the same time (read committed). Those of schedulers are serialised by a lock;
-those of users, which may stay open for long, are not. So each statement that changes an entry repeats the condition for it,
-which PostgreSQL checks again after it has waited for another transaction, and what needs several statements locks the row
-first.
+Transactions of several sessions may run at the same time (read committed). Those of schedulers are serialised by a
+lock; those of users, which may stay open for long, are not. So each statement that changes an entry repeats the
+condition for it, which PostgreSQL checks again after it has waited for another transaction, and what needs several
+statements locks the row first.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ VERBS: frozenset[type[Operation[Any]]] = frozenset(
         Watch,
     }
 )
-"""The operations that not only the owner may perform."""
+"""The operations that processes other than the owner may also perform."""
 
 IMPORTED = 5_000
 """How many entries are added in one statement."""
@@ -82,7 +82,8 @@ IMPORTED = 5_000
 _HELD = "scheduler = %(scheduler)s and id = %(id)s and holds"
 _SELF = "scheduler = %(scheduler)s and generation = %(generation)s"
 _BEGUN = "(state = 1 or attempts > 0)"
-# Whether an entry must wait for a predecessor. One that runs is known to the scheduler, which lets others wait.
+# Whether an entry must wait for a predecessor. The scheduler itself makes entries wait for a predecessor that is
+# running.
 _BLOCKED = (
     "exists (select from anysched_entry p where p.scheduler = %(scheduler)s and p.id = %(id)s and not p.holds "
     "and p.state <> 1)"
@@ -100,7 +101,8 @@ _HAS_STATUS: Mapping[Status, str] = {
 
 _INSERT = f"""
     insert into anysched_entry (scheduler, id, due, time, handler, args, recurrence, expires)
-    select %(scheduler)s::integer, %(id)s::text, %(due)s::bigint, %(time)s::bigint, %(handler)s::integer, %(args)s::text,
+    select %(scheduler)s::integer, %(id)s::text, %(due)s::bigint, %(time)s::bigint, %(handler)s::integer,
+    %(args)s::text,
         %(recurrence)s::text, %(expires)s::bigint
     where not exists (select from anysched_entry where {_HELD})
     on conflict (scheduler, id) where holds do nothing
@@ -113,8 +115,9 @@ _LEAVE = f"update anysched_entry set holds = false, paused = false where {_SELF}
 # Whether others with the same ID may wait for the end. Two subqueries: each repeats the condition of its partial index.
 _DELETE = f"""
     delete from anysched_entry e where {_SELF} returning watched, id,
-        exists (select from anysched_entry o where o.scheduler = e.scheduler and o.id = e.id and o.holds and o.generation <> e.generation)
-        or exists (select from anysched_entry o where o.scheduler = e.scheduler and o.id = e.id and not o.holds and o.generation <> e.generation)
+        exists (select from anysched_entry o where o.scheduler = e.scheduler and o.id = e.id and o.holds and
+        o.generation <> e.generation) or exists (select from anysched_entry o where o.scheduler = e.scheduler and o.id
+        = e.id and not o.holds and o.generation <> e.generation)
 """
 _FOLLOWING = f"""
     (select {_PLACED}, state, holds from anysched_entry where scheduler = %(scheduler)s and id = %(id)s and not holds
@@ -157,7 +160,7 @@ class Transaction:
         return _PERFORM[type(operation)](self, operation)
 
     def announce(self) -> Steps[None]:
-        """Announce the changes to the listening sessions, when they are committed."""
+        """Announce the changes to the listening processes when the transaction is committed."""
         payloads = ["removed " + " ".join(map(str, chunk)) for chunk in _chunks(self.removed)]
         if self.changed:
             payloads.append("changed")
@@ -212,7 +215,7 @@ class Transaction:
         )
         removed: int | None = None
         while not (rows := (yield insert)):
-            # It is held. If it is no longer held when it is looked at, another session was faster.
+            # It is held. If it is no longer held when it is read, another session was faster.
             if operation.on_conflict in ("keep", "error"):
                 rows = yield self._statement(_FIND_HOLDER, id=operation.task_id)
                 if rows:
@@ -256,7 +259,7 @@ class Transaction:
     def _cancel(self, operation: Cancel) -> Steps[CancelResult | None]:
         rows = yield self._statement(_LOCK_HOLDER, id=operation.task_id)
         if not rows:
-            # One that waited for the lock of a row that was removed does not see what has taken its place.
+            # A statement that waited for the lock of a removed row does not see the row that replaced it.
             rows = yield self._statement(_LOCK_HOLDER, id=operation.task_id)
         if not rows:
             return None
@@ -482,7 +485,7 @@ class Transaction:
         )
 
     def _generation(self) -> Steps[int]:
-        """Return a generation after which there is none; 0 if there never was one."""
+        """Return a generation that is not less than any other; 0 if there never was one."""
         rows = yield self._statement(
             "select greatest(generation, case when exists (select from anysched_handler where scheduler = %(scheduler)s) "
             "then pg_sequence_last_value(pg_get_serial_sequence('anysched_entry', 'generation')) end) "
@@ -624,7 +627,7 @@ def channel_of(scheduler: int) -> str:
 
 
 def _chunks(generations: list[int]) -> list[list[int]]:
-    """Return generations in parts that fit into a payload, which is of 8,000 bytes at most."""
+    """Return generations in parts that fit into a payload, which is limited to 8,000 bytes."""
     return [generations[start : start + 300] for start in range(0, len(generations), 300)]
 
 

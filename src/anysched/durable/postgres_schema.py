@@ -1,7 +1,7 @@
-"""The tables of the PostgreSQL store, and how an older database becomes one of this release.
+"""The tables of the PostgreSQL store, and the upgrade of an older database to this release.
 
-The tables have a prefix, so that they can share a schema with others; schedulers of different names share the tables. Times
-are microseconds of UTC since 1970.
+The tables have a prefix, so that they can share a schema with others; schedulers of different names share the tables.
+Times are microseconds of UTC since 1970.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "create index anysched_predecessor on anysched_entry (scheduler, id) where not holds",
         "create index anysched_due on anysched_entry (scheduler, due, generation) where state = 0 and not paused",
         "create index anysched_not_pending on anysched_entry (scheduler, state) where state <> 0",
-        # What others than the owner have changed, until it has read it.
+        # Changes by processes other than the owner, until the owner has read them.
         """create table anysched_notice (
             number bigint generated always as identity primary key,
             scheduler integer not null,
@@ -74,13 +74,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "create index anysched_notice_scheduler on anysched_notice (scheduler, number)",
     ),
 )
-"""The statements that make each version of the schema out of the one before."""
+"""For each version of the schema, the statements that upgrade the previous one to it."""
 
 LOCK = 0x616E79736368  # "anysch": the same for all, as long as there are no tables
 
 
 def migrate(name: str) -> Steps[None]:
-    """Bring a database to the newest version of the schema, in the transaction that is open.
+    """Upgrade a database to the newest version of the schema, in the open transaction.
 
     Args:
         name: The database, for the error.
@@ -90,7 +90,7 @@ def migrate(name: str) -> Steps[None]:
     """
     version = yield from _version()
     if version < len(MIGRATIONS):
-        # One at a time, and what was done by another one in the meantime is not done again.
+        # One process at a time, and upgrades that another one has made in the meantime are not repeated.
         yield Statement("select pg_advisory_xact_lock(%(lock)s)", {"lock": LOCK})
         version = yield from _version()
     if version > len(MIGRATIONS):
@@ -108,7 +108,7 @@ def migrate(name: str) -> Steps[None]:
 
 
 def script() -> str:
-    """Return the statements that make all tables, for someone who may."""
+    """Return the statements that create all tables, for a user with the permission."""
     statements = [statement for statements in MIGRATIONS for statement in statements]
     version = f"insert into anysched_meta values ('schema', {len(MIGRATIONS)})"
     return "".join(f"{statement};\n" for statement in (*statements, version))

@@ -1,6 +1,6 @@
-"""Recurrences as values that can be stored, and the pure function that finds the next time of one.
+"""Recurrences as values that can be stored, and the pure function that computes the next time.
 
-All times are microseconds of UTC since 1970.
+All times are in microseconds since 1970 (UTC).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .values import MAX_DUE, microseconds_from_datetime, moment
 __all__ = ["Calendar", "Interval", "Recurrence", "Run", "Times", "find_next", "skip_after"]
 
 SKIP_AFTER = 60_000_000
-"""With ``missed="skip"``, how late a run may begin, as in the core."""
+"""How late a run may start with ``missed="skip"``, as in the core."""
 
 MINUTE = 60_000_000
 
 
 @runtime_checkable
 class Calendar(Protocol):
-    """Times that follow a rule which can be stored: `anysched.cron.Cron`."""
+    """Times that follow a rule that can be stored: `anysched.cron.Cron`."""
 
     @property
     def expression(self) -> str:
@@ -36,21 +36,22 @@ class Calendar(Protocol):
 
     @property
     def timezone(self) -> tzinfo:
-        """The time zone in which it is meant; `str` returns its name."""
+        """The time zone of the rule; `str` returns its name."""
         ...
 
     def __call__(self, now: datetime, /) -> Iterator[datetime]:
-        """Return an iterator of the times that are later than ``now``."""
+        """Return an iterator over the times that are later than ``now``."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Times at equal distances.
+    """Times at a fixed interval.
 
     Attributes:
-        period: The distance.
-        measured_from: Whether it is that of due times, or that from the end of a run to the next.
+        period: The interval.
+        measured_from: Whether the period is the time between due times, or the time from the end of a run to the next
+            one.
     """
 
     period: int
@@ -67,7 +68,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Times that are listed, in increasing order."""
+    """A list of times, in increasing order."""
 
     times: tuple[int, ...]
 
@@ -93,7 +94,7 @@ class CalendarTimes:
 
     def latest(self, first: int, now: int) -> int:
         """Return the latest time until now, from one that is past."""
-        # Looked for in the last minute, then further back: there may be a year of missed minutes.
+        # Search the last minute first, then further back: there may be a year of missed minutes.
         distance = MINUTE
         while now - distance > first:
             found = list(self._until(now - distance, now))
@@ -114,7 +115,7 @@ class CalendarTimes:
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """When a task runs again and again.
+    """When a recurring task runs.
 
     Attributes:
         rule: The times.
@@ -127,7 +128,7 @@ class Recurrence:
     jitter: int = 0
 
     def encode(self) -> str:
-        """Return it as it is stored."""
+        """Return the stored text."""
         rule = self.rule
         data: dict[str, Any]
         if isinstance(rule, Interval):
@@ -141,7 +142,7 @@ class Recurrence:
     @staticmethod
     @lru_cache(maxsize=1_000)
     def decode(text: str) -> Recurrence:
-        """Return the recurrence of which this is the stored text."""
+        """Return the recurrence from its stored text."""
         data = json.loads(text)
         rule: Interval | Times | CalendarTimes
         if "every" in data:
@@ -149,7 +150,7 @@ class Recurrence:
         elif "times" in data:
             rule = Times(tuple(data["times"]))
         else:
-            from anysched.cron import Cron  # needs a package that not all have
+            from anysched.cron import Cron  # needs an optional dependency
 
             rule = CalendarTimes(Cron(data["cron"], data["zone"]))
         return Recurrence(rule, data["missed"], data["jitter"])
@@ -157,11 +158,11 @@ class Recurrence:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of a recurrence, or before the first one, that from which to look.
+    """A run of a recurrence.
 
     Attributes:
-        time: The time of the recurrence that it serves.
-        due: When it was due: later by the jitter, or at any time if it was rescheduled.
+        time: The time of the recurrence that the run is for.
+        due: When it was due: later than ``time`` by the jitter, or at any time if it was rescheduled.
         started: When it started.
     """
 
@@ -176,7 +177,7 @@ class Next:
 
     Attributes:
         time: The time; `None` if there is none.
-        skipped: Whether times before it have been left out.
+        skipped: Whether earlier times were skipped.
     """
 
     time: int | None
@@ -184,14 +185,14 @@ class Next:
 
 
 def find_next(recurrence: Recurrence, run: Run, now: int) -> Next:
-    """Return the time that the next run serves; if it is past, the run is due at once.
+    """Return the time of the next run; if it is in the past, the run is due at once.
 
-    No time is run twice, and a run that was brought forward does not cover times after its start.
+    No time gets two runs, and a run that was moved to an earlier time does not count for times after its start.
 
     Args:
         recurrence: The recurrence.
         run: The last run.
-        now: The time at which it ended.
+        now: When the last run ended.
     """
     rule = recurrence.rule
     if isinstance(rule, Interval) and rule.measured_from == "end":
@@ -210,7 +211,7 @@ def find_next(recurrence: Recurrence, run: Run, now: int) -> Next:
 
 
 def skip_after(recurrence: Recurrence) -> int:
-    """Return how late a run may begin with ``missed="skip"``."""
+    """Return how late a run may start with ``missed="skip"``."""
     return min(SKIP_AFTER, recurrence.rule.period) if isinstance(recurrence.rule, Interval) else SKIP_AFTER
 
 

@@ -1,4 +1,4 @@
-"""What a handler can ask about the run that it is in."""
+"""Information for a handler about the current run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["DurableRun", "current_run", "running"]
 
 
 class Owner(Protocol):
-    """What has started a run."""
+    """The engine that started a run."""
 
     def was_cancelled(self, generation: int) -> bool:
-        """Return whether a call has taken a running task out of the store."""
+        """Return whether a call has removed a running task from the store."""
         ...
 
 

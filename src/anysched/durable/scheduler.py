@@ -1,4 +1,4 @@
-"""The public face of a durable scheduler: its methods, and what they check."""
+"""The public API of a durable scheduler, which checks the arguments and calls the engine."""
 
 from __future__ import annotations
 
@@ -64,9 +64,10 @@ Ts = TypeVarTuple("Ts")
 
 @final
 class DurableScheduler:
-    """Schedules functions under IDs, now or in the future, and keeps them in a store: a restart forgets nothing.
+    """Schedules functions under IDs, now or in the future, and keeps them in a store, so that they survive a restart.
 
-    It has the verbs of `anysched.Scheduler`, which are ``async`` here, because they return when the change is stored::
+    It has the methods of `anysched.Scheduler`, but here they are ``async``, because they return once the change is
+    stored::
 
         reminders = DurableScheduler("reminders", SQLiteStore("bot.db"))
 
@@ -77,32 +78,36 @@ class DurableScheduler:
             month = timedelta(days=30)
             await reminders.schedule_later(month, ("reminder", 7), remind, 42, "pay the rent")
 
-    IDs are strings, integers, and tuples of these. Functions are stored by the names under which they are registered as
-    handlers, and their arguments as JSON.
+    IDs are strings, integers, and tuples of these. A function is stored as the name under which it is registered as a
+    handler, and its arguments as JSON.
 
-    On entry, overdue tasks start in the order of due times, and tasks that were interrupted by the end of the process
-    run again. On leaving, running tasks are cancelled, and all tasks stay in the store. A scheduler is entered once.
+    On entry, overdue tasks start in the order of their due times, and tasks that were interrupted by the end of the
+    process run again. On exit, running tasks are cancelled, and all tasks stay in the store. A scheduler can be
+    entered only once.
 
-    A task that was acknowledged, by the return of the call, runs at least once, whatever happens to the process. It runs
-    again only if it was interrupted, or the process ended before its end was stored; what a handler does should therefore be
-    harmless if it is done twice, or use `current_run`. One ID never runs twice at once.
+    A task is acknowledged when the call returns. From then on, it runs at least once, whatever happens to the process.
+    It runs again only if it was interrupted, or if the process ended before its end was stored. A handler should
+    therefore be safe to run twice, or use `current_run`. An ID never has two runs at the same time.
 
-    Times are those of the wall clock: a delay is turned into a time when it is stored.
+    Times are wall-clock times: a delay is converted to a time when it is stored.
 
     Args:
         name: Names the logger, ``anysched.<name>``, and prefixes the names of tasks, as in `anysched.Scheduler`.
-        store: The store, such as an `SQLiteStore`, which no other scheduler has open.
+        store: The store, such as an `SQLiteStore`. No other scheduler may have it open.
         max_running: How many tasks may run at once.
-        instruments: Instruments, see `anysched.abc.Instrument`. They are called for the tasks in memory, which are those that
-            are due next; each run is a task of its own.
-        unknown: What to do on entry if there are tasks for handlers that are not registered. ``"keep"``: they keep their IDs,
-            and wait until their handlers are registered; a WARNING is logged. ``"error"``: `UnknownHandlerError`.
-        participate: For a store that several processes can have open, such as an `anysched.durable.postgres.PostgresStore`.
-            ``"run"``: this process runs the tasks, or stands by to take over. ``"verbs"``: it never runs tasks.
+        instruments: Instruments; see `anysched.abc.Instrument`. They are called for the tasks in memory, which are the
+            tasks that are due next. To an instrument, each run is a separate task.
+        unknown: What to do on entry if there are tasks whose handlers are not registered. ``"keep"``: they keep their
+            IDs and wait for their handlers to be registered, and a WARNING is logged. ``"error"``:
+            `UnknownHandlerError` is raised.
+        participate: For a store that several processes can have open, such as an
+            `anysched.durable.postgres.PostgresStore`. ``"run"``: this process runs the tasks, or stands by to take over.
+            ``"verbs"``: it never runs tasks, and only calls the methods.
 
     Raises:
-        TypeError: if the name is not a string, or the limit not an integer.
-        ValueError: if the limit is less than one, or ``unknown`` or ``participate`` is unknown or does not go with the store.
+        TypeError: if the name is not a string, or ``max_running`` is not an integer.
+        ValueError: if ``max_running`` is less than one, or if ``unknown`` or ``participate`` is not one of the values
+            above or not supported by the store.
     """
 
     def __init__(
@@ -141,39 +146,39 @@ class DurableScheduler:
     def role(self) -> Role:
         """What this process does, one of ``"owner"``, ``"standby"`` and ``"verbs"``.
 
-        The owner of a store runs its tasks. If several processes can have the store open, the others stand by, and one of them
-        takes over when the owner has ended; those with ``participate="verbs"`` do not.
+        The owner of a store runs its tasks. If several processes can have the store open, the others stand by, and one
+        of them takes over when the owner has ended; those with ``participate="verbs"`` do not.
         """
         return self._engine.role
 
     @property
     def in_process(self) -> Scheduler:
-        """The scheduler in memory that has the running tasks and those that are due next.
+        """The in-process scheduler, which has the running tasks and the tasks that are due next.
 
-        It is meant to be inspected, by instruments and pages. Changes in it are not stored: use the methods of the durable
-        scheduler.
+        It is meant for inspection, as by instruments and web pages. Changes made through it are not stored; use the
+        methods of the durable scheduler instead.
         """
         return self._engine.core
 
     def now(self) -> datetime:
-        """Return the wall clock (aware UTC), which in tests with virtual time is the virtual one."""
+        """Return the time of the wall clock (aware UTC), or the virtual time in tests with virtual time."""
         return moment(self._engine.now())
 
     def handler(self, name: str) -> Callable[[HandlerT], HandlerT]:
         """Register a function as a handler.
 
-        All handlers should be registered before the scheduler is entered. If a handler is registered later, the tasks
-        that have waited for it are started.
+        Register all handlers before the scheduler is entered. If a handler is registered later, the tasks that were
+        waiting for it are started.
 
         Args:
-            name: The name that is stored. Keep it when the function is moved or renamed.
+            name: The name to store. Keep it when you move or rename the function.
 
         Returns:
             A decorator, which returns the function itself.
 
         Raises:
-            TypeError: if the name is not a string; by the decorator, if it is not given a function.
-            ValueError: by the decorator, if the name or the function is registered already.
+            TypeError: if the name is not a string; from the decorator, if it is not applied to a function.
+            ValueError: from the decorator, if the name or the function is already registered.
         """
         if not isinstance(name, str):
             raise TypeError(f'a handler needs a name: @scheduler.handler("name"), not {name!r}')
@@ -202,14 +207,15 @@ class DurableScheduler:
             task_id: The ID: a string, an integer, or a tuple of these. It is held until the task ends or is cancelled.
             handler: A function that was registered with `handler`.
             args: Its positional arguments, which must come back from JSON as they are.
-            expires: How late the task may start, in seconds or as a `timedelta`; later, it is left out, which is logged at
-                INFO. For work that is not worth doing late, as after an hour in which the program was down. A run that was
-                interrupted is run again however late it is.
-            on_conflict: What to do if the ID is held, as in `anysched.Scheduler.schedule`. With ``"follow"``, a holder that
-                was interrupted by the end of the process is also left to finish, before the new task.
-            connection: With an `anysched.durable.postgres.PostgresStore`: a connection to the same database, of psycopg or
-                SQLAlchemy, blocking or not, with a transaction. The call is part of that: it takes effect when the
-                transaction is committed. A rollback undoes it. Errors of the connection are raised as they are.
+            expires: How late the task may start, in seconds or as a `timedelta`. After that, it is skipped, which is
+                logged at INFO. This is for work that is not worth doing late, for instance after the program was down
+                for an hour. An interrupted run is run again no matter how late it is.
+            on_conflict: What to do if the ID is held, as in `anysched.Scheduler.schedule`. With ``"follow"``, a holder
+                that was interrupted by the end of the process also finishes before the new task starts.
+            connection: With an `anysched.durable.postgres.PostgresStore`: a connection of psycopg or SQLAlchemy to the
+                same database, blocking or not, that has a transaction. The call becomes part of the transaction: it
+                takes effect when the transaction is committed, not if it is rolled back. Errors of the connection are
+                raised unchanged.
 
         Returns:
             The handle of the task that holds the ID.
@@ -217,8 +223,8 @@ class DurableScheduler:
         Raises:
             DuplicateTaskError: if the ID is held and ``on_conflict`` is ``"error"``.
             RuntimeError: if the scheduler is not running, or this is not the thread of its event loop.
-            StoreError: if the store fails; nothing has changed.
-            TypeError: if the ID cannot be stored, or the arguments cannot or do not fit the handler.
+            StoreError: if the store fails; in this case, nothing has changed.
+            TypeError: if the ID or the arguments cannot be stored, or the handler does not accept the arguments.
             UnknownHandlerError: if the handler is not registered.
             ValueError: if ``on_conflict`` is unknown.
         """
@@ -234,9 +240,9 @@ class DurableScheduler:
         on_conflict: ConflictPolicy = "keep",
         connection: object = None,
     ) -> DurableTask:
-        """Start a handler after a delay; see `schedule` for the rest.
+        """Start a handler after a delay; see `schedule` for the other parameters.
 
-        The delay is stored as a time of the wall clock, since no other clock outlives a restart of the machine.
+        The delay is stored as a wall-clock time, because other clocks do not survive a restart of the machine.
 
         Args:
             delay: In seconds, or a `timedelta`; zero or less means now.
@@ -263,7 +269,7 @@ class DurableScheduler:
         on_conflict: ConflictPolicy = "keep",
         connection: object = None,
     ) -> DurableTask:
-        """Start a handler at a time of the wall clock; see `schedule` for the rest.
+        """Start a handler at a wall-clock time; see `schedule` for the other parameters.
 
         Args:
             time: When to start. A naive time is interpreted as UTC; a time in the past means now.
@@ -295,31 +301,31 @@ class DurableScheduler:
         on_conflict: ConflictPolicy = "keep",
         connection: object = None,
     ) -> DurableTask:
-        """Run a handler again and again, until the task is cancelled; see `anysched.Scheduler.schedule_every`.
+        """Run a handler repeatedly until the task is cancelled; see `anysched.Scheduler.schedule_every`.
 
-        The periods are counted by the wall clock, also through a time in which the program was down.
+        The periods follow the wall clock, including the time when the program is not running.
 
         Args:
             period: In seconds, or a `timedelta`; at least a microsecond.
             task_id: The ID, which is held until the task is cancelled.
             handler: The handler.
             args: Its arguments.
-            first: When the first run is due: after one period, if not given; after a delay; or at a time.
-            measured_from: Whether the period is that of due times (``"start"``), or from the end of a run to the next
-                (``"end"``).
-            missed: What to do about the runs that could not start when they were due, because the program was down, or the
-                run before took too long. ``"latest"``: one run for all of them. ``"all"``: each takes place, one after the
-                other. ``"skip"``: one that could not start within a minute, or within the period if that is shorter, is
-                left out, which is logged at INFO.
-            jitter: Each run is delayed by a random time up to this, which must be less than the period.
+            first: When the first run is due: a delay or a `datetime`; by default, after one period.
+            measured_from: Whether the period is the time between due times (``"start"``), or the time from the end of
+                a run to the next one (``"end"``).
+            missed: What to do about runs that could not start when they were due, because the program was down or the
+                previous run took too long. ``"latest"``: one run replaces all of them. ``"all"``: every missed run is
+                executed, one after another. ``"skip"``: a run that could not start within a minute of its due time, or
+                within the period if that is shorter, is skipped and logged at INFO.
+            jitter: The maximum of the random delay that is added to each due time. It must be less than the period.
             expires: How late each run may start.
             on_conflict: What to do if the ID is held.
             connection: A connection in whose transaction this is done.
 
         Raises:
             TypeError: as `schedule`, and if a duration or time is not one.
-            ValueError: as `schedule`, and if the period is less than a microsecond, the jitter is negative or not less than
-                the period, or a policy is unknown.
+            ValueError: as `schedule`, and if the period is less than a microsecond, the jitter is negative or not less
+                than the period, or a policy is unknown.
         """
         microseconds = microseconds_from_duration(period, "period")
         if microseconds < 1:
@@ -347,11 +353,11 @@ class DurableScheduler:
         on_conflict: ConflictPolicy = "keep",
         connection: object = None,
     ) -> DurableTask:
-        """Run a handler at each of many times; see `anysched.Scheduler.schedule_at_times`.
+        """Run a handler at several times; see `anysched.Scheduler.schedule_at_times`.
 
         Args:
-            times: When to run: an `anysched.cron.Cron`, of which the expression and the time zone are stored; or a list or
-                tuple of times, which are stored. (A generator cannot be stored.)
+            times: When to run: an `anysched.cron.Cron`, which is stored as its expression and time zone, or a list or
+                tuple of times. (A generator cannot be stored.)
             task_id: The ID, which is held until the task is cancelled or the times are exhausted.
             handler: The handler.
             args: Its arguments.
@@ -383,7 +389,7 @@ class DurableScheduler:
         return await self._put(first, task_id, handler, args, expires, on_conflict, connection, recurrence)
 
     async def reschedule_later(self, delay: float | timedelta, task_id: TaskId, *, connection: object = None) -> bool:
-        """Make a pending task due after a delay from now. If it recurs, this moves the next run only.
+        """Make a pending task due after a delay from now. If the task is recurring, only its next run is moved.
 
         Args:
             delay: In seconds, or a `timedelta`; zero or less means now.
@@ -401,7 +407,7 @@ class DurableScheduler:
         return await self._engine.place(Move(encode_id(task_id), self._after(delay)), connection)
 
     async def reschedule_at(self, time: datetime, task_id: TaskId, *, connection: object = None) -> bool:
-        """Make a pending task due at a time of the wall clock; see `reschedule_later`.
+        """Make a pending task due at a wall-clock time; see `reschedule_later`.
 
         Args:
             time: As in `schedule_at`.
@@ -416,10 +422,11 @@ class DurableScheduler:
     # Cancelling and pausing
 
     async def cancel(self, task_id: TaskId, *, running: RunningPolicy = "cancel", connection: object = None) -> bool:
-        """Cancel the task that holds an ID, and free the ID.
+        """Cancel the task that holds an ID, and release the ID.
 
-        When this returns, a pending task will never run, also after a restart. A running one gets a cancellation and does
-        not run again; if it calls this itself, it is left to finish. If the ID is not held, a WARNING is logged.
+        Once this returns, a pending task will never run, not even after a restart. A running task is cancelled and
+        does not run again, but if it calls this itself, it is left to finish. If the ID is not held, a WARNING is
+        logged.
 
         Args:
             task_id: The ID.
@@ -452,12 +459,12 @@ class DurableScheduler:
         await self._engine.cancel_all(CancelAll(_leaves(running)))
 
     async def pause(self, task_id: TaskId, *, connection: object = None) -> bool:
-        """Pause a task: it keeps its ID and its due time but does not start until it is resumed, also after a restart.
+        """Pause a task: it keeps its ID and its due time but does not start until it is resumed, even after a restart.
 
-        A task that recurs can also be paused while it runs.
+        A recurring task can also be paused while it is running.
 
         Returns:
-            Whether there was a task that could be paused and was not yet.
+            Whether there was a task that could be paused and was not already paused.
 
         Raises:
             RuntimeError, StoreError: as `schedule`.
@@ -466,10 +473,12 @@ class DurableScheduler:
         return await self._engine.place(Pause(encode_id(task_id)), connection)
 
     async def resume(self, task_id: TaskId, *, connection: object = None) -> bool:
-        """Resume a paused task. If it became due in the meantime, it starts now; a recurring task follows its ``missed``.
+        """Resume a paused task.
+
+        If it became due in the meantime, it starts now; for a recurring task, ``missed`` decides.
 
         Returns:
-            Whether there was a task that was paused.
+            Whether there was a paused task with this ID.
 
         Raises:
             RuntimeError, StoreError: as `schedule`.
@@ -478,13 +487,13 @@ class DurableScheduler:
         return await self._engine.place(Resume(encode_id(task_id)), connection)
 
     async def retry(self, task_id: TaskId, *, connection: object = None) -> bool:
-        """Run a task that is parked when it is due, or now.
+        """Let a parked task run again, when it is due, or now if it is overdue.
 
-        A task is parked, and an ERROR is logged, when its handler cannot be called with its arguments any more, or the
-        process has ended during five attempts to run it.
+        A task is parked, and an ERROR is logged, when its handler does not accept its arguments, or when the process
+        has ended during five attempts to run it.
 
         Returns:
-            Whether there was a task that was parked.
+            Whether there was a parked task with this ID.
 
         Raises:
             RuntimeError, StoreError: as `schedule`.
@@ -492,7 +501,7 @@ class DurableScheduler:
         """
         return await self._engine.place(Retry(encode_id(task_id)), connection)
 
-    # Asking
+    # Inspecting
 
     async def holds(self, task_id: TaskId) -> bool:
         """Return whether the ID is held.
@@ -514,14 +523,15 @@ class DurableScheduler:
         return None if entry is None else self._handle(entry)
 
     def tasks(self, prefix: TaskId | None = None, *, status: Status | None = None) -> AsyncIterator[DurableTask]:
-        """Iterate over the tasks that hold an ID, sorted by their IDs as they are stored.
+        """Iterate over the tasks that hold an ID, sorted by the stored text of their IDs.
 
-        They are read in pages: a task that is added or cancelled in the meantime may be among them.
+        The tasks are read in pages, so the result may or may not include tasks that are added or cancelled in the
+        meantime.
 
         Args:
-            prefix: The first elements of IDs that are tuples, as a tuple, or the beginning of IDs that are strings.
-            status: If given, only tasks with this status: that of the handle, or ``"paused"``; those that are
-                ``"pending"`` are then those that are not paused.
+            prefix: The first elements of tuple IDs, as a tuple, or the beginning of string IDs.
+            status: If given, only tasks with this status: a status of the handle, or ``"paused"``. Paused tasks do not
+                count as ``"pending"`` here.
 
         Raises:
             RuntimeError, StoreError: as `schedule`.
@@ -533,16 +543,16 @@ class DurableScheduler:
         return TaskIterator(Pages(id_ranges(prefix), status), self._engine.submit, self._handle)
 
     async def statistics(self) -> DurableStatistics:
-        """Return how many tasks are pending, paused, running, parked, or wait for a handler.
+        """Return how many tasks are pending, paused, running, parked, or waiting for a handler.
 
-        They are counted in the store, which delays other calls: by some 30 milliseconds for a million tasks.
+        The tasks are counted in the store, which delays other calls by about 30 milliseconds for a million tasks.
 
         Raises:
             RuntimeError, StoreError: as `schedule`.
         """
         return await self._engine.submit(Count())
 
-    # Life
+    # Entering and closing
 
     async def __aenter__(self) -> Self:
         await self._engine.open()
@@ -554,9 +564,9 @@ class DurableScheduler:
         await self._engine.leave(exc_type, exc_value, traceback)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Host the scheduler in a task of its own, until that task is cancelled or the scheduler closed.
+        """Host the scheduler in the current task until that task is cancelled or the scheduler is closed.
 
-        For code whose set-up and tear-down happen in different tasks: ``await task_group.start(scheduler.run)``.
+        Use it where setup and teardown happen in different tasks: ``await task_group.start(scheduler.run)``.
 
         Raises:
             StoreError, UnknownHandlerError: if the store cannot be opened.
@@ -566,7 +576,7 @@ class DurableScheduler:
             await self._engine.wait_closed()
 
     async def start(self) -> None:
-        """Host the scheduler in a task of its own, on asyncio; `close` ends it.
+        """Host the scheduler in a new task until `close` is called (asyncio only).
 
         Raises:
             RuntimeError: on trio, where a task needs a nursery: ``await nursery.start(scheduler.run)``.
@@ -588,7 +598,7 @@ class DurableScheduler:
             raise opened.failure
 
     async def join(self) -> None:
-        """Wait until no ID is held and nothing runs, or the scheduler is closed. Tasks that are parked hold their IDs.
+        """Wait until no ID is held and no task is running, or the scheduler is closed. Parked tasks hold their IDs.
 
         Raises:
             RuntimeError: if called from a task of the scheduler, or it is not running.
@@ -596,12 +606,12 @@ class DurableScheduler:
         await self._engine.join()
 
     async def close(self, grace: float | timedelta = 0) -> list[DurableTask]:
-        """Start no more tasks, wait for the running ones, and close the store. It keeps all tasks that have not ended.
+        """Start no more tasks, wait for the running ones, and close the store, which keeps all tasks that have not ended.
 
         Args:
-            grace: How long the running tasks may take, in seconds or as a `timedelta`; `math.inf` for no limit. Those that
-                have not ended by then are cancelled, and run again after the next opening. What they ask of the scheduler
-                during that time is stored.
+            grace: How long the running tasks may take, in seconds or as a `timedelta`; `math.inf` for no limit. Tasks
+                that have not ended by then are cancelled, and run again when the store is next opened. Until then,
+                calls from the running tasks are still stored.
 
         Returns:
             The tasks that were interrupted.
@@ -615,7 +625,7 @@ class DurableScheduler:
             microseconds_from_duration(grace, "grace")
         return [self._handle(entry) for entry in await self._engine.close(grace)]
 
-    # Inside
+    # Internals
 
     def _after(self, delay: float | timedelta, name: str = "delay") -> int:
         return min(self._engine.now() + max(microseconds_from_duration(delay, name), 0), MAX_DUE)
@@ -680,7 +690,7 @@ class DurableScheduler:
 
 
 class _Opened:
-    """Tells one task that another one has opened a scheduler, or has failed to."""
+    """Lets one task wait until another one has opened a scheduler or failed to."""
 
     def __init__(self) -> None:
         self.event = anyio.Event()
@@ -714,9 +724,7 @@ def _check_stored(rule: CalendarTimes, recurrence: Recurrence) -> None:
     except ValueError:
         same = False
     if not same:
-        raise TypeError(
-            f"times must be a Cron whose time zone has a name by which it is found again, not {rule.calendar!r}"
-        )
+        raise TypeError(f"times must be a Cron whose time zone can be found by its name, not {rule.calendar!r}")
 
 
 def _leaves(running: RunningPolicy) -> bool:

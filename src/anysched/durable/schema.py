@@ -1,4 +1,4 @@
-"""The tables of the SQLite store, and how an older file becomes one of this release.
+"""The tables of the SQLite store, and the upgrade of an older file to this release.
 
 The tables have a prefix, so that they can share a file with others. Times are microseconds of UTC since 1970.
 """
@@ -47,11 +47,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "create index anysched_paused on anysched_entry (id) where paused = 1",
     ),
 )
-"""The statements that make each version of the schema out of the one before."""
+"""For each version of the schema, the statements that upgrade the previous one to it."""
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring a file to the newest version of the schema, in the transaction that is open.
+    """Upgrade a file to the newest version of the schema, in the open transaction.
 
     Raises:
         StoreError: if the file is of a newer version than this release knows.

@@ -16,11 +16,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Notices:
-    """What others than the owner have changed.
+    """Changes by processes other than the owner.
 
     Attributes:
-        removed: The generations of entries that were removed.
-        placed: Where the entries are due whose IDs were concerned.
+        removed: The generations of the removed entries.
+        placed: The due times of the entries with the changed IDs.
         all: Whether any entry may have been removed.
     """
 
@@ -31,7 +31,7 @@ class Notices:
 
 @dataclass(frozen=True, slots=True)
 class TakeNotices(Operation[Notices]):
-    """Return what others than the owner have changed, and forget it. Only the owner may."""
+    """Return the changes by processes other than the owner, and delete the notices. Only the owner may do this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,18 @@ class Beat(Operation[None]):
 
 @dataclass(frozen=True, slots=True)
 class Watch(Operation[bool]):
-    """Have the removal of an entry announced (`News.removed`); return whether the entry exists."""
+    """Make the store announce the removal of an entry (`News.removed`), and return whether the entry exists."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What has been announced.
+    """Announced changes.
 
     Attributes:
         changed: Whether there are notices for the owner.
-        removed: Which entries that are watched have been removed.
+        removed: The generations of the watched entries that were removed.
     """
 
     changed: bool
@@ -63,13 +63,14 @@ class News:
 class SharedStore(Store, Protocol):
     """A store that several processes have open at the same time.
 
-    It is opened with `join` instead of `Store.open`. Then `Store.commit` performs the operations of verbs, until `contend` or
-    `acquire` has made this process the owner. From then on it performs all operations. When the ownership is lost, it fails once with
-    `OwnershipLostError` or `UncertainCommitError`, and again performs those of verbs only.
+    It is opened with `join` instead of `Store.open`. At first, `Store.commit` performs only the operations of calls. After
+    `contend` or `acquire` has made this process the owner, it performs all operations. When the ownership is lost, it
+    fails once with `OwnershipLostError` or `UncertainCommitError`, and then again performs only the operations of
+    calls.
 
-    The methods are called in worker threads: those of `Store` and `check` one at a time, the others for the ownership one at a
-    time, and those for the news. What may take long is waited for on the event loop, by sockets, so that it holds up neither
-    threads nor virtual time.
+    The methods are called in worker threads, with one call at a time in each of three groups: the methods of `Store`
+    and `check`, the other methods for the ownership, and the methods for news. Long waits take place on the event
+    loop, by sockets, so that they hold up neither threads nor virtual time.
     """
 
     @property
@@ -81,17 +82,17 @@ class SharedStore(Store, Protocol):
         """Open the store for the scheduler of this name, without owning it.
 
         Raises:
-            StoreError: if it cannot be opened. Nothing is left open.
+            StoreError: if it cannot be opened. In this case, nothing is left open.
         """
         ...
 
     def contend(self) -> bool:
-        """Ask for the ownership; return whether it has been acquired at once.
+        """Ask for the ownership, and return whether it was acquired at once.
 
-        If not, `acquire` must be called when `ownership_socket` is readable.
+        If not, call `acquire` when `ownership_socket` is readable.
 
         Raises:
-            StoreError: if that is not possible now.
+            StoreError: if this is not possible now.
         """
         ...
 
@@ -99,20 +100,20 @@ class SharedStore(Store, Protocol):
         """Return whether the ownership has been acquired.
 
         Raises:
-            StoreError: if it must be asked for again.
+            StoreError: if `contend` must be called again.
         """
         ...
 
     def check(self) -> None:
-        """Check that the ownership is not lost, when `ownership_socket` is readable.
+        """Check that the ownership has not been lost. Called when `ownership_socket` is readable.
 
         Raises:
-            OwnershipLostError: if it is lost.
+            OwnershipLostError: if it has been lost.
         """
         ...
 
     def resign(self) -> None:
-        """End the ownership, or the wait for it."""
+        """End the ownership or the wait for it."""
         ...
 
     def ownership_socket(self) -> socket:
@@ -138,24 +139,24 @@ class SharedStore(Store, Protocol):
         ...
 
     def receive(self) -> News:
-        """Return what has been announced since the last call.
+        """Return the changes that were announced since the last call.
 
         Raises:
-            StoreError: if the connection is lost. `listen` must be called again, and something may have been missed.
+            StoreError: if the connection is lost. Call `listen` again; changes may have been missed.
         """
         ...
 
     def news_socket(self) -> socket:
-        """Return a socket that becomes readable when there are news. It is closed by `listen` and `Store.close`."""
+        """Return a socket that becomes readable when news arrive. It is closed by `listen` and `Store.close`."""
         ...
 
 
 @runtime_checkable
 class TransactionalStore(Protocol):
-    """A store that can take part in a transaction of the user's."""
+    """A store that can take part in a transaction of the user."""
 
     async def perform_in(self, connection: object, operation: Operation[R]) -> R:
-        """Perform the operation of a verb in the transaction of a connection, without committing it.
+        """Perform the operation of a call in the transaction of a connection, without committing it.
 
         Raises:
             TypeError: if it is not a connection that the store can use.

@@ -65,7 +65,8 @@ CACHE_KIBIBYTES = 16_384
 MIN_SQLITE = (3, 35, 0)
 """The first version with ``returning``."""
 
-# Whether an entry must wait for a predecessor. One that runs is known to the scheduler, which lets others wait.
+# Whether an entry must wait for a predecessor. The scheduler itself makes entries wait for a predecessor that is
+# running.
 _BLOCKED = "exists (select 1 from anysched_entry p where p.id = ? and p.holds = 0 and p.state != 1)"
 _PLACED = "generation, id, due, state = 0 and paused = 0"
 # Each repeats the condition of its partial index.
@@ -80,22 +81,23 @@ _HAS_STATUS: Mapping[Status, str] = {
 
 @final
 class SQLiteStore:
-    """Keeps tasks in an SQLite file, which one scheduler at a time can have open.
+    """Keeps tasks in an SQLite file, which only one scheduler at a time can have open.
 
-    The file is made if there is none. Beside it are those of SQLite's write-ahead log, and one with the suffix ``.lock``:
-    its lock belongs to the process, and ends with it, however it ends. Others may read the file in the meantime.
+    The file is created if it does not exist. Next to it are the files of SQLite's write-ahead log, and one with the
+    suffix ``.lock``. The lock on that file belongs to the process, and the system releases it when the process ends,
+    for whatever reason. Other processes may read the file in the meantime.
 
     Do not put it on a network file system: the write-ahead log needs memory that all processes share, and the locks of
     network file systems cannot be relied on.
 
     Args:
         path: The file.
-        synchronous: With ``"full"``, each commit waits until the disk has the data: nothing that was acknowledged is
-            lost when the power fails. With ``"normal"`` it does not wait: nothing is lost when the process is killed, but
-            a power failure or a crash of the system may lose what was acknowledged last, and run again what had ended. The
-            file is consistent in both cases.
-        read_only: Whether to only read the file, even while a scheduler has it open, for programs that inspect it. Of the
-            operations, those that change something fail.
+        synchronous: With ``"full"``, each commit waits until the data is on disk, so that no acknowledged change is
+            lost in a power failure. With ``"normal"``, it does not wait. No acknowledged change is lost when the
+            process is killed, but after a power failure or a crash of the system, the latest changes may be lost, and
+            runs that had ended may run again. The file is consistent in both cases.
+        read_only: Whether to open the file only for reading, even while a scheduler has it open. This is for programs
+            that inspect the file; operations that change something fail.
 
     Raises:
         TypeError: if the path is not one.
@@ -125,7 +127,7 @@ class SQLiteStore:
         return self._path
 
     def open(self) -> None:
-        """Open the file, and bring it to the schema of this release.
+        """Open the file and upgrade it to the schema of this release.
 
         Raises:
             StoreInUseError: if another scheduler has it open.
@@ -203,7 +205,7 @@ class SQLiteStore:
         return results
 
     def close(self) -> None:
-        """Close the file, and release the lock."""
+        """Close the file and release the lock."""
         for connection in (self._connection, self._lock):
             if connection is not None:
                 with suppress(sqlite3.Error):
@@ -217,7 +219,8 @@ class SQLiteStore:
         )
 
     def _acquire_lock(self) -> None:
-        # A lock of SQLite's own: the same on all systems, and the system releases it when the process ends.
+        # SQLite's own locking works the same way on all systems, and the system releases the lock when the process
+        # ends.
         self._lock = self._connect(self._path.with_name(self._path.name + ".lock"), 0)
         try:
             self._lock.execute("begin exclusive")
@@ -235,7 +238,7 @@ class SQLiteStore:
         return None if row is None else str(row[0])
 
     def _identify(self) -> tuple[int, int]:
-        """Return the identity of the file: data that is written to a deleted file is lost."""
+        """Return the identity of the file, to notice that it was deleted: data written to a deleted file is lost."""
         status = self._path.stat()
         return status.st_dev, status.st_ino
 
@@ -443,7 +446,7 @@ class SQLiteStore:
         return [Placed(generation, task_id, due, ready=True) for generation, task_id, due in rows]
 
     def _count(self, connection: sqlite3.Connection, _operation: Count) -> DurableStatistics:
-        # The rest is pending: counting all rows is faster than counting those of a partial index.
+        # The remaining ones are pending: counting all rows is faster than counting the rows of a partial index.
         total = _one(connection, "select count(*) from anysched_entry")[0]
         others = [status for status in get_args(Status) if status != "pending"]
         selected = ", ".join(f"(select count(*) from anysched_entry where {_HAS_STATUS[status]})" for status in others)
@@ -562,7 +565,7 @@ class SQLiteStore:
 
 def _one(connection: sqlite3.Connection, statement: str, values: Sequence[object] = ()) -> Any:
     """Return the first row of a result, or `None`."""
-    # All rows are fetched: a statement that is not at its end would keep the transaction open.
+    # Fetch all rows: an unfinished statement would keep the transaction open.
     rows = connection.execute(statement, values).fetchall()
     return rows[0] if rows else None
 
@@ -572,7 +575,7 @@ def _meta(connection: sqlite3.Connection) -> dict[str, Any]:
 
 
 def _generation(connection: sqlite3.Connection) -> int:
-    """Return the latest generation that was given to an entry, or 0."""
+    """Return the latest generation that was assigned to an entry, or 0."""
     row = _one(connection, "select seq from sqlite_sequence where name = 'anysched_entry'")
     return 0 if row is None else cast("int", row[0])
 

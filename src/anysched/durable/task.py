@@ -1,4 +1,4 @@
-"""The handle of a durable task: what the store knows of it, at the time at which it was asked."""
+"""The handle of a durable task: a snapshot of what the store knows about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .values import TaskId, decode_args, decode_id, moment
 __all__ = ["DurableStatus", "DurableTask"]
 
 DurableStatus = Literal["pending", "running", "parked", "unknown"]
-"""Where a durable task is in its life; see `DurableTask.status`."""
+"""The status of a durable task; see `DurableTask.status`."""
 
 _STATUSES: dict[State, DurableStatus] = {
     State.PENDING: "pending",
@@ -26,8 +26,8 @@ _STATUSES: dict[State, DurableStatus] = {
 class DurableTask:
     """A task of a `DurableScheduler`, as it was when the handle was returned.
 
-    The handle does not change; `DurableScheduler.get` returns a new one. It can be used as long as its scheduler runs, also
-    when another task has taken over the ID.
+    The handle does not change; call `DurableScheduler.get` for a new one. It can be used for as long as its scheduler
+    is running, even after another task has taken over the ID.
     """
 
     __slots__ = ("_entry", "_wait")
@@ -43,12 +43,12 @@ class DurableTask:
 
     @property
     def generation(self) -> int:
-        """The number of the task in the store, which is never used for another one."""
+        """The number of the task in the store. It is never reused for another task."""
         return self._entry.generation
 
     @property
     def due(self) -> datetime:
-        """When the next run is due, or the current run was (aware UTC)."""
+        """When the next run is due, or, during a run, when that run was due (aware UTC)."""
         return moment(self._entry.due)
 
     @property
@@ -63,10 +63,11 @@ class DurableTask:
 
     @property
     def status(self) -> DurableStatus:
-        """Where the task is in its life.
+        """The status of the task.
 
-        ``"pending"``: it waits for its due time. ``"running"``: its handler runs. ``"parked"``: it cannot run, for the
-        reason in `problem`, and waits for `DurableScheduler.retry`. ``"unknown"``: it waits until its handler is registered.
+        ``"pending"``: it is waiting for its due time. ``"running"``: its handler is running. ``"parked"``: it cannot
+        run, for the reason in `problem`, and waits for `DurableScheduler.retry`. ``"unknown"``: it is waiting for its
+        handler to be registered.
         """
         return _STATUSES[self._entry.state]
 
@@ -77,7 +78,7 @@ class DurableTask:
 
     @property
     def recurs(self) -> bool:
-        """Whether the task runs again and again."""
+        """Whether the task is recurring."""
         return self._entry.recurrence is not None
 
     @property
@@ -87,7 +88,7 @@ class DurableTask:
 
     @property
     def attempts(self) -> int:
-        """How often the current run has been started; more than once if it was interrupted."""
+        """How many times the current run has been started; more than once if it was interrupted."""
         return self._entry.attempts
 
     @property
@@ -99,7 +100,7 @@ class DurableTask:
         """Wait until the task has ended, no matter how.
 
         Raises:
-            RuntimeError: if the caller is the task itself; or if the scheduler is closed before, and keeps the task.
+            RuntimeError: if the caller is the task itself, or if the scheduler is closed before the task has ended.
         """
         await self._wait(self._entry.generation, self._entry.task_id)
 

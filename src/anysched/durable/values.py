@@ -29,13 +29,13 @@ MAX_ID = 2_000
 """The most characters of an ID, encoded: what fits into an index of every store."""
 
 MAX_DUE = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
-"""The last moment that a `datetime` can express."""
+"""The last time that a `datetime` can express."""
 
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def encode_id(task_id: object) -> str:
-    """Return an ID as it is stored; different IDs are different texts.
+    """Return the stored text of an ID; different IDs have different texts.
 
     Raises:
         TypeError: if it is not a string, an integer or a tuple of these.
@@ -52,12 +52,12 @@ def encode_id(task_id: object) -> str:
 
 
 def decode_id(text: str) -> TaskId:
-    """Return the ID of which this is the stored text."""
+    """Return the ID from its stored text."""
     return _with_tuples(json.loads(text))
 
 
 def id_ranges(prefix: object = None) -> list[tuple[str, str]]:
-    """Return ranges of stored texts, from the first to before the second, that have all IDs with a prefix and no others.
+    """Return the ranges of stored texts that contain exactly the IDs with a prefix, as pairs of start and excluded end.
 
     Args:
         prefix: The beginning of a string, or the first elements of a tuple; `None` for all IDs.
@@ -73,15 +73,15 @@ def id_ranges(prefix: object = None) -> list[tuple[str, str]]:
     start = text[:-1]
     if isinstance(prefix, str) or not prefix:
         return [(start, start + "\x7f")]
-    # The tuple itself, and those that have more elements; after a number, more digits would be another number.
+    # The tuple itself, and the tuples with more elements. After a number, further digits would make it another number.
     return [(start + ",", start + "-"), (text, text + "\1")]
 
 
 def encode_args(args: tuple[Any, ...]) -> str:
-    """Return arguments as they are stored.
+    """Return the stored text of arguments.
 
     Raises:
-        TypeError: if they are not JSON, or would come back from it as something else, as a tuple does as a list.
+        TypeError: if they cannot be converted to JSON, or would come back as something else, like a tuple as a list.
     """
     try:
         text = _compact(args)
@@ -95,7 +95,7 @@ def encode_args(args: tuple[Any, ...]) -> str:
 
 
 def decode_args(text: str) -> tuple[Any, ...]:
-    """Return the arguments of which this is the stored text."""
+    """Return the arguments from their stored text."""
     return tuple(json.loads(text))
 
 
@@ -117,7 +117,7 @@ def microseconds_from_duration(duration: float | timedelta, name: str = "delay")
 
     Args:
         duration: In seconds, or a `timedelta`.
-        name: What the errors call it.
+        name: The name of the parameter, for error messages.
 
     Raises:
         TypeError: if it is neither a number nor a `timedelta`.
@@ -139,14 +139,14 @@ def microseconds_from_duration(duration: float | timedelta, name: str = "delay")
 
 
 def moment(microseconds: int) -> datetime:
-    """Return microseconds of UTC since 1970 as an aware `datetime`, the last that there is for what lies beyond."""
+    """Return microseconds since 1970 (UTC) as an aware `datetime`, at most the last possible one."""
     return EPOCH + min(microseconds, MAX_DUE) * MICROSECOND
 
 
 def _is_id(value: object) -> bool:
     if type(value) is tuple:
         return all(_is_id(element) for element in cast("tuple[object, ...]", value))
-    # Not their subclasses: an enumeration or a bool would come back as something else.
+    # No subclasses: an enum member or a bool would come back as something else.
     return type(value) is str or type(value) is int
 
 

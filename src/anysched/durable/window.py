@@ -1,4 +1,4 @@
-"""The tasks that are due next, as tasks of the in-process scheduler. The others are in the store only."""
+"""The tasks that are due next, as tasks of the in-process scheduler. All others are only in the store."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .values import decode_id, moment
 __all__ = ["NOTHING", "WINDOW", "Window"]
 
 WINDOW = 2_500
-"""How many tasks are armed: more are loaded when half of them are left, and some are dropped when there are twice as many."""
+"""How many tasks are armed. More are loaded when half are used up, and some are dropped when there are twice as many."""
 
 ARMED_PER_ITERATION = 100
-"""How many tasks are armed or disarmed before the event loop is yielded to."""
+"""How many tasks are armed or disarmed before yielding to the event loop."""
 
 NOTHING = (-1, 0)
 EVERYTHING = (2**62, 2**62)
@@ -76,13 +76,13 @@ class Window:
         return len(self._armed) > self._trim_at
 
     def arm(self, placed: Placed) -> None:
-        """Make a task pending in the in-process scheduler, if it is ready and due before the horizon; or move it there."""
+        """Make a task pending in the in-process scheduler, or move it there, if it is ready and due before the horizon."""
         if not placed.ready or (placed.due, placed.generation) > self.horizon:
             self.disarm(placed.generation)
             return
         if self._scheduler.state != "running":
-            return  # it is closing: the task is in the store
-        # Another task that holds the ID there is still running: this one starts after its end.
+            return  # it is closing: the task stays in the store
+        # If another task holds the ID there, it is still running, and this one starts after it has ended.
         task = self._scheduler.schedule_at(
             moment(placed.due),
             decode_id(placed.task_id),
@@ -100,7 +100,7 @@ class Window:
             armed.task.cancel()
 
     def take(self, generation: int) -> int | None:
-        """Take out a task that has started, and return the due time for which it was armed; `None` if it was not."""
+        """Remove a task that has started, and return the due time for which it was armed; `None` if it was not armed."""
         armed = self._armed.pop(generation, None)
         return None if armed is None else armed.due
 
@@ -128,7 +128,8 @@ class Window:
 
     async def trim(self) -> None:
         """Drop the tasks that are due last."""
-        # By due times only, and all tasks with the same due time are kept, because sorting takes most of the time.
+        # Only due times are compared, and all tasks with the same due time are kept, because sorting takes most of the
+        # time.
         last = sorted([armed.due for armed in self._armed.values()])[self.size - 1]
         self.horizon = min(self.horizon, (last, EVERYTHING[1]))
         late = [generation for generation, armed in self._armed.items() if armed.due > last]

@@ -1,4 +1,4 @@
-"""The one writer of a store: a queue of operations, committed in groups in a worker thread, and applied in the same order."""
+"""The only writer of a store. It commits operations in groups in a worker thread, and applies them in the same order."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["StoppedError", "Writer"]
 R = TypeVar("R")
 
 GROUP = 256
-"""The most operations in one transaction."""
+"""The maximum number of operations in one transaction."""
 
 APPLIED_PER_ITERATION = 64
-"""How many results are applied before the event loop is yielded to."""
+"""How many results are applied before yielding to the event loop."""
 
 FIRST_RETRY, LAST_RETRY = 0.1, 5.0
-"""How long to wait before a commit is tried again, in seconds; each time twice as long as before."""
+"""How long to wait before a commit is tried again, in seconds. The wait doubles each time."""
 
 
 CONTENDED_RETRY = 0.2
@@ -39,7 +39,7 @@ PATIENCE = 3.0
 
 
 class StoppedError(Exception):
-    """Raised where an internal operation is waited for, and the writer has been stopped before it was committed."""
+    """Raised to the caller of an internal operation if the writer was stopped before it was committed."""
 
 
 class _Request:
@@ -76,14 +76,14 @@ class _Request:
 
 @final
 class Writer:
-    """Commits operations in the order in which they come, and calls back in this order with what the store has answered.
+    """Commits operations in the order of submission, and passes the results to callbacks in the same order.
 
-    Those of *verbs* fail with the commit. Those that are *internal*, such as starts and ends, wait in their order and are
-    tried again, until the writer is stopped.
+    When a commit fails, the operations of *calls* fail too. *Internal* operations, such as starts and ends, stay in
+    the queue and are tried again until the writer is stopped.
 
     Args:
-        store: The store, not open.
-        log: Where failures are logged.
+        store: The store. It must not be open.
+        log: The logger for failures.
         every_commit: Called before each commit; returns an operation to add, or `None`.
         failed: Called when a commit has failed; returns whether nothing of it must be tried again.
 
@@ -102,13 +102,13 @@ class Writer:
         self._log = log
         self._every_commit = every_commit
         self._failed = failed
-        # One of its own: the threads that the program has for other things must not delay commits.
+        # A separate limiter, so that other uses of worker threads in the program do not delay commits.
         self.limiter = anyio.CapacityLimiter(1)
         self._idle: anyio.Event | None = None
         self._queue: deque[_Request] = deque()
-        self._group: list[_Request] = []  # those being committed and applied
-        # Those that wait for a transaction of a user's, with the times when they are tried again; and how many of the queue
-        # are committed one by one, to find such.
+        self._group: list[_Request] = []  # the requests that are being committed and applied
+        # The requests that wait for a transaction of the user, with the times when they are tried again; and how many requests
+        # of the queue are committed one by one, to find such requests.
         self._contended: list[tuple[float, _Request]] = []
         self._one_by_one = 0
         self._more = anyio.Event()
@@ -124,7 +124,7 @@ class Writer:
         Raises:
             StoreError: if that fails.
         """
-        # Shielded: it cannot be interrupted, and must be closed if it has succeeded.
+        # Shielded: opening cannot be interrupted, and the store must be closed if it succeeds.
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(function, limiter=self.limiter)
             self._is_open = True
@@ -138,20 +138,22 @@ class Writer:
         alone: bool = False,
         abandoned: Callable[[R], object] | None = None,
     ) -> R:
-        """Commit an operation, and return its result when it has been applied.
+        """Commit an operation, and return its result after it has been applied.
 
-        A caller that is cancelled in the meantime does not wait. If the commit has not begun, it does not take place.
+        If the caller is cancelled in the meantime, it does not wait, and if the commit has not begun, the operation is
+        dropped.
 
         Args:
             operation: The operation.
-            apply: Called with the result, between those of the operations before and after.
-            internal: Whether it is tried again when the commit fails.
-            alone: Whether the caller continues after all operations of the same commit are applied, and before others like it.
-            abandoned: Called with the result if the caller was cancelled, and the operation was committed.
+            apply: Called with the result, in the order of the operations.
+            internal: Whether the operation is tried again when the commit fails.
+            alone: Whether the caller continues only after all operations of the same commit are applied, and before
+                the next caller with ``alone``.
+            abandoned: Called with the result if the caller was cancelled but the operation was committed.
 
         Raises:
-            StoreError: if the commit has failed, or the writer has been stopped.
-            StoppedError: the same for an internal operation, which is tried again until then.
+            StoreError: if the commit failed, or the writer was stopped.
+            StoppedError: if the writer was stopped before an internal operation was committed.
         """
         request = _Request(operation, apply, internal=internal, alone=alone, abandoned=abandoned)
         self._add(request)
@@ -167,7 +169,7 @@ class Writer:
         return cast("R", request.result)
 
     def post(self, operation: Operation[R], apply: Callable[[R], Awaitable[None] | None] | None = None) -> None:
-        """Commit an internal operation, without waiting for it."""
+        """Commit an internal operation without waiting for it."""
         self._add(_Request(operation, apply, internal=True))
 
     async def until_idle(self) -> None:
@@ -184,9 +186,10 @@ class Writer:
                 request.fail(StoreError("the ownership has been lost"))
 
     async def run(self) -> None:
-        """Commit operations until `stop` is called, and close the store.
+        """Commit operations until `stop` is called, then close the store.
 
-        Cancellation does not reach it: the ends of the tasks that are cancelled with it must still be stored.
+        It is shielded from cancellation, because the ends of tasks that are cancelled at the same time must still be
+        stored.
         """
         with anyio.CancelScope(shield=True):
             try:
@@ -201,7 +204,7 @@ class Writer:
                 self.closed.set()
 
     def give_up_at(self, time: float) -> None:
-        """From a time on, by the event loop's clock, try nothing again: the scheduler is closing, and must come to an end."""
+        """Stop trying failed commits again at a time of the event loop's clock, because the scheduler is closing."""
         self._give_up_at = time
         self._more.set()
 
@@ -243,7 +246,7 @@ class Writer:
                 self._commit_failed(group, error)
                 self._more = anyio.Event()
                 with anyio.CancelScope(deadline=min(anyio.current_time() + delay, self._give_up_at)):
-                    await self._more.wait()  # a verb is tried at once: its caller waits for an answer
+                    await self._more.wait()  # a new call is tried at once: its caller is waiting
                 delay = min(2 * delay, LAST_RETRY)
                 continue
             delay = FIRST_RETRY
@@ -253,7 +256,7 @@ class Writer:
             await self._apply(group, results)
 
     def _take(self) -> list[_Request]:
-        """Take the next group out of the queue, without those whose callers no longer wait."""
+        """Take the next group from the queue, and drop the requests whose callers are no longer waiting."""
         group: list[_Request] = []
         while self._queue and len(group) < (1 if self._one_by_one else GROUP):
             request = self._queue.popleft()
@@ -328,8 +331,8 @@ class Writer:
                 request.event.set()
             if number % APPLIED_PER_ITERATION == 0:
                 await checkpoint()
-        # At last, so that what was claimed and cancelled in the same commit does not begin; and one by one: what becomes
-        # ready in the same iteration runs in any order on trio.
+        # Do this last, so that a task that was claimed and cancelled in the same commit does not begin. Set the events
+        # one by one, because on trio, tasks that become ready in the same iteration run in any order.
         for request in starts:
             request.event.set()
             await checkpoint()

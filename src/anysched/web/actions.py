@@ -81,7 +81,7 @@ async def act_on_stored(task: DurableTask, view: DurableView, action: object, se
     except RuntimeError as error:  # the store fails, or the scheduler has been closed
         raise HTTPException(503, str(error)) from None
     if not done:
-        raise HTTPException(409, "the task is not in that state any more")
+        raise HTTPException(409, "the task is no longer in that state")
 
 
 def _checked(action: object, status: str, seconds: object) -> float:

@@ -12,7 +12,7 @@ SHELL = "/bin/sh"
 
 
 def is_current_user(name: str) -> bool:
-    """Return whether a name is that of the user who runs this process."""
+    """Return whether a name is the name of the user who runs this process."""
     try:
         return pwd.getpwnam(name).pw_uid == os.geteuid()
     except KeyError:

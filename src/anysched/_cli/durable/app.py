@@ -1,4 +1,4 @@
-"""What the verbs of ``anysched durable`` do."""
+"""The commands of ``anysched durable``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 def run_durable(arguments: DurableArguments) -> int:
-    """Do what the arguments ask.
+    """Run the command that the arguments name.
 
     Returns:
         The exit status for the process.
@@ -80,7 +80,7 @@ def _change(arguments: DurableArguments, operations: Iterable[Operation[Any]], d
         results = store.commit([*operations])
     found: dict[str, bool] = {}
     for task_id, result in zip(arguments.task_ids, results, strict=True):
-        # An ID that was given twice is found the first time.
+        # If an ID was passed twice, only the first operation finds it.
         found[format_id(task_id)] = found.get(format_id(task_id), False) or result is not None
     status = print_lines(done.format(text) for text, is_found in found.items() if is_found)
     missing = [text for text, is_found in found.items() if not is_found]
@@ -111,7 +111,7 @@ def _import(arguments: DurableArguments) -> int:
         print_error(f"the store has tasks with {ids}; nothing was imported")
         return EXIT_FAILURE
     if result.renumbered and any(entry.attempts for entry in snapshot.entries):
-        print_error("note: runs that were interrupted have new keys, since the store had tasks of its own")
+        print_error("note: runs that were interrupted have new keys, since the store already had tasks")
     done = {"error": "", "keep": f"; it kept its tasks with {ids}", "replace": f"; they replaced those with {ids}"}
     return print_lines([f"imported {_count(result.added)}{done[arguments.on_conflict] if ids else ''}"])
 

@@ -24,10 +24,11 @@ DESCRIPTION: Final = """\
 Show and change the store of a durable scheduler. STORE is the path of its SQLite file, or the URI of its PostgreSQL database:
 postgresql://...
 
-ls, show and export read it, even while a scheduler runs. cancel and retry change it, a database also while schedulers run, but
-a file needs exclusive access: they are refused while a scheduler uses it. import is refused while a scheduler runs.
+ls, show and export read it, even while a scheduler runs. cancel and retry change it: a database even while
+schedulers run, but a file needs exclusive access, and they are refused while a scheduler uses it. import is refused while a
+scheduler runs.
 
-An ID is written in JSON, as it is stored; a tuple is a list. A string that is not JSON can be written without quotes:
+An ID is written in its stored form, JSON; a tuple is a list. A string that is not JSON can be written without quotes:
 
   tea  '"tea"'            the string "tea"
   7                       the integer 7
@@ -45,7 +46,7 @@ exit status:
 """
 
 LS: Final = """\
-List tasks, sorted by their IDs as they are stored: status, due time (UTC), handler, ID, and why a task is parked.
+List tasks, sorted by the stored form of their IDs: status, due time (UTC), handler, ID, and why a task is parked.
 
 A task is pending, paused, running (or it was when the process ended), parked (it cannot run and waits for "retry") or
 unknown (it waits until its handler is registered).
@@ -64,8 +65,8 @@ Make parked tasks run again when the scheduler runs next.
 """
 
 EXPORT: Final = """\
-Write the contents of the store to standard output, as JSON lines: IDs, due times, recurrences, arguments, which tasks are
-paused or parked, the numbers of runs and attempts, and the order. This is a consistent snapshot.
+Write the contents of the store to standard output, as JSON lines: IDs, due times, recurrences, arguments, which tasks
+are paused or parked, the numbers of runs and attempts, and the order. This is a consistent snapshot.
 
 To move to another store, end the scheduler first, because later changes are not in the export:
 
@@ -78,8 +79,8 @@ Times are microseconds of UTC since 1970.
 IMPORT: Final = """\
 Import an export into a store, completely or not at all. The store is created if it does not exist.
 
-A store that never had a task takes over the identity of the exported one, and the keys of its runs stay the same. In other
-stores the tasks get new keys. Use only one of the two stores afterwards, since both would run the tasks.
+A store that never had a task takes over the identity of the exported one, and the keys of its runs stay the same. In
+other stores the tasks get new keys. Use only one of the two stores afterwards, since both would run the tasks.
 """
 
 
@@ -117,10 +118,10 @@ class DurableArguments:
 
 
 def add_durable_arguments(parser: ArgumentParser) -> None:
-    """Add the verbs of ``anysched durable`` with their arguments, and its help."""
+    """Add the commands of ``anysched durable`` with their arguments, and its help."""
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
 
     def add(verb: Verb, summary: str, description: str) -> ArgumentParser:
         added = verbs.add_parser(verb, help=summary, description=description, formatter_class=ParagraphFormatter)

@@ -52,7 +52,7 @@ def list_tasks(entries: Iterable[Entry]) -> Iterator[str]:
 
 def show_task(entry: Entry) -> Iterator[str]:
     """Yield lines about a task."""
-    facts = {
+    fields = {
         "ID": format_id(decode_id(entry.task_id)),
         "status": entry.status if entry.problem is None else f"{entry.status}: {printable(entry.problem)}",
         "due": _format_time(entry.due),
@@ -63,9 +63,9 @@ def show_task(entry: Entry) -> Iterator[str]:
         "runs": str(entry.run_count),
         "attempts": f"{entry.attempts} at the current run" if entry.attempts else None,
     }
-    for name, fact in facts.items():
-        if fact is not None:
-            yield f"{name:<9}  {fact}"
+    for name, value in fields.items():
+        if value is not None:
+            yield f"{name:<9}  {value}"
 
 
 def _format_time(microseconds: int) -> str:

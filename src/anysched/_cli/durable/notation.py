@@ -1,6 +1,6 @@
 """How IDs and stores are written on the command line.
 
-IDs are written in JSON, as they are stored, and strings also as they are.
+IDs are written in their stored form, JSON, and strings also without quotes.
 """
 
 from __future__ import annotations
