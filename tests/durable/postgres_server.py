@@ -51,7 +51,7 @@ def reason_to_skip() -> str | None:
 
 
 class PostgresServer:
-    """A server on a port of its own, on the loopback interface. It is stopped on exit, and its folder removed.
+    """A server on a separate port, on the loopback interface. It is stopped on exit, and its folder removed.
 
     Args:
         settings: More settings, as in postgresql.conf.

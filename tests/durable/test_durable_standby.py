@@ -400,7 +400,7 @@ async def test_the_loss_of_the_ownership_at_inconvenient_moments(
             engine.lose(OwnershipLostError("lost"))
             engine.lose(OwnershipLostError("lost, as others have found as well"))
         await until(lambda: one.scheduler.role == "owner")
-        # What is due when it is lost does not start.
+        # A task that is due when it is lost does not start.
         await one.scheduler.schedule_later(0.1, "due", one.quick, "due")
         engine._window = engine._new_window()
         await anyio.sleep(0.3)
