@@ -238,18 +238,27 @@ async def test_arguments_that_do_not_fit_any_more(program: Program, caplog: pyte
     assert program.began == [(20, "id")]
 
 
-async def test_a_parked_task_whose_handler_is_gone_stays_parked(program: Program, store: Store) -> None:
+async def test_a_task_whose_handler_is_gone_waits_for_it_when_it_is_retried(
+    program: Program, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     store.open()
-    store.commit([Put('"id"', 0, 0, "gone", "[]"), Claim(1, 0), Park(1, "broken")])
+    store.commit([Put('"id"', 0, 0, "gone", '["id"]'), Claim(1, 0), Park(1, "broken")])
     store.close()
     async with program.start() as scheduler:
         assert await scheduler.retry("id")
         await anyio.sleep(1)
         task = await scheduler.get("id")
         assert task is not None
-        assert task.status == "parked"
-        assert task.problem is not None
-        assert task.problem.startswith("UnknownHandlerError: scheduler 'test' has no handler 'gone'; register it")
+        assert task.status == "unknown"
+        assert "Task 'id' waits until its handler 'gone' is registered." in caplog.messages
+
+        @scheduler.handler("gone")
+        async def back(text: str) -> None:
+            program.begin(text)
+
+        await anyio.sleep(1)
+        assert not await scheduler.holds("id")
+        assert len(program.began) == 1
 
 
 async def test_the_tasks_of_each_status_are_counted_and_found(program: Program, store: Store) -> None:

@@ -707,11 +707,11 @@ class Engine:
         if self._state != "running":
             self._give_back(generation, term, entry)
             return
-        if self._membership is not None and entry.handler not in self._handlers.names:
-            # Another process, of another version, knows it.
+        if entry.handler not in self._handlers.names:
+            # It was retried, or another process, of another version, has scheduled it.
             self._writer.post(Shelve(generation))
             self._log.warning(
-                "Task %r waits until its handler %r is registered where the tasks run.",
+                "Task %r waits until its handler %r is registered.",
                 decode_id(entry.task_id),
                 entry.handler,
                 extra=self._log_fields(entry.task_id),
