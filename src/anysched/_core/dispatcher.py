@@ -98,8 +98,10 @@ class Dispatcher:
         self.clock_followers: dict[ScheduledTask[Any], None] = {}
         self._to_call: list[ScheduledTask[Any]] = []
         self._clock_lead = self.clock.time_ns() - int(self.clock.monotonic() * 1e9)
-        # When this was read last, and for how long it had not been read when the clock was set back.
+        # When this was read last, when the clock has announced a step since then, and how long before it was read the
+        # clock may have been set back.
         self._clock_read, self._unseen = self.clock.monotonic(), 0.0
+        self._announced: float | None = None
 
         # A number for each scheduling call, and an index for each task that becomes due.
         self._next_sequence = count(1).__next__
@@ -281,7 +283,7 @@ class Dispatcher:
 
     async def _loop(self) -> None:
         self._loop_started = True
-        unsubscribe = self.clock.subscribe(self._wake)
+        unsubscribe = self.clock.subscribe(self._on_step_announced)
         try:
             async with self.starter:
                 try:
@@ -330,6 +332,12 @@ class Dispatcher:
         self._wakeup.set()
         self.backend.wake()
 
+    def _on_step_announced(self) -> None:
+        """Called when the clock announces that it was set."""
+        if self._announced is None:
+            self._announced = self.clock.monotonic()
+        self._wake()
+
     def _wake_for(self, when: float) -> None:
         """Wake the loop if it would sleep past a due time, or too long for a task that waits for the wall clock."""
         if not isinstance(when, float):
@@ -376,7 +384,10 @@ class Dispatcher:
     def _call_followers(self, now: float, now_ns: int) -> bool:
         """Call the tasks that follow the wall clock if it was set back, a few at once; return whether more follow."""
         lead = now_ns - int(now * 1e9)
-        unseen, self._clock_read = now - self._clock_read, now
+        since = self._clock_read
+        if self._announced is not None and self.clock.recheck_interval == math.inf:
+            since = max(since, self._announced)  # a clock that is never read again announces each step
+        unseen, self._clock_read, self._announced = now - since, now, None
         if lead < self._clock_lead - CLOCK_STEP_NS:
             self._clock_lead = lead
             self._to_call = list(self.clock_followers)

@@ -229,7 +229,8 @@ class RecurringTask(ScheduledTask[None]):
             self._rearm(target, args, context.copy())  # not all event loops make their own copy
             searching = found is SearchResult.UNFINISHED
             registry.add(self, registry.now()[0] if searching else cast("float", found))
-            self._search_due = self._when if searching else None  # the very object: `add` may have rounded it
+            # The very object: `add` may have rounded it.
+            self._search_due, self._trigger.due = (self._when, None) if searching else (None, self._when)
         skipped, self._trigger.skipped = self._trigger.skipped, 0
         if skipped:
             registry.log_skipped(self, skipped)
@@ -248,22 +249,25 @@ class RecurringTask(ScheduledTask[None]):
             self._registry.warn(self, warning)
 
     def _clock_set_back(self, unseen: float) -> None:
-        """Called when the wall clock was set back: the next run may be due earlier."""
-        trigger, registry = self._trigger, self._registry
-        is_waiting = self._status is Status.PENDING and not self._dispatch_index and self._when == trigger.due
-        if trigger.asks_again and not is_waiting:
-            return  # it calls the function again after its run, or was rescheduled
+        """Called when the wall clock was set back: the next run may be due at another time, unless it was rescheduled."""
+        trigger, registry, when = self._trigger, self._registry, self._when
+        is_regular = when == trigger.due
+        is_pending = self._status is Status.PENDING and self._run is None and when is not self._search_due
         assert self._call is not None
         _, _, context = self._call
         try:
-            found = context.copy().run(trigger.clock_set_back, *registry.now(), unseen)
+            found = context.copy().run(trigger.clock_set_back, *registry.now(), unseen, is_pending)
         except Exception as failure:
             registry.log_failure(self, failure)
             return
+        finally:
+            if self._is_done():
+                self._close_trigger()
         if isinstance(found, str):
             registry.warn(self, found)
-        elif found is not None:
+        elif found is not None and is_regular and self._when is when:  # `times` may have cancelled or rescheduled it
             registry.reschedule(self, found)
+            trigger.due = self._when
 
     def _finish_without_runs(self) -> None:
         """Complete a pending task that has no due times at all."""

@@ -78,9 +78,8 @@ class Trigger(ABC):
         served: The due time of the current run, on either clock; `None` if the run was brought forward.
         missed: How many other due times the current run covers, as far as they are known.
         warning: A message to log, with ``%s`` for the ID.
-        due: The wall due time of the next run, unless the task is rescheduled; `None` if it has none.
+        due: The due time of the next run, unless the task is rescheduled; `None` if it is not known.
         follows_clock: Whether `clock_set_back` does anything.
-        asks_again: Whether `clock_set_back` finds a new due time.
     """
 
     empty: bool = False
@@ -91,7 +90,6 @@ class Trigger(ABC):
     warning: str | None
     due: float | None
     follows_clock: bool
-    asks_again: bool
 
     # Arguments are checked in `first_due`, since the iterable must be closed even if another argument is refused.
     def __init__(self, missed: MissedPolicy, jitter: float | timedelta) -> None:
@@ -106,7 +104,6 @@ class Trigger(ABC):
         self.warning = None
         self.due = None
         self.follows_clock = False
-        self.asks_again = False
         self._max_jitter: float = 0.0
         self._offset: float = 0.0
 
@@ -135,16 +132,18 @@ class Trigger(ABC):
         ...
 
     @abstractmethod
-    def clock_set_back(self, now: float, now_ns: int, unseen: float, /) -> float | str | None:
-        """Called when the wall clock was set back while the task is pending.
+    def clock_set_back(self, now: float, now_ns: int, unseen: float, is_pending: bool, /) -> float | str | None:
+        """Called when the wall clock was set back.
 
         Args:
             now: The present on the monotonic clock.
             now_ns: The present on the wall clock.
             unseen: How many seconds ago the clock was read before: it was set since then.
+            is_pending: Whether the next run is known and has not been handed to the event loop.
 
         Returns:
-            The new due time; or a message to log, with ``%s`` for the ID; or `None` if there is nothing to do.
+            The new due time of the next run; or a message to log, with ``%s`` for the ID; or `None` if there is
+            nothing to do.
         """
         ...
 
@@ -277,7 +276,7 @@ class IntervalTrigger(Trigger):
             self._draw_jitter()
         return max(self._origin + self._index * self._period + self._offset, now)
 
-    def clock_set_back(self, now: float, now_ns: int, unseen: float) -> float | str | None:
+    def clock_set_back(self, now: float, now_ns: int, unseen: float, is_pending: bool) -> float | str | None:
         """Do nothing: the times are elapsed time, except the first, which is a due time of the wall clock itself."""
 
     def close(self) -> None:
@@ -360,6 +359,8 @@ class IterableTrigger(Trigger):
         self._is_extra = self._time > now_ns - self._offset_ns + TOLERANCE_NS
         if self._is_extra:
             self._peeked = self._time
+        else:
+            self._covered_until = self._time
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
         """Return the next due time, unless the search takes more steps."""
@@ -379,6 +380,7 @@ class IterableTrigger(Trigger):
                 continue
             if time is not None and now_ns - time - self._offset_ns > skip_after_ns:
                 self.skipped += 1
+                self._covered_until = time
                 continue
             if self._catching_up:
                 self._catching_up = False
@@ -406,7 +408,7 @@ class IterableTrigger(Trigger):
         self._times = ()
         self._iterator = iter(())
 
-    def clock_set_back(self, now: float, now_ns: int, unseen: float) -> float | str | None:
+    def clock_set_back(self, now: float, now_ns: int, unseen: float, is_pending: bool) -> float | str | None:
         """Return a warning if the clock now shows a time whose due times were already yielded."""
         if now_ns < self._covered_until - FALLBACK_NS:
             until = datetime_from_ns(self._covered_until).isoformat()
@@ -456,6 +458,11 @@ class FunctionTrigger(IterableTrigger):
     So a clock that was wrong for a while has no lasting effect: the times that it jumped over are run
     when they come. Times that came between two clock steps are not run a second time.
 
+    Between two steps, the clock goes through a period, of which everything up to `_covered_until` has been run or left
+    out. When the clock is set, this much of the period is remembered, and the function is asked for the times from
+    there on, or from where the clock was set back to. Times in a remembered period are left out; the others are due, or
+    were missed, as if the clock had never been set.
+
     Args:
         function: Returns the times after a moment (aware UTC).
         missed: What to do about missed times.
@@ -470,88 +477,79 @@ class FunctionTrigger(IterableTrigger):
     ) -> None:
         super().__init__((), missed, jitter)
         self._function = function
-        self.asks_again = True
-        # The periods between two clock steps, the beginning of the current one, and the last reading of both clocks.
+        # The periods of the wall clock that are covered, and the beginning of the current one.
         self._periods: list[tuple[int, int]] = []
         self._since = 0
+        # The last reading of both clocks, and whether the clock was set and the function was not asked again yet.
         self._seen = 0.0, 0
-        # Where times may have been missed because the clock was set, and the function was not asked again yet: the
-        # first moment, as the clock shows now, and whether it was set back.
-        self._unseen_from: int | None = None
-        self._is_set_back = False
+        self._must_ask = False
         self._asked_from = 0
-        # The last time that was run after the clock had jumped over it.
-        self._caught_up = 0
 
     def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time: now if it is past, or if there is none."""
         self._ask(now_ns)
         self._seen = now, now_ns
-        self._since = now_ns
+        self._since = self._covered_until = now_ns
         return super().first_due(now, now_ns)
 
     def begin_run(self, now: float, now_ns: int) -> None:
-        """Called when a run starts. If the clock has jumped ahead, the run covers the times that were jumped over."""
+        """Called when a run starts."""
         self._read(now, now_ns)
         super().begin_run(now, now_ns)
-        if self._is_extra:
-            return
-        if self._time < self._since:  # the clock has jumped over it
-            former, self._caught_up = self._caught_up, self._time
-            if self._periods and self._periods[-1][1] == former:
-                self._periods[-1] = self._periods[-1][0], self._time  # all in between have been caught up as well
-            else:
-                self._remember(self._time, self._time)
-        if self._unseen_from is not None and self._coalesce:
-            self._renew(now_ns)
+        if not self._is_extra and self._time < self._since:  # the clock has jumped over it
+            self._remember(self._time, self._time)
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
         """Return the next due time, unless the search takes more steps."""
         self._read(now, now_ns)
-        if self._unseen_from is not None:
-            if self._is_set_back:
-                self._go_back(self._unseen_from)
-            elif self._leave_out(now_ns):
-                return now
+        if self._must_ask and self._ask_again(now_ns - self._offset_ns):
+            return now
         return super().next_due(now, now_ns, steps)
 
-    def clock_set_back(self, now: float, now_ns: int, unseen: float) -> float | None:
-        """Return the new due time of a pending task: the first that the function lists from the last reading on."""
-        self._read(now, now_ns)
-        if self._unseen_from is None:
+    def clock_set_back(self, now: float, now_ns: int, unseen: float, is_pending: bool) -> float | None:
+        """Return the new due time of the next run. If there is none yet, only record that the clock was set."""
+        self._read(now, now_ns, unseen)
+        if not (self._must_ask and is_pending):
             return None
-        self._go_back(max(self._unseen_from, now_ns - round(unseen * 1e9)))
-        due = super().next_due(now, now_ns, TIMES_PER_ITERATION)
-        if isinstance(due, SearchResult):
-            return None
-        self.due = due
-        return due
+        due = self.next_due(now, now_ns, TIMES_PER_ITERATION)
+        return None if isinstance(due, SearchResult) else due
 
-    def _go_back(self, from_ns: int) -> None:
-        """List again the times that the clock has shown since a moment, and the times that it will show."""
-        self._is_extra = self._catching_up = False
-        self._covered_until = from_ns
-        self._renew(from_ns)
+    def _read(self, now: float, now_ns: int, unseen: float = math.inf) -> None:
+        """Find out whether the wall clock was set since it was read last. If so, a period ends, and another begins."""
+        (seen, seen_ns), self._seen = self._seen, (now, now_ns)
+        elapsed = round((now - seen) * 1e9)
+        if abs(now_ns - seen_ns - elapsed) <= CLOCK_STEP_NS:
+            return
+        self._remember(self._since, self._covered_until)
+        went_back = now_ns < seen_ns + elapsed
+        # When it was set back is not known. It may have shown all this in the meantime.
+        start = now_ns - round(min(now - seen, unseen) * 1e9) if went_back else now_ns
+        self._covered_until = min(self._covered_until, start)
+        # What lies before is caught up: with "all" each time, with "skip" those that are not too late.
+        reach = 0.0 if self._coalesce else self.skip_after * 1e9
+        self._since = round(max(self._covered_until, start - reach))
+        self._must_ask = True
 
-    def _leave_out(self, now_ns: int) -> bool:
-        """Leave out what the clock has jumped over; return whether a run is due for that."""
-        passed = now_ns - self._offset_ns
-        self._covered_until = max(self._covered_until, self._unseen_from or 0)
-        self._renew(self._covered_until)
-        self._is_extra = False
-        missed = self._list()
-        if missed is None or not self._covered_until < missed <= passed:
-            self._peeked = missed
-            return False
-        if self._skip:
-            # Of the last minute, each is looked at.
-            self._renew(max(self._covered_until, passed - round(self.skip_after * 1e9)))
-            self.skipped += missed <= self._asked_from
-            return False
-        self._time = self._covered_until = self._latest_until(passed, missed)
-        self._remember(self._time, self._time)
-        self._renew(now_ns)
-        return True
+    def _ask_again(self, passed: int) -> bool:
+        """Ask for the times that are not covered; return whether a run is due at once for those that have passed."""
+        self._ask(self._covered_until)
+        self._must_ask = self._is_extra = self._catching_up = False
+        time = self._list()
+        if time is None or not self._covered_until < time <= passed:
+            self._peeked = time
+        elif self._coalesce:
+            # Found without listing all of them: the clock may have jumped over years.
+            self._time = self._latest_until(passed, time)
+            self.missed = 0
+            self._ask(passed)
+            return True
+        elif self._skip and time <= passed - round(self.skip_after * 1e9):
+            self.skipped += 1
+            self._covered_until = passed - round(self.skip_after * 1e9)
+            self._ask(self._covered_until)
+        else:
+            self._peeked = time
+        return False
 
     def _ask(self, from_ns: int) -> None:
         """Ask the function for the times after a moment."""
@@ -565,36 +563,11 @@ class FunctionTrigger(IterableTrigger):
         self._latest = self._stalls = 0
         self._asked_from = from_ns
 
-    def _renew(self, from_ns: int) -> None:
-        """Ask the function again because the clock was set."""
-        self._ask(from_ns)
-        self._unseen_from = None
-        self._is_set_back = False
-
-    def _read(self, now: float, now_ns: int) -> None:
-        """Find out whether the wall clock was set since it was read last; if so, a period ends in which it went its way."""
-        (seen, seen_ns), self._seen = self._seen, (now, now_ns)
-        elapsed = round((now - seen) * 1e9)
-        if abs(now_ns - seen_ns - elapsed) <= CLOCK_STEP_NS:
-            return
-        went_back = now_ns < seen_ns + elapsed
-        if self._missed == "all":
-            if not went_back:
-                return  # what the jump left out is run, one after the other
-            seen_ns = min(seen_ns, self._covered_until)
-        # No run has started since the clock was read last, so that the times since then are still to be run.
-        self._remember(self._since, seen_ns)
-        self._since = now_ns
-        self._is_set_back |= went_back
-        # When it was set is not known. One that was set back may have shown all this in the meantime.
-        unseen_from = now_ns - elapsed if went_back else seen_ns
-        self._unseen_from = unseen_from if self._unseen_from is None else min(self._unseen_from, unseen_from)
-
     def _remember(self, start: int, end: int) -> None:
         self._periods = [*self._periods[1 - MAX_PERIODS :], (start, end)]
 
     def _lived_until(self, time: int) -> int | None:
-        """Return the end of the period in which the clock has gone its way and shown a time, which was run, or left out, when it came."""
+        """Return the end of a covered period in which a time lies, if it lies in one."""
         return max((end for start, end in self._periods if start <= time <= end), default=None)
 
     def _latest_until(self, until: int, known: int) -> int:
