@@ -34,7 +34,7 @@ class Clock(Protocol):
         ...
 
     def subscribe(self, stepped: Callable[[], object]) -> Callable[[], object]:
-        """Call ``stepped`` whenever the wall clock has been set, if this clock notices.
+        """Call ``stepped`` whenever the wall clock has been set, within half a minute, if this clock notices.
 
         It is called in the thread of the event loop, between the steps of its tasks or in one of them.
 

@@ -400,7 +400,7 @@ class Function(Recurrence):
         """The time up to which nothing more is due, by the current clock."""
         self.since = now.wall
         self.lived: list[tuple[int, int]] = []
-        """The periods in which the wall clock has gone its way: times in them are served, or were left out."""
+        """The parts of the periods between two steps in which times are served, or were left out."""
         self.served: set[int] = set()
         self.was_set_back = False
         """Whether that was so since the last run, or during it: then nothing is owed for a jump that follows."""
@@ -438,7 +438,7 @@ class Function(Recurrence):
     def clock_is_set(self, before: Now, now: Now) -> None:
         if abs(now.wall - before.wall) <= SECOND:
             return
-        self.lived.append((self.since, before.wall))
+        self.lived.append((self.since, min(before.wall, self.done_until)))
         self.since = now.wall
         self.was_set_back |= now.wall < before.wall
         if self.was_set_back:

@@ -17,7 +17,7 @@ from anysched.abc import Clock
 
 from .backends import Backend, Starter
 from .backends.starter import starter_for
-from .clock import CLOCK_STEP_NS, MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, exact_clock, wake_time
+from .clock import CLOCK_STEP_NS, MAX_DELAY, RECHECK_INTERVAL, TOLERANCE, TOLERANCE_NS, clock_of, exact_clock, wake_time
 from .coroutines import LazyCoroutine
 from .run import RunOwner, TaskRun
 from .task import ScheduledTask
@@ -385,8 +385,9 @@ class Dispatcher:
         """Call the tasks that follow the wall clock if it was set back, a few at once; return whether more follow."""
         lead = now_ns - int(now * 1e9)
         since = self._clock_read
-        if self._announced is not None and self.clock.recheck_interval == math.inf:
-            since = max(since, self._announced)  # a clock that is never read again announces each step
+        if self._announced is not None:
+            # A clock that announces steps may not have been read for long.
+            since = max(since, self._announced - RECHECK_INTERVAL)
         unseen, self._clock_read, self._announced = now - since, now, None
         if lead < self._clock_lead - CLOCK_STEP_NS:
             self._clock_lead = lead
