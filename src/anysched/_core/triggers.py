@@ -477,7 +477,7 @@ class FunctionTrigger(IterableTrigger):
     ) -> None:
         super().__init__((), missed, jitter)
         self._function = function
-        # The periods of the wall clock that are covered, and the beginning of the current one.
+        # The periods of the wall clock that are covered, without their beginnings, and the beginning of the current one.
         self._periods: list[tuple[int, int]] = []
         self._since = 0
         # The last reading of both clocks, and whether the clock was set and the function was not asked again yet.
@@ -497,7 +497,12 @@ class FunctionTrigger(IterableTrigger):
         self._read(now, now_ns)
         super().begin_run(now, now_ns)
         if not self._is_extra and self._time < self._since:  # the clock has jumped over it
-            self._remember(self._time, self._time)
+            self._remember(self._time - 1, self._time)
+
+    def skip_run(self, now: float, now_ns: int) -> None:
+        """Called when a run is skipped."""
+        self._read(now, now_ns)
+        super().skip_run(now, now_ns)
 
     def next_due(self, now: float, now_ns: int, steps: int) -> float | SearchResult:
         """Return the next due time, unless the search takes more steps."""
@@ -568,7 +573,7 @@ class FunctionTrigger(IterableTrigger):
 
     def _lived_until(self, time: int) -> int | None:
         """Return the end of a covered period in which a time lies, if it lies in one."""
-        return max((end for start, end in self._periods if start <= time <= end), default=None)
+        return max((end for start, end in self._periods if start < time <= end), default=None)
 
     def _latest_until(self, until: int, known: int) -> int:
         """Return the latest time up to a moment, searching in longer and longer periods before it."""
