@@ -500,3 +500,72 @@ def test_what_comes_after_the_clock_was_set_back_is_run(
     if how == "rescheduled":
         expected[0] *= 1.5
     assert starts == expected
+
+
+@pytest.mark.parametrize("missed", ["latest", "all", "skip"])
+async def test_a_task_that_waits_for_a_slot_is_not_due_any_more_when_the_clock_is_set_back(
+    scheduler: Scheduler, virtual_clock: VirtualClock, missed: Any
+) -> None:
+    runs = WallRuns(virtual_clock)
+    limited = scheduler.child("limited", max_running=1)
+    limited.schedule("other", anyio.sleep, 1.5 * HOUR.total_seconds())
+    limited.schedule_at_times(Grid(HOUR), "id", runs, missed=missed)
+    await virtual_clock.advance(HOUR + 0.5 * MINUTE)
+    virtual_clock.step_wall(-HOUR)
+    await virtual_clock.advance(2.5 * HOUR)
+    assert runs.starts == [HOUR, 2 * HOUR]
+
+
+async def test_times_that_the_clock_has_not_shown_are_not_missed(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    """The clock was not read for long before it was set back."""
+    runs = WallRuns(virtual_clock)
+    scheduler.schedule_at_times(Grid(HOUR), "id", runs)
+    await virtual_clock.advance(50 * MINUTE)
+    virtual_clock.step_wall(-165 * MINUTE)
+    await virtual_clock.advance(3 * HOUR)
+    assert runs.starts == [-HOUR, 0 * HOUR, HOUR]
+
+
+async def test_a_time_that_was_skipped_after_a_jump_is_run_when_it_comes(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    runs = WallRuns(virtual_clock)
+    scheduler.schedule_at_times(Grid(MINUTE), "id", runs, missed="skip")
+    virtual_clock.step_wall(2.5 * MINUTE)
+    await virtual_clock.advance(MINUTE)
+    virtual_clock.step_wall(-3 * MINUTE)
+    await virtual_clock.advance(5 * MINUTE)
+    assert runs.starts == [2.5 * MINUTE, *[MINUTE * number for number in (3, 1, 4, 5)]]
+
+
+async def test_a_time_at_which_a_period_begins_is_not_in_it(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
+    """It is a minute ago, and therefore skipped."""
+    runs = WallRuns(virtual_clock)
+    scheduler.schedule_at_times(Grid(MINUTE), "id", runs, missed="skip")
+    virtual_clock.step_wall(5 * MINUTE)
+    await virtual_clock.advance(1)
+    virtual_clock.step_wall(-MINUTE - timedelta(seconds=2))
+    await virtual_clock.advance(3 * MINUTE)
+    assert runs.starts == [MINUTE * number for number in (5, 4, 6)]
+
+
+@pytest.mark.parametrize("how", ["cancel", "reschedule"])
+async def test_a_function_that_cancels_or_reschedules_its_task_when_it_is_asked_again(
+    scheduler: Scheduler, virtual_clock: VirtualClock, how: str
+) -> None:
+    class Own(Grid):
+        def __call__(self, now: datetime) -> Iterator[datetime]:
+            if self.asked and how == "cancel":
+                scheduler.cancel("id")
+            elif self.asked:
+                scheduler.reschedule_later(5 * HOUR, "id")
+            return super().__call__(now)
+
+    runs = WallRuns(virtual_clock)
+    task = scheduler.schedule_at_times(Own(HOUR), "id", runs)
+    virtual_clock.step_wall(-DAY)
+    await virtual_clock.advance(4 * HOUR)
+    assert runs.starts == []
+    assert task.status.name == ("CANCELLED" if how == "cancel" else "PENDING")

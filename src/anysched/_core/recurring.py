@@ -262,10 +262,12 @@ class RecurringTask(ScheduledTask[None]):
             return
         finally:
             if self._is_done():
-                self._close_trigger()
+                self._close_trigger()  # which was not possible while the function was called
+        if self._is_done():
+            return
         if isinstance(found, str):
             registry.warn(self, found)
-        elif found is not None and is_regular and self._when is when:  # `times` may have cancelled or rescheduled it
+        elif found is not None and is_regular and self._when is when:  # `times` may have rescheduled it
             registry.reschedule(self, found)
             trigger.due = self._when
 
