@@ -267,7 +267,7 @@ async def test_a_scheduler_is_left_once_and_only_after_it_was_entered(closed: bo
     scheduler = Scheduler("test")
     with pytest.raises(RuntimeError, match="cannot be left: it has not been entered"):
         await scheduler.__aexit__(None, None, None)
-    assert scheduler.state == "new"
+    assert str(scheduler.state) == "new"
     async with scheduler:
         child = scheduler.child("child")
         with pytest.raises(RuntimeError, match=r"'test\.child' cannot be left: it has not been entered"):
@@ -284,7 +284,7 @@ async def test_a_scheduler_is_left_once_and_only_after_it_was_entered(closed: bo
 
 
 async def test_leaving_in_another_thread_is_refused_and_changes_nothing(scheduler: Scheduler) -> None:
-    """The tasks belong to the event loop of the first thread, which another thread could only wait for in vain."""
+    """The tasks belong to the event loop of the first thread, for which another thread would wait forever."""
     task = scheduler.schedule_later(HOUR, "id", nothing)
 
     def leave() -> None:

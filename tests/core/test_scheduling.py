@@ -19,7 +19,7 @@ import pytest
 from anyio import TaskFailed, to_thread
 
 from anysched import DuplicateTaskError, ScheduledTask, Scheduler
-from support import Gate, errors, fail, forever, is_closed, nothing, records, settle, value
+from support import Gate, dispatcher_of, errors, fail, forever, is_closed, nothing, records, settle, until, value
 
 pytestmark = pytest.mark.anyio
 
@@ -688,7 +688,7 @@ async def test_bad_input_that_cannot_be_shown_is_refused_all_the_same(scheduler:
             lambda: scheduler.schedule(odd, nothing, suppressed_exceptions=odd),
             lambda: scheduler.schedule("id", odd),
             lambda: scheduler.schedule("id", started),
-            lambda: scheduler.schedule("id", fresh, 1),  # type: ignore[call-overload]
+            lambda: scheduler.schedule("id", fresh, 1),
             lambda: Scheduler(odd),
             lambda: scheduler.add_instrument(odd),
         ],
@@ -892,3 +892,38 @@ async def test_calls_from_a_signal_handler_take_effect_at_once(scheduler: Schedu
             await done.wait()
     finally:
         signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize("step", ["_start_due", "_next_wake"])
+@pytest.mark.parametrize("call", ["schedule", "reschedule", "cancel"])
+async def test_a_signal_handler_may_be_called_while_the_dispatcher_goes_to_sleep(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, step: str, call: str
+) -> None:
+    dispatcher = dispatcher_of(scheduler)
+    limited = scheduler.child("limited", max_running=1)
+    blocker = limited.schedule("blocker", forever)
+    waiting = limited.schedule("waiting", nothing)
+    later = scheduler.schedule_later(HOUR, "later", nothing)
+    await settle()
+    original = getattr(dispatcher, step)
+    awaited: list[ScheduledTask[Any]] = []
+
+    def interrupted() -> Any:
+        result = original()
+        if result is not True:
+            monkeypatch.setattr(dispatcher, step, original)
+            if call == "schedule":
+                awaited.append(scheduler.schedule("id", nothing))
+            elif call == "reschedule":
+                later.reschedule_later(0)
+                awaited.append(later)
+            else:
+                blocker.cancel()
+                awaited.append(waiting)
+        return result
+
+    monkeypatch.setattr(dispatcher, step, interrupted)
+    scheduler.schedule("wakes", nothing)
+    await until(lambda: awaited)
+    with anyio.fail_after(5):
+        await awaited[0].wait()

@@ -114,7 +114,7 @@ def _check_fresh(coroutine: object) -> None:
         coroutine.cr_suspended or coroutine.cr_running or coroutine.cr_frame is None
     ):
         raise RuntimeError(
-            f"{format_value(coroutine)} has been awaited or closed since it was scheduled: a coroutine runs once, under one ID; "
+            f"{coroutine!r} has been awaited or closed since it was scheduled: a coroutine runs once, under one ID; "
             "to schedule it under several, pass the function and its arguments"
         )
 

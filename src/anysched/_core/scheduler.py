@@ -1240,12 +1240,13 @@ def _exception_types(exceptions: object) -> tuple[type[BaseException], ...]:
     Raises:
         TypeError: if they are not a tuple of exception types.
     """
+    given = exceptions
     if isinstance(exceptions, tuple):
         types = cast("tuple[object, ...]", exceptions)
         found = tuple(each for each in types if isinstance(each, type) and issubclass(each, BaseException))
         if len(found) == len(types):
             return found
-    raise TypeError(f"suppressed_exceptions must be a tuple of exception types, not {format_value(exceptions)}")
+    raise TypeError(f"suppressed_exceptions must be a tuple of exception types, not {format_value(given)}")
 
 
 def _check_id(task_id: Hashable) -> None:
