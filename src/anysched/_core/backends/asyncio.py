@@ -219,9 +219,8 @@ class AsyncioStarter:
         # Wait for the tasks themselves, not for their callbacks, which a `KeyboardInterrupt` may have interrupted.
         with CancelScope(shield=True):
             while tasks := [task for task in self._runs if not task.done()]:
-                with suppress(
-                    asyncio.CancelledError
-                ):  # the event loop is shutting down; the tasks have also been cancelled
+                # Another cancellation means that the event loop is shutting down and has cancelled the tasks as well.
+                with suppress(asyncio.CancelledError):
                     await asyncio.wait(tasks)
         for task in list(self._runs):
             self._on_done(task)
