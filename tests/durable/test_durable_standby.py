@@ -412,6 +412,43 @@ async def test_the_loss_of_the_ownership_at_inconvenient_moments(
     assert not await engine.gain()  # it is closed
 
 
+async def test_an_end_is_not_stored_after_the_ownership_was_lost(
+    process: Any, journal: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    one: Process = process("one")
+    engine: Any = one.scheduler._engine
+    finish = anyio.Event()
+
+    @one.scheduler.handler("stubborn")
+    async def stubborn() -> None:
+        journal.append("began")
+        if len(journal) == 1:
+            with anyio.CancelScope(shield=True):
+                await finish.wait()
+
+    async with one.scheduler as scheduler:
+        await scheduler.schedule("id", stubborn)
+        await until(lambda: journal)
+        engine.lose(OwnershipLostError("lost"))
+        finish.set()
+        await until(lambda: len(journal) == 2)
+        await scheduler.join()
+    assert "The end of a run of task 'id' could not be stored before the ownership was lost" in caplog.text
+
+
+async def test_an_owner_that_gives_signs_of_life_is_not_deposed(
+    database: str, postgres: PostgresServer, journal: list[str]
+) -> None:
+    one, other = (Process(database, name, journal) for name in ("one", "other"))
+    for each in (one, other):
+        each.store._failover_after = 0.3
+    async with opened(one.scheduler, other.scheduler):
+        heartbeat = "select heartbeat from anysched_scheduler"
+        first = postgres.execute(heartbeat, database)
+        await until(lambda: postgres.execute(heartbeat, database) != first)
+        assert (one.scheduler.role, other.scheduler.role) == ("owner", "standby")
+
+
 async def test_many_tasks_are_dropped_when_the_ownership_is_lost(process: Any) -> None:
     one = process("one")
     engine: Any = one.scheduler._engine
