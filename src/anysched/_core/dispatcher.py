@@ -423,7 +423,7 @@ class Dispatcher:
     def _start(self, task: ScheduledTask[Any], owner: TaskOwner, context: Context) -> None:
         """Hand a task to the event loop."""
         run = TaskRun(task, owner, self)
-        if not task._set_run(run):
+        if not task._try_set_run(run):
             owner.free_slot(task)
             return
         try:

@@ -481,14 +481,17 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._dispatch_index = min(self._dispatch_index, 0)  # it may be paused
         self._run = None
 
-    def _set_run(self, run: Run) -> bool:
-        """Set the run with which the task is handed to the event loop.
-
-        Returns:
-            Whether the task can start. It cannot if a signal handler or finalizer has cancelled, paused or rescheduled it
-            after it was taken from its queue; then it is not due.
-        """
+    def _set_run(self, run: Run) -> None:
+        """Set the run with which the task is handed to the event loop."""
         self._run = run
+
+    def _try_set_run(self, run: Run) -> bool:
+        """Set the run if the task can start; return whether it can.
+
+        It cannot if a signal handler or finalizer has cancelled, paused or rescheduled it after it was taken from its
+        queue; then it is not due.
+        """
+        self._set_run(run)
         if self._status is PENDING and self._dispatch_index > 0 and self._segment is None:
             return True
         self._set_not_due()
