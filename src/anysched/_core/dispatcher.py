@@ -20,7 +20,7 @@ from .backends.starter import starter_for
 from .clock import CLOCK_STEP_NS, MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, exact_clock, wake_time
 from .coroutines import LazyCoroutine
 from .run import RunOwner, TaskRun
-from .task import PENDING, ScheduledTask
+from .task import ScheduledTask
 from .timer_queue import QueueGroup, TimerQueue
 
 __all__ = ["Dispatcher"]
@@ -53,8 +53,8 @@ class TaskOwner(RunOwner, Protocol):
         """Return whether a due task may start. If not, the registry requeues it when it may."""
         ...
 
-    def start_revoked(self, task: ScheduledTask[Any], /) -> None:
-        """Called if a task was cancelled, paused or rescheduled after it was admitted."""
+    def free_slot(self, task: ScheduledTask[Any], /) -> None:
+        """Give the slot of a task, if it has one, to the next task; called if an admitted task does not start."""
         ...
 
     def start_refused(self, task: ScheduledTask[Any], failure: Exception, /) -> None:
@@ -371,7 +371,7 @@ class Dispatcher:
             if owner.try_admit(task):
                 context = task._context
                 if context is None:  # cancelled since it was taken from its queue; see `_start`
-                    owner.start_revoked(task)
+                    owner.free_slot(task)
                     continue
                 if not self.backend.keeps_order:
                     # Native tasks can exchange their runs if they would do these in equal contexts.
@@ -423,11 +423,8 @@ class Dispatcher:
     def _start(self, task: ScheduledTask[Any], owner: TaskOwner, context: Context) -> None:
         """Hand a task to the event loop."""
         run = TaskRun(task, owner, self)
-        task._set_run(run)
-        if task._status is not PENDING or task._dispatch_index <= 0 or task._segment is not None:
-            # A signal handler or finalizer was called after the task was taken from its queue, and it has cancelled,
-            # paused or rescheduled the task.
-            owner.start_revoked(task)
+        if not task._try_set_run(run):
+            owner.free_slot(task)
             return
         try:
             self.starter.start(run, task.name, context)

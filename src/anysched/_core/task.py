@@ -482,8 +482,20 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._run = None
 
     def _set_run(self, run: Run) -> None:
-        """Set the run with which the task was handed to the event loop."""
+        """Set the run with which the task is handed to the event loop."""
         self._run = run
+
+    def _try_set_run(self, run: Run) -> bool:
+        """Set the run if the task can start; return whether it can.
+
+        It cannot if a signal handler or finalizer has cancelled, paused or rescheduled it after it was taken from its
+        queue; then it is not due.
+        """
+        self._set_run(run)
+        if self._status is PENDING and self._dispatch_index > 0 and self._segment is None:
+            return True
+        self._set_not_due()
+        return False
 
     def _start(self) -> Coroutine[Any, Any, T_co]:
         """Enter the status RUNNING, and return the coroutine to await."""
