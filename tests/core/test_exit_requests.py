@@ -6,7 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from textwrap import dedent
 from typing import Any
@@ -317,3 +317,32 @@ def test_worker_threads_do_not_keep_a_process_that_a_task_has_ended(backend: str
     )
     assert run.returncode == 3, run.stderr
     assert run.stdout.split() == ["first", "last"]
+
+
+class Unclosable(Coroutine[Any, Any, None]):
+    """A coroutine of a foreign type, whose `close` raises an exception."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise NotImplementedError
+
+    def send(self, value: object) -> None:
+        raise NotImplementedError
+
+    def throw(self, *args: Any) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise ValueError("cannot be closed")
+
+
+@pytest.mark.anyio
+async def test_a_coroutine_that_cannot_be_closed_keeps_no_other_task_from_being_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Scheduler("test") as scheduler:
+        scheduler.schedule_later(HOUR, "unclosable", Unclosable())
+        other = scheduler.schedule_later(HOUR, "other", nothing)
+    assert other.status.name == "CANCELLED"
+    (record,) = errors(caplog)
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "cannot be closed"

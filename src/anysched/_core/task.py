@@ -539,8 +539,8 @@ class ScheduledTask(Timer, Generic[T_co]):
             self._run.cancel()
 
     def _find_next(self, status: _Status | None = None) -> object:
-        """Return when the task is due again after a run with this status, for `_advance`; `None` if it does not recur."""
-        return None
+        """Return when the task is due again after a run with this status, for `_advance`. Only called for recurring tasks."""
+        raise NotImplementedError
 
     def _advance(self, found: Any, failure: BaseException | None) -> None:
         """Wait for the next run. Only called for recurring tasks."""
