@@ -27,6 +27,7 @@ from .postgres_operations import VERBS, Transaction, channel_of
 from .postgres_schema import migrate, script
 from .shared import News
 from .steps import Statement, Steps
+from .values import check_text
 
 __all__ = ["Failover", "PostgresStore"]
 
@@ -98,7 +99,8 @@ class PostgresStore:
             gives three in that time.
 
     Raises:
-        ValueError: if ``conninfo`` cannot be parsed, ``failover`` is unknown, or ``failover_after`` is not positive.
+        ValueError: if ``conninfo`` cannot be parsed, ``failover`` is unknown, ``failover_after`` is not positive, or the name
+            contains a NUL character or a lone surrogate.
     """
 
     def __init__(
@@ -113,6 +115,8 @@ class PostgresStore:
             raise ValueError(f'failover must be "safe" or "prompt", not {failover!r}')
         if not failover_after > 0:
             raise ValueError(f"failover_after must be positive, not {failover_after!r}")
+        if name is not None:
+            check_text(name, "the name of a PostgresStore")
         try:
             given = conninfo_to_dict(conninfo)
         except psycopg.Error as error:
