@@ -78,7 +78,8 @@ class Victim:
         words = (task_id, version, run.generation, run.attempt, run.key)
         self.journal.write("begin", *words)
         try:
-            await anyio.sleep(self.random.random() * 0.03)
+            # Some runs take long, so that others can overlap with them, and they are interrupted.
+            await anyio.sleep(self.random.random() * self.random.choice([0.03, 0.03, 0.03, 1]))
         except BaseException:
             self.journal.write("cancelled", *words)
             raise
