@@ -14,7 +14,7 @@ try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
     from psycopg.pq import ExecStatus
-    from psycopg.rows import TupleRow, tuple_row
+    from psycopg.rows import tuple_row
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         "anysched.durable.postgres needs psycopg: pip install 'anysched[postgres]'", name="psycopg"
@@ -22,7 +22,7 @@ except ModuleNotFoundError as _error:
 
 from .errors import ContendedError, OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError
 from .operations import Operation
-from .postgres_connections import execute, perform_in, run
+from .postgres_connections import Session, execute, perform_in, run
 from .postgres_operations import VERBS, Transaction, channel_of
 from .postgres_schema import migrate, script
 from .shared import News
@@ -75,8 +75,6 @@ ATTEMPTS = 3
 
 Failover = Literal["safe", "prompt"]
 """What the others do about an owner that does not react; see `PostgresStore`."""
-
-Session = psycopg.Connection[TupleRow]
 
 
 @final
@@ -296,7 +294,7 @@ class PostgresStore:
             return result
 
     def _connect(self) -> Session:
-        session = psycopg.connect(self._conninfo, autocommit=True, row_factory=tuple_row)
+        session = Session.connect(self._conninfo, autocommit=True, row_factory=tuple_row)
         try:
             if session.info.server_version < MIN_POSTGRES:
                 raise StoreError(
