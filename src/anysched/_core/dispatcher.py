@@ -103,6 +103,7 @@ class Dispatcher:
 
         # A number for each scheduling call, and an index for each task that becomes due.
         self._next_sequence = count(1).__next__
+        self._last_sequence = 0  # when due tasks were last looked for
         self._next_dispatch_index = count(1).__next__
         self._timers: QueueGroup[ScheduledTask[Any]] = QueueGroup()
         self._wall_timers: QueueGroup[ScheduledTask[Any]] = QueueGroup()
@@ -259,6 +260,7 @@ class Dispatcher:
     def requeue(self, task: ScheduledTask[Any]) -> None:
         """Queue a task again that was due, had to wait and may start now. Its dispatch index is unchanged."""
         index = task._dispatch_index
+        self._next_sequence()  # see `_sleep`
         self._has_requeued = True  # first: an interruption may come in between
         self._requeued.push(task, index, index)
         self._wake()
@@ -298,6 +300,7 @@ class Dispatcher:
     async def _dispatch(self) -> None:
         while True:
             try:
+                self._last_sequence = self._next_sequence()
                 if self._start_due():
                     await checkpoint()
                 else:
@@ -309,10 +312,12 @@ class Dispatcher:
                     raise
 
     async def _sleep(self) -> None:
-        self._wake_at = self._next_wake()
         self._wakeup = anyio.Event()
-        with anyio.CancelScope(deadline=self._wake_at):
-            await self._wakeup.wait()
+        self._wake_at = math.inf  # from here on, the loop is woken for every task
+        if self._next_sequence() == self._last_sequence + 1:  # otherwise a signal handler has added or moved a task
+            self._wake_at = deadline = self._next_wake()
+            with anyio.CancelScope(deadline=deadline):
+                await self._wakeup.wait()
         self._wake_at = -math.inf
 
     def _next_wake(self) -> float:

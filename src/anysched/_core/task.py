@@ -13,8 +13,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from .coroutines import COROUTINE_TYPE, Target, close_unstarted, is_coroutine, make_coroutine
-from .logs import format_id, format_name
 from .moments import Moment
+from .texts import format_name, format_value
 from .timer_queue import Timer
 
 __all__ = [
@@ -428,7 +428,7 @@ class ScheduledTask(Timer, Generic[T_co]):
     def __repr__(self) -> str:
         due = self.due
         when = "" if due is None else f" due={due.isoformat()}"
-        task_id = format_id(self._task_id)
+        task_id = format_value(self._task_id)
         status, count = self._status.value, self.run_count
         return f"<ScheduledTask {status} name={self.name!r} task_id={task_id}{when} run_count={count}>"
 
