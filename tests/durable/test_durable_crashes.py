@@ -175,7 +175,7 @@ def crash(life: Life, backend: str, mortal: MortalStore, steps: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize(("kind", "seeds", "steps"), [("memory", 5, 10), ("sqlite", 1, 6), ("postgres", 1, 2)])
+@pytest.mark.parametrize(("kind", "seeds", "steps"), [("memory", 5, 10), ("sqlite", 1, 6), ("postgres", 1, 4)])
 def test_nothing_acknowledged_is_lost_at_any_commit(
     backend: str,
     kind: str,

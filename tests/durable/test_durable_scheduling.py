@@ -43,6 +43,9 @@ async def test_what_a_store_cannot_keep_is_refused_in_the_call(program: Program,
     """By all stores alike. In arguments and IDs, JSON escapes a NUL character, and in arguments a lone surrogate."""
     with pytest.raises(ValueError, match="the name of a durable scheduler cannot be stored: it contains"):
         DurableScheduler(text, store)
+    not_text: Any = 7
+    with pytest.raises(TypeError):
+        DurableScheduler(not_text, store)
     async with program.start() as scheduler:
         with pytest.raises(ValueError, match="the name of a handler cannot be stored: it contains"):
             scheduler.handler(text)
