@@ -658,6 +658,21 @@ async def test_a_task_that_leaves_scopes_open_fails_and_leaves_nothing_behind(
     assert await scheduler.schedule("next", value(1)) == 1
 
 
+async def test_a_scope_that_is_left_open_and_cancelled_is_logged_once(
+    scheduler: Scheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        scope = anyio.CancelScope()
+        scope.__enter__()
+        scope.cancel()
+        await anyio.sleep(HOUR)
+
+    task = scheduler.schedule("id", work)
+    await task.wait()
+    assert isinstance(task.exception, RuntimeError)
+    assert [record.levelname for record in records(caplog)] == ["ERROR"]
+
+
 # Other threads
 
 

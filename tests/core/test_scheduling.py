@@ -927,3 +927,37 @@ async def test_a_signal_handler_may_be_called_while_the_dispatcher_goes_to_sleep
     await until(lambda: awaited)
     with anyio.fail_after(5):
         await awaited[0].wait()
+
+
+@pytest.mark.parametrize("call", ["cancel", "pause", "reschedule"])
+async def test_a_signal_handler_may_revoke_a_start(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """It is called after the task was taken from its queue, and before it is passed to the event loop."""
+    limited = scheduler.child("limited", max_running=1)
+    registry = limited._registry
+    admit = registry.try_admit
+
+    def interrupted(task: ScheduledTask[Any]) -> bool:
+        admitted = admit(task)
+        monkeypatch.setattr(registry, "try_admit", admit)
+        match call:
+            case "cancel":
+                task.cancel()
+            case "pause":
+                task.pause()
+            case _:
+                task.reschedule_later(HOUR)
+        return admitted
+
+    monkeypatch.setattr(registry, "try_admit", interrupted)
+    first, second = limited.schedule("first", nothing), limited.schedule("second", value(2))
+    assert await second == 2
+    assert first.status.name == ("CANCELLED" if call == "cancel" else "PENDING")
+    assert first.run_count == 0 or call == "cancel"
+    if call == "pause":
+        first.resume()
+    elif call == "reschedule":
+        first.reschedule_later(0)
+    await first.wait()
+    assert await limited.schedule("third", value(3)) == 3

@@ -20,7 +20,7 @@ from .backends.starter import starter_for
 from .clock import CLOCK_STEP_NS, MAX_DELAY, TOLERANCE, TOLERANCE_NS, clock_of, exact_clock, wake_time
 from .coroutines import LazyCoroutine
 from .run import RunOwner, TaskRun
-from .task import ScheduledTask
+from .task import PENDING, ScheduledTask
 from .timer_queue import QueueGroup, TimerQueue
 
 __all__ = ["Dispatcher"]
@@ -51,6 +51,10 @@ class TaskOwner(RunOwner, Protocol):
 
     def try_admit(self, task: ScheduledTask[Any], /) -> bool:
         """Return whether a due task may start. If not, the registry requeues it when it may."""
+        ...
+
+    def start_revoked(self, task: ScheduledTask[Any], /) -> None:
+        """Called if a task was cancelled, paused or rescheduled after it was admitted."""
         ...
 
     def start_refused(self, task: ScheduledTask[Any], failure: Exception, /) -> None:
@@ -366,7 +370,9 @@ class Dispatcher:
             owner: Any = task._owner  # a `TaskOwner`
             if owner.try_admit(task):
                 context = task._context
-                assert context is not None
+                if context is None:  # cancelled since it was taken from its queue; see `_start`
+                    owner.start_revoked(task)
+                    continue
                 if not self.backend.keeps_order:
                     # Native tasks can exchange their runs if they would do these in equal contexts.
                     if last is not None and not _same_variables(last, context):
@@ -418,6 +424,11 @@ class Dispatcher:
         """Hand a task to the event loop."""
         run = TaskRun(task, owner, self)
         task._set_run(run)
+        if task._status is not PENDING or task._dispatch_index <= 0 or task._segment is not None:
+            # A signal handler or finalizer was called after the task was taken from its queue, and it has cancelled,
+            # paused or rescheduled the task.
+            owner.start_revoked(task)
+            return
         try:
             self.starter.start(run, task.name, context)
         except Exception as failure:  # the event loop refuses

@@ -395,6 +395,11 @@ class TaskRegistry:
             self._slots.add(task)
         return True
 
+    def start_revoked(self, task: ScheduledTask[Any]) -> None:
+        """Called if a task was cancelled, paused or rescheduled after it was admitted."""
+        task._set_not_due()
+        self.free_slot(task)
+
     def start_refused(self, task: ScheduledTask[Any], failure: Exception) -> None:
         """Called when the event loop has refused to start a task."""
         self.task_started(task)
