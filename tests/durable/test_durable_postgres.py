@@ -590,3 +590,9 @@ def test_nothing_is_deposed_without_a_connection(stores: Any, postgres: Postgres
     )
     with pytest.raises(StoreError, match="cannot be listened to"):
         store.depose()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"], ids=ascii)
+def test_the_name_of_a_store_is_text(name: str) -> None:
+    with pytest.raises(ValueError, match="the name of a PostgresStore cannot be stored: it contains"):
+        PostgresStore("", name=name)

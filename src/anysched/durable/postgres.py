@@ -14,7 +14,7 @@ try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
     from psycopg.pq import ExecStatus
-    from psycopg.rows import TupleRow, tuple_row
+    from psycopg.rows import tuple_row
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         "anysched.durable.postgres needs psycopg: pip install 'anysched[postgres]'", name="psycopg"
@@ -22,11 +22,12 @@ except ModuleNotFoundError as _error:
 
 from .errors import ContendedError, OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError
 from .operations import Operation
-from .postgres_connections import execute, perform_in, run
+from .postgres_connections import Session, execute, perform_in, run
 from .postgres_operations import VERBS, Transaction
 from .postgres_schema import migrate, script
 from .shared import News
 from .steps import Statement, Steps
+from .values import check_text
 
 __all__ = ["Failover", "PostgresStore"]
 
@@ -75,8 +76,6 @@ ATTEMPTS = 3
 Failover = Literal["safe", "prompt"]
 """What the others do about an owner that does not react; see `PostgresStore`."""
 
-Session = psycopg.Connection[TupleRow]
-
 
 @final
 class PostgresStore:
@@ -98,7 +97,8 @@ class PostgresStore:
             gives three in that time.
 
     Raises:
-        ValueError: if ``conninfo`` cannot be parsed, ``failover`` is unknown, or ``failover_after`` is not positive.
+        ValueError: if ``conninfo`` cannot be parsed, ``failover`` is unknown, ``failover_after`` is not positive, or the name
+            contains a NUL character or a lone surrogate.
     """
 
     def __init__(
@@ -113,6 +113,8 @@ class PostgresStore:
             raise ValueError(f'failover must be "safe" or "prompt", not {failover!r}')
         if not failover_after > 0:
             raise ValueError(f"failover_after must be positive, not {failover_after!r}")
+        if name is not None:
+            check_text(name, "the name of a PostgresStore")
         try:
             given = conninfo_to_dict(conninfo)
         except psycopg.Error as error:
@@ -292,7 +294,7 @@ class PostgresStore:
             return result
 
     def _connect(self) -> Session:
-        session = psycopg.connect(self._conninfo, autocommit=True, row_factory=tuple_row)
+        session = Session.connect(self._conninfo, autocommit=True, row_factory=tuple_row)
         try:
             if session.info.server_version < MIN_POSTGRES:
                 raise StoreError(
