@@ -19,6 +19,7 @@ nox.options.tags = ["first", "second"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 SITE = "build/site"
 PYTHONS = nox.project.python_versions(PROJECT)
+CI = "CI" in os.environ
 FORGE_FILES = [
     ("citation-file-format", "CITATION.cff"),
     ("dependabot", ".github/dependabot.yml"),
@@ -37,11 +38,13 @@ def install(session: nox.Session, *groups: str) -> None:
 
 
 # In CI `coverage` runs them on the oldest Python. Elsewhere that may be the only one that is there.
-@nox.session(python=PYTHONS[1:] if "CI" in os.environ else PYTHONS, tags=["first"])
+@nox.session(python=PYTHONS[1:] if CI else PYTHONS, tags=["first"])
 def tests(session: nox.Session) -> None:
     """Run the tests on each installed Python."""
     install(session, "test")
-    session.run(*PYTEST, *session.posargs)
+    # In CI, the slow tests and those on PostgreSQL run on two Pythons: here, and in the coverage session.
+    everything = not CI or session.python == NEWEST
+    session.run(*PYTEST, *([] if everything else ["-m", "not slow", "-k", "not postgres"]), *session.posargs)
 
 
 @nox.session(python=PYTHONS[0], tags=["second"])
@@ -78,7 +81,7 @@ def minimums(session: nox.Session) -> None:
     requirements.append("opentelemetry-sdk>=1.30")  # must have the same version as the API
     requirements.append("pytest>=8.3")  # the plugin of the lowest anyio does not work with the newest pytest
     session.install(*[requirement.replace(">=", "==") for requirement in requirements])
-    session.run(*PYTEST, *session.posargs)
+    session.run(*PYTEST, *(["-m", "not slow"] if CI else []), *session.posargs)
 
 
 @nox.session(python="3.14", tags=["second"])

@@ -343,6 +343,9 @@ TASK = {
         ([HEADER, TASK, {**TASK, "id": "b"}], 'line 3: "generation" must be greater than'),
         ([HEADER, TASK, {**TASK, "generation": 4}], 'line 3: a task of a line before holds the ID ["a",1] as well'),
         ([HEADER, {**TASK, "handler": "\ud800"}], 'line 2: "handler" has characters that are not Unicode text'),
+        ([HEADER, {**TASK, "handler": "a\0"}], 'line 2: "handler" cannot be stored: it contains a NUL character or'),
+        ([HEADER, {**TASK, "id": ["\ud800"]}], 'line 2: "id": a durable ID must not contain a lone surrogate'),
+        ([HEADER, {**TASK, "id": "x" * 2_000}], 'line 2: "id": a durable ID has at most 2000 characters'),
         ([HEADER, json.dumps(TASK).replace("1", "NaN").encode()], "line 2: NaN is not JSON"),
     ],
 )
@@ -354,6 +357,20 @@ def test_what_is_no_export_is_refused(run: Run, tmp_path: Path, lines: list[Any]
     assert result.err.startswith(f"anysched: cannot import {tmp_path / 'export'}: {problem}")
     assert result.err.endswith("; nothing was imported\n")
     assert not (tmp_path / "x.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["show", "STORE", "a\udcff"], "show: a durable ID must not contain a lone surrogate: 'a\\udcff'"),
+        (["cancel", "STORE", "b", "x" * 2_000], "cancel: a durable ID has at most 2000 characters"),
+        (["ls", "STORE", "--prefix", "\udcff"], "ls: a durable ID must not contain a lone surrogate"),
+    ],
+)
+def test_an_id_that_cannot_be_stored(run: Run, path: Path, arguments: list[str], problem: str) -> None:
+    result = run(*(str(path) if argument == "STORE" else argument for argument in arguments))
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"anysched: cannot {problem}")
 
 
 def test_an_export_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
@@ -374,15 +391,16 @@ def test_predecessors_are_moved_as_well(run: Run, path: Path, tmp_path: Path) ->
     ]  # fmt: skip
 
 
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)  # a store keeps no lone surrogates
+NAMES = TEXTS.map(lambda text: text.replace("\0", ""))
 TASK_IDS: st.SearchStrategy[TaskId] = st.recursive(
-    st.text(max_size=5) | st.integers(), lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4
+    TEXTS | st.integers(), lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4
 )
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 )
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)  # a store keeps no lone surrogates
 AMOUNTS = st.integers(0, 2**62 - 1)
 
 
@@ -403,7 +421,7 @@ ENTRIES = st.builds(
     paused=st.booleans(),
     due=AMOUNTS,
     time=AMOUNTS,
-    handler=TEXTS,
+    handler=NAMES,
     args=st.lists(JSON, max_size=3).map(_compact),
     recurrence=st.none() | st.dictionaries(st.text(max_size=3), JSON, max_size=3).map(_compact),
     expires=st.none() | AMOUNTS,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Generator, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
+from textwrap import dedent
 from typing import Any
 
 import anyio
@@ -284,3 +287,62 @@ def test_an_exception_that_is_raised_several_times_is_one() -> None:
     assert isinstance(found, BaseExceptionGroup)
     assert found.exceptions == (three, one, two, four)
     assert exit_exception(None, [group, one, two, four], GeneratorExit) is group
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_worker_threads_do_not_keep_a_process_that_a_task_has_ended(backend: str) -> None:
+    """They are idle, and would wait for more work; a last one is used after the scheduler."""
+    program = f"""
+        import anyio
+        from anyio import to_thread
+        from anysched import Scheduler
+
+        async def work():
+            raise SystemExit(3)
+
+        async def main():
+            try:
+                async with Scheduler("test") as scheduler:
+                    await to_thread.run_sync(print, "first")
+                    scheduler.schedule("id", work)
+                    await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(print, "last", limiter=anyio.CapacityLimiter(1))
+
+        anyio.run(main, backend={backend!r})
+    """
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", dedent(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 3, run.stderr
+    assert run.stdout.split() == ["first", "last"]
+
+
+class Unclosable(Coroutine[Any, Any, None]):
+    """A coroutine of a foreign type, whose `close` raises an exception."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise NotImplementedError
+
+    def send(self, value: object) -> None:
+        raise NotImplementedError
+
+    def throw(self, *args: Any) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise ValueError("cannot be closed")
+
+
+@pytest.mark.anyio
+async def test_a_coroutine_that_cannot_be_closed_keeps_no_other_task_from_being_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Scheduler("test") as scheduler:
+        scheduler.schedule_later(HOUR, "unclosable", Unclosable())
+        other = scheduler.schedule_later(HOUR, "other", nothing)
+    assert other.status.name == "CANCELLED"
+    (record,) = errors(caplog)
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "cannot be closed"

@@ -2,9 +2,13 @@
 
 import asyncio
 import gc
+import io
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from contextvars import Context
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -258,6 +262,40 @@ async def test_the_exception_of_the_body_outlives_leaving_in_another_task(anyio_
     assert "left in another" in str(info.value.exceptions[1])
 
 
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_scheduler_is_left_once_and_only_after_it_was_entered(closed: bool) -> None:
+    scheduler = Scheduler("test")
+    with pytest.raises(RuntimeError, match="cannot be left: it has not been entered"):
+        await scheduler.__aexit__(None, None, None)
+    assert str(scheduler.state) == "new"
+    async with scheduler:
+        child = scheduler.child("child")
+        with pytest.raises(RuntimeError, match=r"'test\.child' cannot be left: it has not been entered"):
+            await child.__aexit__(None, None, None)
+        async with child:
+            if closed:
+                await child.close()
+        with pytest.raises(RuntimeError, match=r"'test\.child' cannot be left: it has already been left"):
+            await child.__aexit__(None, None, None)
+        assert await scheduler.schedule("id", value(1)) == 1
+    with pytest.raises(RuntimeError, match="cannot be left: it has already been left"):
+        await scheduler.__aexit__(None, None, None)
+    assert scheduler.state == "closed"
+
+
+async def test_leaving_in_another_thread_is_refused_and_changes_nothing(scheduler: Scheduler) -> None:
+    """The tasks belong to the event loop of the first thread, for which another thread would wait forever."""
+    task = scheduler.schedule_later(HOUR, "id", nothing)
+
+    def leave() -> None:
+        with pytest.raises(RuntimeError, match="thread"):
+            anyio.run(scheduler.__aexit__, None, None, None)
+
+    await anyio.to_thread.run_sync(Context().run, leave)
+    assert scheduler.state == "running"
+    assert scheduler.tasks["id"] is task
+
+
 async def test_a_child_of_a_parent_that_does_not_run_names_the_parent() -> None:
     root = Scheduler("root")
     child = root.child("child")
@@ -330,8 +368,11 @@ async def test_what_is_returned_is_in_the_order_in_which_it_was_made(scheduler: 
     assert await scheduler.close() == [task for name in order for task in expected[name]]
 
 
-@pytest.mark.parametrize(("grace", "error"), [(-1, "negative"), (float("-inf"), "finite"), (float("nan"), "finite")])
-async def test_a_grace_that_is_none_is_refused(scheduler: Scheduler, grace: float, error: str) -> None:
+@pytest.mark.parametrize(
+    ("grace", "error"),
+    [(-1, "negative"), (float("-inf"), "finite"), (float("nan"), "finite"), (Decimal("snan"), "finite")],
+)
+async def test_a_grace_that_is_none_is_refused(scheduler: Scheduler, grace: Any, error: str) -> None:
     with pytest.raises(ValueError, match=error):
         await scheduler.close(grace)
     assert scheduler.state == "running"
@@ -440,6 +481,23 @@ async def test_calls_take_effect_although_a_handler_or_filter_raises(
         logger.removeHandler(handler)
         logger.removeFilter(refuse)
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+async def test_a_handler_may_raise_although_standard_error_is_closed(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    stream.close()
+    logger, handler = logging.getLogger("anysched.test"), Raising()
+    logger.addHandler(handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", stream)
+            assert not scheduler.cancel("unknown")
+            await scheduler.schedule("id", fail, ValueError()).wait()
+    finally:
+        logger.removeHandler(handler)
+    assert await scheduler.schedule("id", value(1)) == 1
 
 
 # Cancellations that were not requested
@@ -598,6 +656,21 @@ async def test_a_task_that_leaves_scopes_open_fails_and_leaves_nothing_behind(
         children = [scope for scope in scopes if scope._host_task is not None]  # type: ignore[attr-defined]
         assert not children
     assert await scheduler.schedule("next", value(1)) == 1
+
+
+async def test_a_scope_that_is_left_open_and_cancelled_is_logged_once(
+    scheduler: Scheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        scope = anyio.CancelScope()
+        scope.__enter__()
+        scope.cancel()
+        await anyio.sleep(HOUR)
+
+    task = scheduler.schedule("id", work)
+    await task.wait()
+    assert isinstance(task.exception, RuntimeError)
+    assert [record.levelname for record in records(caplog)] == ["ERROR"]
 
 
 # Other threads

@@ -5,6 +5,7 @@ import logging
 import math
 import signal
 import threading
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -18,7 +19,7 @@ import pytest
 from anyio import TaskFailed, to_thread
 
 from anysched import DuplicateTaskError, ScheduledTask, Scheduler
-from support import Gate, errors, fail, forever, is_closed, nothing, records, settle, value
+from support import Gate, dispatcher_of, errors, fail, forever, is_closed, nothing, records, settle, until, value
 
 pytestmark = pytest.mark.anyio
 
@@ -305,7 +306,17 @@ async def test_a_delay_that_is_no_number_is_refused(scheduler: Scheduler, delay:
 
 
 @pytest.mark.parametrize(
-    "delay", [math.nan, math.inf, -math.inf, pytest.param(10**400, id="huge"), Decimal("inf"), Decimal("nan")]
+    "delay",
+    [
+        math.nan,
+        math.inf,
+        -math.inf,
+        pytest.param(10**400, id="huge"),
+        Decimal("inf"),
+        Decimal("nan"),
+        Decimal("snan"),
+        pytest.param(10**5000, id="too long to be shown"),
+    ],
 )
 async def test_a_delay_that_is_not_finite_is_refused(scheduler: Scheduler, delay: Any) -> None:
     coroutine = value(1)
@@ -329,13 +340,13 @@ async def test_a_time_that_is_no_datetime_is_refused(scheduler: Scheduler, time:
 
 async def test_an_unhashable_id_is_refused(scheduler: Scheduler, method: Any) -> None:
     coroutine = value(1)
-    with pytest.raises(TypeError, match="unhashable"):
+    with pytest.raises(TypeError, match=r"unhashable, a list.* use a string"):
         method(scheduler, [], coroutine)
     assert is_closed(coroutine)
-    with pytest.raises(TypeError, match="unhashable"):
+    with pytest.raises(TypeError, match=r"unhashable, a list.* use a string"):
         scheduler.cancel([])  # type: ignore[arg-type]
     unhashable: Any = []
-    with pytest.raises(TypeError, match="unhashable"):
+    with pytest.raises(TypeError, match=r"unhashable, a list.* use a string"):
         scheduler.__contains__(unhashable)
 
 
@@ -428,6 +439,10 @@ async def test_calls_from_another_thread_are_refused_and_change_nothing(
             lambda: scheduler.cancel("unknown"),
             scheduler.cancel_all,
             task.cancel,
+            *(partial(method, name) for method in (scheduler.pause, scheduler.resume) for name in ("held", "unknown")),
+            scheduler.busy_descendants,
+            partial(scheduler.seconds_until_due, [task]),
+            lambda: Context().run(lambda: anyio.run(scheduler.__aexit__, None, None, None)),
             lambda: Context().run(lambda: anyio.run(scheduler.join)),
             lambda: Context().run(lambda: anyio.run(scheduler.close)),
             lambda: Context().run(lambda: anyio.run(wait)),
@@ -441,7 +456,7 @@ async def test_calls_from_another_thread_are_refused_and_change_nothing(
     thread = threading.Thread(target=(context or copy_context()).run, args=(call_all,))
     thread.start()
     await to_thread.run_sync(thread.join)
-    assert len(errors) == 12
+    assert len(errors) == 19
     assert all("anyio.from_thread.run_sync" in str(error) for error in errors)
     assert dict(scheduler.tasks) == {"held": task}
     assert is_closed(coroutine)
@@ -624,6 +639,103 @@ async def test_an_id_that_cannot_be_printed_runs_as_any_other(
     assert "Unprintable" in repr(failed)
 
 
+class WithoutRepr:
+    """A value that cannot be shown in a message."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+    __repr__ = __str__
+
+
+class UnhashableWithoutRepr(WithoutRepr):
+    __hash__ = None  # type: ignore[assignment]
+
+
+class NotStarted(WithoutRepr):
+    """A coroutine without a representation, which has started or not."""
+
+    def __init__(self, *, started: bool) -> None:
+        self.cr_suspended = started
+        self.closed = False
+
+    def __await__(self) -> Any:
+        yield
+
+    def send(self, value: Any) -> Any:
+        raise StopIteration
+
+    def throw(self, *args: Any) -> Any:
+        raise StopIteration
+
+    def close(self) -> None:
+        self.closed = True
+
+
+Coroutine.register(NotStarted)
+
+
+@pytest.mark.parametrize("method", ["schedule", "later", "at", "every", "times", "cancel", "close"])
+async def test_bad_input_that_cannot_be_shown_is_refused_all_the_same(scheduler: Scheduler, method: str) -> None:
+    odd: Any = WithoutRepr()
+    scheduler.schedule_later(HOUR, odd, nothing)
+    unhashable: Any = UnhashableWithoutRepr()
+    started, fresh = [cast("Any", NotStarted(started=started)) for started in (True, False)]
+    calls: dict[str, list[Callable[[], Any]]] = {
+        "schedule": [
+            lambda: scheduler.schedule(unhashable, nothing),
+            lambda: scheduler.schedule(odd, nothing, on_conflict=odd),
+            lambda: scheduler.schedule(odd, nothing, suppressed_exceptions=odd),
+            lambda: scheduler.schedule("id", odd),
+            lambda: scheduler.schedule("id", started),
+            lambda: scheduler.schedule("id", fresh, 1),
+            lambda: Scheduler(odd),
+            lambda: scheduler.add_instrument(odd),
+        ],
+        "later": [lambda: scheduler.schedule_later(odd, "id", nothing)],
+        "at": [lambda: scheduler.schedule_at(odd, "id", nothing)],
+        "every": [
+            lambda: scheduler.schedule_every(odd, "id", nothing),
+            lambda: scheduler.schedule_every(5, "id", nothing, missed=odd),
+            lambda: scheduler.schedule_every(5, "id", nothing, jitter=odd),
+            lambda: scheduler.schedule_every(5, "id", nothing, measured_from=odd),
+            lambda: scheduler.schedule_every(5, odd, fresh),
+        ],
+        "times": [lambda: scheduler.schedule_at_times(odd, "id", nothing)],
+        "cancel": [lambda: scheduler.cancel(odd, running=odd), lambda: scheduler.cancel(unhashable)],
+        "close": [lambda: scheduler.close(odd).send(None)],
+    }
+    for call in calls[method]:
+        with pytest.raises((TypeError, ValueError), match="whose repr failed"):
+            call()
+    assert list(scheduler.tasks) == [odd]
+    with pytest.raises(DuplicateTaskError, match="whose repr failed"):
+        scheduler.schedule(odd, nothing, on_conflict="error")
+
+
+async def test_an_id_that_cannot_be_compared_with_one_whose_task_is_ending(scheduler: Scheduler) -> None:
+    """It would otherwise be found out when the task is due, and end the dispatcher."""
+
+    class Odd:
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            raise ZeroDivisionError
+
+    gate = Gate(stubborn=True)
+    first = scheduler.schedule(Odd(), gate)
+    await gate.started.wait()
+    first.cancel()
+    coroutine = nothing()
+    with pytest.raises(ZeroDivisionError):
+        scheduler.schedule(Odd(), coroutine)
+    assert is_closed(coroutine)
+    gate.open.set()
+    await first.wait()
+    assert await scheduler.schedule(Odd(), value(1)) == 1
+
+
 async def test_an_id_cannot_forge_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     class Forger:
         def __repr__(self) -> str:
@@ -718,7 +830,19 @@ async def test_generator_functions_are_refused_with_advice(scheduler: Scheduler)
     def plain() -> Any:
         yield
 
-    functions: list[Any] = [asynchronous, plain]
+    class Iterated:
+        async def __call__(self) -> Any:
+            yield
+
+    class Plain:
+        def method(self) -> Any:
+            yield
+
+        __call__ = method
+
+    functions: list[Any] = [
+        asynchronous, plain, partial(asynchronous), partial(partial(plain)), Iterated(), partial(Iterated()), Plain(), Plain().method,
+    ]  # fmt: skip
     for function in functions:
         with pytest.raises(TypeError, match="iterate over it in a coroutine function"):
             scheduler.schedule("id", function)
@@ -768,3 +892,72 @@ async def test_calls_from_a_signal_handler_take_effect_at_once(scheduler: Schedu
             await done.wait()
     finally:
         signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize("step", ["_start_due", "_next_wake"])
+@pytest.mark.parametrize("call", ["schedule", "reschedule", "cancel"])
+async def test_a_signal_handler_may_be_called_while_the_dispatcher_goes_to_sleep(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, step: str, call: str
+) -> None:
+    dispatcher = dispatcher_of(scheduler)
+    limited = scheduler.child("limited", max_running=1)
+    blocker = limited.schedule("blocker", forever)
+    waiting = limited.schedule("waiting", nothing)
+    later = scheduler.schedule_later(HOUR, "later", nothing)
+    await settle()
+    original = getattr(dispatcher, step)
+    awaited: list[ScheduledTask[Any]] = []
+
+    def interrupted() -> Any:
+        result = original()
+        if result is not True:
+            monkeypatch.setattr(dispatcher, step, original)
+            if call == "schedule":
+                awaited.append(scheduler.schedule("id", nothing))
+            elif call == "reschedule":
+                later.reschedule_later(0)
+                awaited.append(later)
+            else:
+                blocker.cancel()
+                awaited.append(waiting)
+        return result
+
+    monkeypatch.setattr(dispatcher, step, interrupted)
+    scheduler.schedule("wakes", nothing)
+    await until(lambda: awaited)
+    with anyio.fail_after(5):
+        await awaited[0].wait()
+
+
+@pytest.mark.parametrize("call", ["cancel", "pause", "reschedule"])
+async def test_a_signal_handler_may_revoke_a_start(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """It is called after the task was taken from its queue, and before it is passed to the event loop."""
+    limited = scheduler.child("limited", max_running=1)
+    registry = limited._registry
+    admit = registry.try_admit
+
+    def interrupted(task: ScheduledTask[Any]) -> bool:
+        admitted = admit(task)
+        monkeypatch.setattr(registry, "try_admit", admit)
+        match call:
+            case "cancel":
+                task.cancel()
+            case "pause":
+                task.pause()
+            case _:
+                task.reschedule_later(HOUR)
+        return admitted
+
+    monkeypatch.setattr(registry, "try_admit", interrupted)
+    first, second = limited.schedule("first", nothing), limited.schedule("second", value(2))
+    assert await second == 2
+    assert first.status.name == ("CANCELLED" if call == "cancel" else "PENDING")
+    assert first.run_count == 0 or call == "cancel"
+    if call == "pause":
+        first.resume()
+    elif call == "reschedule":
+        first.reschedule_later(0)
+    await first.wait()
+    assert await limited.schedule("third", value(3)) == 3

@@ -430,6 +430,7 @@ class Function(Recurrence):
             assert served not in self.served, f"{self.plan} serves {served} twice"
             assert served <= self.highest, f"{self.plan} is early"
             self.served.add(served)
+            time = served
         if time <= now.wall:
             self.done_until = max(self.done_until, now.wall) if self.plan.missed == "latest" else time
 

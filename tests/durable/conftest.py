@@ -42,6 +42,13 @@ def database(postgres: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def schema(postgres: PostgresServer) -> Iterator[str]:
+    """An empty schema, as its connection string."""
+    with postgres.new_schema() as schema:
+        yield schema
+
+
+@pytest.fixture
 def pgbouncer() -> Iterator[Callable[[str, str], str]]:
     """Runs a PgBouncer in front of a database, in a mode, and returns how to connect to it."""
     if find_program("pgbouncer") is None:
@@ -53,7 +60,7 @@ def pgbouncer() -> Iterator[Callable[[str, str], str]]:
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "postgres":
-        return PostgresStore(request.getfixturevalue("database"), name="test")
+        return PostgresStore(request.getfixturevalue("schema"), name="test")
     return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "store.db", synchronous="normal")
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import signal
@@ -26,14 +27,18 @@ from anysched.durable.operations import End, Operation
 
 
 class Journal:
-    """A file to which each event is appended at once, so that it survives the process."""
+    """A file to which each event is appended at once, so that it survives the process.
+
+    Each line has the process, the time (of the monotonic clock, which all processes share), the event, and its words.
+    """
 
     def __init__(self, path: Path) -> None:
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.process = os.getpid()
 
-    def write(self, *words: object) -> None:
-        os.write(self.file, (" ".join(map(str, (self.process, *words))) + "\n").encode())
+    def write(self, *words: object, process: int | None = None) -> None:
+        line = (process or self.process, f"{time.monotonic():.6f}", *words)
+        os.write(self.file, (" ".join(map(str, line)) + "\n").encode())
 
 
 class JournaledStore:
@@ -73,7 +78,8 @@ class Victim:
         words = (task_id, version, run.generation, run.attempt, run.key)
         self.journal.write("begin", *words)
         try:
-            await anyio.sleep(self.random.random() * 0.03)
+            # Some runs take long, so that others can overlap with them, and they are interrupted.
+            await anyio.sleep(self.random.random() * self.random.choice([0.03, 0.03, 0.03, 0.3]))
         except BaseException:
             self.journal.write("cancelled", *words)
             raise
@@ -122,6 +128,9 @@ class Victim:
 
     async def drain(self) -> None:
         async with self.scheduler:
+            # Those that were interrupted five times.
+            async for task in self.scheduler.tasks(status="parked"):
+                await self.scheduler.retry(task.task_id)
             await self.scheduler.join()
 
 
@@ -136,31 +145,43 @@ class Figures:
     violations: list[str] = field(default_factory=list)
     run_again: int = 0
     ended_again: int = 0
+    unstored: float = 0.0
 
     def __str__(self) -> str:
         return (
             f"{self.kills} kills: acknowledged {self.acknowledged}, lost {len(self.lost)}, runs {self.runs}, "
             f"twice at once or after the end or after cancel {len(self.violations)}, run again {self.run_again}, "
-            f"of these had ended before {self.ended_again}"
+            f"of these had ended before {self.ended_again}, at most {self.unstored:.3f} s before the last sign of life"
         )
 
 
 def examine(lines: list[str], kills: int) -> Figures:
-    """Check a journal."""
+    """Check a journal.
+
+    Its lines are in the order in which they were written, by whichever process. A run that begins while another process
+    has a run of the same ID is suspect, and a violation if that process then writes anything: it was alive. What kills a process writes a line for
+    it before.
+    """
     figures = Figures(kills)
     versions: dict[str, set[int]] = defaultdict(set)  # by ID: those that may exist and are not left to finish
     kept: set[int] = set()
     acknowledged: dict[int, str] = {}
     may_be_displaced: set[int] = set()
-    dead: set[int] = set()
+    dead: dict[int, tuple[str, int]] = {}  # by whom, and in which line
+    claims: dict[tuple[str, str], int] = {}  # by process and generation
     gone: set[str] = set()
-    running: dict[tuple[str, str], str] = {}
+    running: dict[str, dict[str, str]] = defaultdict(dict)  # by process and ID
+    suspects: dict[str, list[str]] = defaultdict(list)  # by the process that may be dead
+    last_end: dict[int, tuple[str, float]] = {}
+    last_sign: dict[str, float] = {}
     began: Counter[int] = Counter()
     ended: Counter[int] = Counter()
     keys: dict[int, tuple[int, str]] = {}
     before: dict[int, set[int]] = {}
-    for line in lines:
-        process, event, *words = line.split()
+    for number, line in enumerate(lines):
+        process, moment, event, *words = line.split()
+        last_sign[process] = float(moment)
+        figures.violations += suspects.pop(process, [])
         if event == "try":
             task_id, version, verb = words[0], int(words[1]), words[2]
             before[version] = set(versions[task_id])
@@ -173,7 +194,7 @@ def examine(lines: list[str], kills: int) -> Figures:
         elif event == "acknowledged":
             task_id, version, verb = words[0], int(words[1]), words[2]
             if verb in ("replace", "cancel"):
-                dead |= before[version]
+                dead |= dict.fromkeys(before[version] - dead.keys(), (process, number))
                 versions[task_id] -= before[version]
             if verb == "kept":
                 kept.add(version)
@@ -182,22 +203,35 @@ def examine(lines: list[str], kills: int) -> Figures:
         elif event == "begin":
             task_id, version, generation, attempt, key = words[0], int(words[1]), words[2], int(words[3]), words[4]
             figures.runs += 1
-            if (process, task_id) in running:
-                figures.violations.append(f"twice at once: {line} next to {running[process, task_id]}")
+            if task_id in running[process]:
+                figures.violations.append(f"twice at once: {line} next to {running[process][task_id]}")
+            for other, runs in running.items():
+                if other != process and task_id in runs:
+                    suspects[other].append(f"twice at once in two processes: {line} next to {runs[task_id]}")
             if generation in gone:
                 figures.violations.append(f"run after its end was stored: {line}")
-            if int(version) in dead:
+            # Another process may have cancelled it when its start was being stored: the run is then cancelled.
+            killer, since = dead.get(version, (process, math.inf))
+            claimed = number if killer == process else claims.get((process, generation), number)
+            if claimed > since:
                 figures.violations.append(f"run after cancel or replace returned: {line}")
             known_attempt, known_key = keys.get(version, (0, key))
             if key != known_key or attempt <= known_attempt:
                 figures.violations.append(f"another key, or no new attempt: {line}")
             keys[version] = attempt, key
-            running[process, task_id] = line
+            running[process][task_id] = line
             began[version] += 1
+            if version in last_end:
+                former, time_of_end = last_end[version]
+                figures.unstored = max(figures.unstored, last_sign[former] - time_of_end)
         elif event in ("end", "cancelled"):
             task_id, version = words[0], int(words[1])
-            del running[process, task_id]
+            running[process].pop(task_id, None)
             ended[version] += event == "end"
+            if event == "end":
+                last_end[version] = process, float(moment)
+        elif event == "claim":
+            claims[process, words[0]] = number
         elif event == "gone":
             gone.add(words[0])
     figures.acknowledged = len(acknowledged)
@@ -223,7 +257,10 @@ def kill_many(folder: Path, kills: int, seed: int) -> Figures:
         return subprocess.Popen(command, env=environment)
 
     def is_open(process: int) -> bool:
-        return journal.exists() and f"{process} open\n" in journal.read_text()[-50_000:]
+        return journal.exists() and any(
+            line.startswith(f"{process} ") and line.endswith(" open")
+            for line in journal.read_text()[-50_000:].splitlines()
+        )
 
     for number in range(kills):
         victim = start("live", number)

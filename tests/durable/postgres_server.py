@@ -64,6 +64,7 @@ class PostgresServer:
         self.numbers = itertools.count(1)
         self.process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
+        self.schemas: str | None = None
 
     def __enter__(self) -> Self:
         if self.user:
@@ -112,16 +113,36 @@ class PostgresServer:
         return self.conninfo(name)
 
     def drop_database(self, conninfo: str) -> None:
-        """Drop a database. It is an error if there are connections left, unless they end within a second."""
+        """Drop a database. It is an error if there are connections left."""
+        name = conninfo_to_dict(conninfo)["dbname"]
+        try:
+            self.check_no_connections(conninfo)
+        finally:
+            self.execute(f"drop database {name} with (force)")
+
+    def check_no_connections(self, conninfo: str) -> None:
+        """Raise an error if there are connections to a database which do not end within a second."""
         name = conninfo_to_dict(conninfo)["dbname"]
         deadline = time.monotonic() + 1
         connections = f"select application_name, query from pg_stat_activity where datname = '{name}'"
         while left := self.execute(connections):
             if time.monotonic() > deadline:
-                self.execute(f"drop database {name} with (force)")
                 raise AssertionError(f"connections were left open: {left}")
             time.sleep(0.01)
-        self.execute(f"drop database {name}")
+
+    @contextmanager
+    def new_schema(self) -> Iterator[str]:
+        """Make a schema for a test, which takes a small part of the time of a database.
+
+        It is an error if there are connections left at the end.
+        """
+        if self.schemas is None:
+            self.schemas = self.new_database()
+        name = f"test{next(self.numbers)}"
+        self.execute(f"create schema {name}", self.schemas)
+        yield f"{self.schemas} options='-csearch_path={name}'"
+        self.check_no_connections(self.schemas)
+        self.execute(f"drop schema {name} cascade", self.schemas)
 
     def execute(self, statement: str, conninfo: str | None = None) -> list[tuple[object, ...]]:
         """Execute a statement as the superuser, and return its rows."""

@@ -17,6 +17,7 @@ import pytest
 
 from anysched.durable import DurableScheduler, MemoryStore, SQLiteStore, Store, current_run
 from anysched.durable.operations import Operation
+from anysched.durable.postgres import PostgresStore
 from anysched.testing import VirtualClock
 
 Moment = Literal["before", "after", "never"]
@@ -174,10 +175,21 @@ def crash(life: Life, backend: str, mortal: MortalStore, steps: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize(("kind", "seeds", "steps"), [("memory", 5, 10), ("sqlite", 1, 6)])
+@pytest.mark.parametrize(("kind", "seeds", "steps"), [("memory", 5, 10), ("sqlite", 1, 6), ("postgres", 1, 4)])
 def test_nothing_acknowledged_is_lost_at_any_commit(
-    backend: str, kind: str, seeds: int, steps: int, tmp_path: Path, record_property: Any
+    backend: str,
+    kind: str,
+    seeds: int,
+    steps: int,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    record_property: Any,
 ) -> None:
+    def make(name: str) -> Store:
+        if kind == "postgres":
+            return PostgresStore(request.getfixturevalue("database"), name=name)
+        return MemoryStore() if kind == "memory" else SQLiteStore(tmp_path / f"{name}.db", synchronous="normal")
+
     crashes = 0
     for seed in range(seeds):
         moment: Moment
@@ -187,8 +199,7 @@ def test_nothing_acknowledged_is_lost_at_any_commit(
             while True:
                 at += 1
                 life = Life(seed)
-                path = tmp_path / f"{seed}-{moment}-{at}.db"
-                store: Store = MemoryStore() if kind == "memory" else SQLiteStore(path, synchronous="normal")
+                store = make(f"{seed}-{moment}-{at}")
                 if not crash(life, backend, MortalStore(store, at, moment), steps):
                     break
                 # It is killed a second time while it restarts, and then runs to the end.

@@ -406,6 +406,24 @@ def test_what_is_watched_is_announced(stores: Any, postgres: PostgresServer, dat
             call()
 
 
+def test_nothing_is_announced_to_another_schema(postgres: PostgresServer) -> None:
+    with postgres.new_schema() as here, postgres.new_schema() as there:
+        (one, waiting), other = (PostgresStore(here, name="test") for _ in range(2)), PostgresStore(there, name="test")
+        one.open()
+        other.open()
+        join(waiting)
+        waiting.listen()
+        for store in (one, other):
+            store.commit([PUT, Watch(1)])
+        other.commit([Cancel('"a"')])
+        one.commit([Put('"b"', 1, 1, "send", "[]"), Watch(2)])
+        one.commit([Cancel('"b"')])
+        wait_readable(waiting.news_socket())
+        assert waiting.receive() == News(changed=False, removed=frozenset({2}))
+        for store in (one, waiting, other):
+            store.close()
+
+
 # Committing
 
 
@@ -505,7 +523,7 @@ def test_the_frequent_queries_use_their_indexes(stores: Any, database: str) -> N
         connection.execute("analyze anysched_entry")
         store.commit([Put('"a"', 1, 1, "send", "[]")])
         statements: list[Statement] = []
-        transaction = Transaction(1, {"send": 1}, owns=False)
+        transaction = Transaction(1, "channel", {"send": 1}, owns=False)
         operations: list[Any] = [
             Put('"a"', 1, 1, "send", "[]", on_conflict="follow"), Put('"a"', 1, 1, "send", "[]"), Cancel('"1"'),
             Cancel('"2"', leave=True), Move('"3"', 2), Pause('"3"'), Resume('"3"'), Retry('"3"'), Claim(5, 5), End(5),
@@ -543,7 +561,7 @@ def answer(steps: Any, *answers: Any) -> Any:
 
 def test_sessions_that_are_faster() -> None:
     """What was found is gone when it is looked at again."""
-    transaction = Transaction(1, {"send": 1}, owns=True)
+    transaction = Transaction(1, "channel", {"send": 1}, owns=True)
     result = answer(transaction.perform(PUT), [], [], [(7, False)])
     assert (result.added, result.entry.generation) == (True, 7)
     result = answer(transaction.perform(Put('"a"', 1, 1, "send", "[]", on_conflict="replace")), [], [], [(8, False)])
@@ -572,3 +590,9 @@ def test_nothing_is_deposed_without_a_connection(stores: Any, postgres: Postgres
     )
     with pytest.raises(StoreError, match="cannot be listened to"):
         store.depose()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"], ids=ascii)
+def test_the_name_of_a_store_is_text(name: str) -> None:
+    with pytest.raises(ValueError, match="the name of a PostgresStore cannot be stored: it contains"):
+        PostgresStore("", name=name)

@@ -38,6 +38,35 @@ async def test_a_task_starts_when_it_is_due(program: Program) -> None:
     assert program.began == [(0, "now"), (0, "past"), (10, "at"), (20, "later")]
 
 
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b", "\ud83d\ude00"], ids=ascii)
+async def test_what_a_store_cannot_keep_is_refused_in_the_call(program: Program, store: Store, text: str) -> None:
+    """By all stores alike. In arguments and IDs, JSON escapes a NUL character, and in arguments a lone surrogate."""
+    with pytest.raises(ValueError, match="the name of a durable scheduler cannot be stored: it contains"):
+        DurableScheduler(text, store)
+    not_text: Any = 7
+    with pytest.raises(TypeError):
+        DurableScheduler(not_text, store)
+    async with program.start() as scheduler:
+        with pytest.raises(ValueError, match="the name of a handler cannot be stored: it contains"):
+            scheduler.handler(text)
+        if "\0" in text:
+            await scheduler.schedule(text, program.quick, text)
+            await scheduler.schedule(("b", text), program.quick, text)
+        else:
+            for task_id in (text, ("a", 1, (text,))):
+                with pytest.raises(ValueError, match="a durable ID must not contain a lone surrogate"):
+                    await scheduler.schedule(task_id, program.quick, "never")
+                with pytest.raises(ValueError, match="a durable ID must not contain a lone surrogate"):
+                    scheduler.tasks(task_id)
+        if len(text) == 3:
+            await scheduler.schedule("other", program.quick, text)
+        await scheduler.schedule("😀", program.quick, "an emoji")
+        await scheduler.schedule("\\ud800", program.quick, "no surrogate")
+        await scheduler.join()
+    expected = [text] * (3 if "\0" in text else 1 if len(text) == 3 else 0)
+    assert [found for _, found in program.began] == [*expected, "an emoji", "no surrogate"]
+
+
 async def test_a_naive_time_is_utc_and_a_zone_counts(program: Program) -> None:
     async with program.start() as scheduler:
         zone = timezone(timedelta(hours=-1))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,15 @@ from anyio import to_thread
 from frozen_owner import FAILOVER_AFTER
 from postgres_server import PostgresServer
 
-from anysched.durable import DurableScheduler, MemoryStore, StoreError, UnknownHandlerError, current_run, membership
+from anysched.durable import (
+    DurableScheduler,
+    MemoryStore,
+    StoreError,
+    UnknownHandlerError,
+    current_run,
+    membership,
+    postgres_connections,
+)
 from anysched.durable.errors import OwnershipLostError
 from anysched.durable.operations import IsEmpty
 from anysched.durable.postgres import PostgresStore
@@ -401,13 +410,52 @@ async def test_the_loss_of_the_ownership_at_inconvenient_moments(
             engine.lose(OwnershipLostError("lost, as others have found as well"))
         await until(lambda: one.scheduler.role == "owner")
         # A task that is due when it is lost does not start.
-        await one.scheduler.schedule_later(0.1, "due", one.quick, "due")
-        engine._window = engine._new_window()
-        await anyio.sleep(0.3)
+        await one.scheduler.schedule_later(1, "due", one.quick, "due")
+        await until(lambda: not engine._loading)
+        engine._window, engine._loading = engine._new_window(), True  # nothing is armed again
+        await anyio.sleep(1.2)
         assert journal == []
+        engine._loading = False
         engine.lose(OwnershipLostError("lost"))
         await until(lambda: journal == ["one due 1"])
     assert not await engine.gain()  # it is closed
+
+
+async def test_an_end_is_not_stored_after_the_ownership_was_lost(
+    process: Any, journal: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    one: Process = process("one")
+    engine: Any = one.scheduler._engine
+    finish = anyio.Event()
+
+    @one.scheduler.handler("stubborn")
+    async def stubborn() -> None:
+        journal.append("began")
+        if len(journal) == 1:
+            with anyio.CancelScope(shield=True):
+                await finish.wait()
+
+    async with one.scheduler as scheduler:
+        await scheduler.schedule("id", stubborn)
+        await until(lambda: journal)
+        engine.lose(OwnershipLostError("lost"))
+        finish.set()
+        await until(lambda: len(journal) == 2)
+        await scheduler.join()
+    assert "The end of a run of task 'id' could not be stored before the ownership was lost" in caplog.text
+
+
+async def test_an_owner_that_gives_signs_of_life_is_not_deposed(
+    database: str, postgres: PostgresServer, journal: list[str]
+) -> None:
+    one, other = (Process(database, name, journal) for name in ("one", "other"))
+    for each in (one, other):
+        each.store._failover_after = 0.3
+    async with opened(one.scheduler, other.scheduler):
+        heartbeat = "select heartbeat from anysched_scheduler"
+        first = postgres.execute(heartbeat, database)
+        await until(lambda: postgres.execute(heartbeat, database) != first)
+        assert (one.scheduler.role, other.scheduler.role) == ("owner", "standby")
 
 
 async def test_many_tasks_are_dropped_when_the_ownership_is_lost(process: Any) -> None:
@@ -419,3 +467,78 @@ async def test_many_tasks_are_dropped_when_the_ownership_is_lost(process: Any) -
         old = engine._window
         engine.lose(OwnershipLostError("lost"))
         await until(lambda: len(old) == 0 and len(engine._window) == 120)
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_connections, "ANSWER_TIMEOUT", 0.3)
+
+
+@contextmanager
+def stopped(*processes: Any) -> Iterator[None]:
+    """Stop processes of the server by a signal. Their system still answers for them."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+@pytest.mark.usefixtures("_impatient")
+async def test_the_session_of_the_owner_does_not_answer(
+    process: Any, journal: list[str], postgres: PostgresServer, database: str
+) -> None:
+    """The call fails after a time, and the running tasks are cancelled."""
+    one = process("one")
+    async with one.scheduler as scheduler:
+        await scheduler.schedule("slow", one.slow, "slow")
+        await until(lambda: journal == ["one slow 1"])
+        [(session,)] = postgres.execute("select backend from anysched_scheduler", database)
+        with stopped(session):
+            with anyio.fail_after(30), pytest.raises(OwnershipLostError, match="has not answered for 0"):
+                await scheduler.schedule("never", one.quick, "never")
+            await until(lambda: "one slow cancelled" in journal)
+            assert scheduler.role == "standby"
+            # It has the lock, until it finds that its connection was closed.
+            assert not await scheduler.holds("never")
+        await until(lambda: "one slow 2" in journal)
+        await scheduler.cancel("slow")
+    assert not any("never" in line for line in journal)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+@pytest.mark.usefixtures("_impatient")
+async def test_a_session_for_verbs_that_does_not_answer_is_replaced(
+    process: Any, journal: list[str], postgres: PostgresServer, database: str
+) -> None:
+    one, other = process("one"), process("other")
+    async with opened(one.scheduler, other.scheduler):
+        with stopped(other.store._session.info.backend_pid):
+            with anyio.fail_after(30):
+                await other.scheduler.schedule("id", other.quick, "id")
+            await until(lambda: journal == ["one id 1"])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+@pytest.mark.usefixtures("_impatient")
+async def test_the_server_does_not_answer(journal: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "anysched.standby")
+    with PostgresServer() as server:
+        database = server.new_database() + " connect_timeout=2"  # the least that libpq allows
+        one, other = Process(database, "one", journal), Process(database, "other", journal)
+        async with opened(one.scheduler, other.scheduler):
+            await one.scheduler.schedule("slow", one.slow, "slow")
+            await until(lambda: journal == ["one slow 1"])
+            sessions = server.execute("select pid from pg_stat_activity where pid <> pg_backend_pid()")
+            assert server.process is not None
+            with stopped(server.process.pid, *(process for (process,) in sessions)):
+                for running in (one, other):
+                    with anyio.fail_after(30), pytest.raises(StoreError):
+                        await running.scheduler.schedule("never", running.quick, "never")
+                await until(lambda: "one slow cancelled" in journal)
+            await until(lambda: journal[-1].endswith("slow 2"))
+            await other.scheduler.cancel_all()
+    assert not any("never" in line for line in journal)

@@ -38,6 +38,7 @@ from anysched.durable.operations import (
     Operation,
     Park,
     Pause,
+    Placed,
     Put,
     Recover,
     Release,
@@ -602,4 +603,14 @@ def test_a_generation_is_not_given_again_after_a_move(store: Store) -> None:
     (result,) = store.commit([PUT])
     assert result.entry.generation == 2
     assert store.commit([Recover(frozenset({"send"}), 5)])[0].identity == snapshot.identity
+    store.close()
+
+
+def test_an_end_that_is_repeated_changes_nothing(store: Store) -> None:
+    store.open()
+    store.commit([Put('"a"', 1, 1, "send", "[]", recurrence="every"), Claim(1, 1), End(1, True, 5, 5)])
+    (entry,) = store.commit([Find('"a"')])
+    (result,) = store.commit([End(1, True, 5, 5)])
+    assert (result.removed, result.next) == (False, Placed(1, '"a"', 5, ready=True))
+    assert store.commit([Find('"a"'), Existing((1, 2))]) == [entry, frozenset({1})]
     store.close()

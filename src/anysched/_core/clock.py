@@ -18,6 +18,7 @@ from anysched.abc import Clock
 
 from .backends import Backend
 from .moments import EPOCH, Moment, duration_from, moment_from
+from .texts import format_value
 
 __all__ = [
     "CLOCK_STEP_NS",
@@ -238,15 +239,17 @@ def seconds_from_delay(delay: float | timedelta, name: str = "delay") -> float:
         return duration.total_seconds()
     # Any real number is accepted (NumPy's, Decimal, Fraction), but not a string, which float() would accept.
     if not hasattr(delay, "__float__") and not hasattr(delay, "__index__"):
-        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {type(delay).__name__}: {delay!r}")
+        raise TypeError(
+            f"{name} must be a number of seconds or a timedelta, not {type(delay).__name__}: {format_value(delay)}"
+        )
     try:
         seconds = float(delay)
     except OverflowError:
         seconds = math.inf
-    except TypeError:  # NumPy's NaT
+    except (TypeError, ValueError):  # NumPy's NaT, a signaling NaN of `decimal`
         seconds = math.nan
     if not math.isfinite(seconds):
-        raise ValueError(f"{name} must be a finite number of seconds, not {delay!r}")
+        raise ValueError(f"{name} must be a finite number of seconds, not {format_value(delay)}")
     return seconds
 
 
@@ -262,7 +265,7 @@ def ns_from_datetime(moment: Any) -> int:
     time: datetime | None = moment if isinstance(moment, datetime) else moment_from(moment)
     # pandas' NaT is a datetime, and not equal to itself.
     if time is None or time != time:
-        raise TypeError(f"time must be a datetime, not {type(moment).__name__}: {moment!r}")
+        raise TypeError(f"time must be a datetime, not {type(moment).__name__}: {format_value(moment)}")
     if time.utcoffset() is None:
         time = time.replace(tzinfo=UTC)
     # Between two different zones datetime subtracts UTC instants; within one zone it ignores DST. EPOCH is in UTC,

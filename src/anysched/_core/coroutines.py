@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from inspect import CO_COROUTINE, isasyncgenfunction, isgeneratorfunction
-from types import CoroutineType, FunctionType
+from types import CoroutineType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .texts import format_value
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -16,6 +19,7 @@ __all__ = [
     "Target",
     "check_target",
     "close_unstarted",
+    "function_behind",
     "is_coroutine",
     "make_coroutine",
 ]
@@ -51,16 +55,33 @@ def check_target(target: object, args: tuple[object, ...]) -> None:
         return
     if type(target) is COROUTINE_TYPE or is_coroutine(target):
         if _was_started(target):
-            raise ValueError(f"cannot schedule a coroutine that was already started: {target!r}")
+            raise ValueError(f"cannot schedule a coroutine that was already started: {format_value(target)}")
         if args:
-            raise TypeError(f"a coroutine takes no arguments: pass the function and its arguments, not {target!r}")
-    elif isgeneratorfunction(target) or isasyncgenfunction(target):
+            raise TypeError(
+                f"a coroutine takes no arguments: pass the function and its arguments, not {format_value(target)}"
+            )
+    elif isgeneratorfunction(function := function_behind(target)) or isasyncgenfunction(function):
         raise TypeError(
             "expected a coroutine or a coroutine function, not a generator function: iterate over it in a coroutine "
-            f"function, and schedule that instead of {target!r}"
+            f"function, and schedule that instead of {format_value(target)}"
         )
     elif not callable(target) or isinstance(target, type):
-        raise TypeError(f"expected a coroutine or a coroutine function, not {type(target).__name__}: {target!r}")
+        raise TypeError(
+            f"expected a coroutine or a coroutine function, not {type(target).__name__}: {format_value(target)}"
+        )
+
+
+def function_behind(target: object) -> object:
+    """Return the function that a partial, a method or an object with ``__call__`` calls."""
+    while not isinstance(target, FunctionType):
+        if isinstance(target, partial):
+            target = target.func
+        elif isinstance(target, MethodType):
+            target = target.__func__
+        else:
+            call = getattr(type(target), "__call__", None)  # noqa: B004  # that of the type
+            return call if isinstance(call, FunctionType) else target
+    return target
 
 
 def make_coroutine(target: Target, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
@@ -76,7 +97,7 @@ def make_coroutine(target: Target, args: tuple[Any, ...]) -> Coroutine[Any, Any,
     coroutine: object = target(*args)
     if not is_coroutine(coroutine):
         raise TypeError(
-            f"expected {target!r} to return a coroutine, but it returned {coroutine!r}; declare it with `async def`, "
+            f"expected {format_value(target)} to return a coroutine, but it returned {format_value(coroutine)}; declare it with `async def`, "
             "or pass anyio.to_thread.run_sync and the function, to run it in a thread"
         )
     return coroutine

@@ -17,7 +17,8 @@ from .coroutines import LazyCoroutine, check_target, close_unstarted, is_corouti
 from .debug import call_site
 from .failures import is_fatal, split_failure
 from .lazy import LazyModule
-from .logs import SCHEDULED_AT, printable
+from .logs import SCHEDULED_AT
+from .texts import format_value, printable
 
 if TYPE_CHECKING:
     import asyncio
@@ -88,7 +89,7 @@ def create_task(
     """
     try:
         if not is_coroutine(coro):
-            raise TypeError(f"expected a coroutine, not {type(coro).__name__}: {coro!r}")
+            raise TypeError(f"expected a coroutine, not {type(coro).__name__}: {format_value(coro)}")
         check_target(coro, ())
         isinstance(None, suppressed_exceptions)  # raises now the TypeError that the task's exception would cause
         if task_group is None:

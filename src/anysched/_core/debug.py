@@ -6,12 +6,11 @@ import dis
 import inspect
 import sys
 import time
-from functools import partial
-from types import CodeType, FrameType, FunctionType, MethodType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
-from .coroutines import Target, is_coroutine
-from .logs import printable
+from .coroutines import Target, function_behind, is_coroutine
+from .texts import format_value, printable
 
 __all__ = ["call_site", "check_call"]
 
@@ -55,11 +54,11 @@ def check_call(target: Target, args: tuple[object, ...]) -> None:
     """
     if is_coroutine(target):
         return
-    function = _function_behind(target)
+    function = function_behind(target)
     returns_none = any(function is other for other in _RETURN_NONE)
     if returns_none or (isinstance(function, FunctionType) and _returns_constants(function.__code__)):
         raise TypeError(
-            f"expected a function that returns a coroutine, which {target!r} does not; declare it with `async def`, "
+            f"expected a function that returns a coroutine, which {format_value(target)} does not; declare it with `async def`, "
             "or pass anyio.to_thread.run_sync and the function, to run it in a thread"
         )
     if hasattr(function, "__signature__"):
@@ -72,20 +71,7 @@ def check_call(target: Target, args: tuple[object, ...]) -> None:
         signature.bind(*args)
     except TypeError as error:
         count = f"{len(args)} positional argument{'' if len(args) == 1 else 's'}"
-        raise TypeError(f"{target!r} cannot be called with {count}: {error}") from None
-
-
-def _function_behind(target: object) -> object:
-    """Return the function that a partial, a method or an object with ``__call__`` calls."""
-    while not isinstance(target, FunctionType):
-        if isinstance(target, partial):
-            target = target.func
-        elif isinstance(target, MethodType):
-            target = target.__func__
-        else:
-            call = getattr(type(target), "__call__", None)  # noqa: B004  # that of the type
-            return call if isinstance(call, FunctionType) else target
-    return target
+        raise TypeError(f"{format_value(target)} cannot be called with {count}: {error}") from None
 
 
 def _returns_constants(code: CodeType) -> bool:

@@ -53,6 +53,10 @@ class TaskOwner(RunOwner, Protocol):
         """Return whether a due task may start. If not, the registry requeues it when it may."""
         ...
 
+    def free_slot(self, task: ScheduledTask[Any], /) -> None:
+        """Give the slot of a task, if it has one, to the next task; called if an admitted task does not start."""
+        ...
+
     def start_refused(self, task: ScheduledTask[Any], failure: Exception, /) -> None:
         """Called when the event loop has refused to start a task."""
         ...
@@ -105,6 +109,7 @@ class Dispatcher:
 
         # A number for each scheduling call, and an index for each task that becomes due.
         self._next_sequence = count(1).__next__
+        self._last_sequence = 0  # when due tasks were last looked for
         self._next_dispatch_index = count(1).__next__
         self._timers: QueueGroup[ScheduledTask[Any]] = QueueGroup()
         self._wall_timers: QueueGroup[ScheduledTask[Any]] = QueueGroup()
@@ -261,6 +266,7 @@ class Dispatcher:
     def requeue(self, task: ScheduledTask[Any]) -> None:
         """Queue a task again that was due, had to wait and may start now. Its dispatch index is unchanged."""
         index = task._dispatch_index
+        self._next_sequence()  # see `_sleep`
         self._has_requeued = True  # first: an interruption may come in between
         self._requeued.push(task, index, index)
         self._wake()
@@ -300,6 +306,7 @@ class Dispatcher:
     async def _dispatch(self) -> None:
         while True:
             try:
+                self._last_sequence = self._next_sequence()
                 if self._start_due():
                     await checkpoint()
                 else:
@@ -311,10 +318,12 @@ class Dispatcher:
                     raise
 
     async def _sleep(self) -> None:
-        self._wake_at = self._next_wake()
         self._wakeup = anyio.Event()
-        with anyio.CancelScope(deadline=self._wake_at):
-            await self._wakeup.wait()
+        self._wake_at = math.inf  # from here on, the loop is woken for every task
+        if self._next_sequence() == self._last_sequence + 1:  # otherwise a signal handler has added or moved a task
+            self._wake_at = deadline = self._next_wake()
+            with anyio.CancelScope(deadline=deadline):
+                await self._wakeup.wait()
         self._wake_at = -math.inf
 
     def _next_wake(self) -> float:
@@ -369,7 +378,9 @@ class Dispatcher:
             owner: Any = task._owner  # a `TaskOwner`
             if owner.try_admit(task):
                 context = task._context
-                assert context is not None
+                if context is None:  # cancelled since it was taken from its queue; see `_start`
+                    owner.free_slot(task)
+                    continue
                 if not self.backend.keeps_order:
                     # Native tasks can exchange their runs if they would do these in equal contexts.
                     if last is not None and not _same_variables(last, context):
@@ -424,7 +435,9 @@ class Dispatcher:
     def _start(self, task: ScheduledTask[Any], owner: TaskOwner, context: Context) -> None:
         """Hand a task to the event loop."""
         run = TaskRun(task, owner, self)
-        task._set_run(run)
+        if not task._try_set_run(run):
+            owner.free_slot(task)
+            return
         try:
             self.starter.start(run, task.name, context)
         except Exception as failure:  # the event loop refuses

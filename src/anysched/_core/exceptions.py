@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import final
 
+from .texts import format_value
+
 __all__ = ["DuplicateTaskError"]
 
 
@@ -24,6 +26,6 @@ class DuplicateTaskError(ValueError):
 
     def __str__(self) -> str:
         return (
-            f"scheduler {self.scheduler!r} already holds a task with the ID {self.task_id!r}; cancel it first, "
+            f"scheduler {self.scheduler!r} already holds a task with the ID {format_value(self.task_id)}; cancel it first, "
             f'or pass on_conflict="replace", "follow" or "keep"'
         )

@@ -11,6 +11,7 @@ from anysched.abc import FinishedRun, Instrument, StartedRun
 from .clock import datetime_from_ns
 from .failures import is_fatal
 from .task import ScheduledTask, Status
+from .texts import format_value
 
 __all__ = ["Instruments", "combined"]
 
@@ -115,7 +116,9 @@ def combined(inherited: Iterable[Instrument], own: Iterable[Instrument]) -> list
     found: list[Instrument] = []
     for instrument in (*inherited, *own):
         if not isinstance(instrument, Instrument):
-            raise TypeError(f"an instrument must be an instance of anysched.abc.Instrument, not {instrument!r}")
+            raise TypeError(
+                f"an instrument must be an instance of anysched.abc.Instrument, not {format_value(instrument)}"
+            )
         if all(instrument is not other for other in found):
             found.append(instrument)
     return found

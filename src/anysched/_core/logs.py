@@ -1,39 +1,19 @@
-"""The log of a scheduler, and the representation of IDs and names in it. Errors in logging do not affect tasks."""
+"""The log of a scheduler. Errors in logging do not affect tasks."""
 
 from __future__ import annotations
 
 import logging
 import traceback
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import final
 
-__all__ = ["SCHEDULED_AT", "SchedulerLog", "format_id", "format_name", "printable"]
+from .texts import format_value, printable
+
+__all__ = ["SCHEDULED_AT", "SchedulerLog"]
 
 SCHEDULED_AT = " It was scheduled at %s."
 """The end of a message about a task if it is known where the task was scheduled."""
-
-
-def printable(text: str) -> str:
-    """Return a text with line breaks and other control characters escaped, since these could forge log lines."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
-def format_id(task_id: Hashable) -> str:
-    """Return the ``repr`` of an ID, for log records and messages."""
-    try:
-        return printable(repr(task_id))
-    except Exception:
-        return f"<{type(task_id).__name__} whose repr failed>"
-
-
-def format_name(prefix: str, task_id: Hashable) -> str:
-    """Return the name of a task, as in pydis_core: the name of its scheduler and the ID."""
-    try:
-        return f"{prefix}_{task_id}"
-    except Exception:
-        return f"{prefix}_<{type(task_id).__name__} whose str failed>"
 
 
 @final
@@ -84,7 +64,7 @@ class SchedulerLog:
             failure: The exception to log with its traceback.
             scheduled_at: Where the task was scheduled, if known.
         """
-        args = (*args, format_id(task_id))
+        args = (*args, format_value(task_id))
         if scheduled_at is not None:
             message += SCHEDULED_AT
             args = (*args, scheduled_at)
@@ -98,7 +78,7 @@ class SchedulerLog:
             subject: What has failed.
             failure: The exception to log with its traceback.
         """
-        self._emit(logging.ERROR, message, (format_id(subject),), failure, {})
+        self._emit(logging.ERROR, message, (format_value(subject),), failure, {})
 
     def warn(self, message: str, *args: object) -> None:
         """Log a message about the scheduler, at WARNING."""
@@ -122,7 +102,8 @@ class SchedulerLog:
             logger.handle(logger.makeRecord(self._name, level, path, line, message, args, exc_info, function, extra))
         except Exception:  # in a handler or filter; it must not end a task or fail a call that has taken effect
             if logging.raiseExceptions:
-                traceback.print_exc()
+                with suppress(Exception):  # standard error may be closed
+                    traceback.print_exc()
 
 
 def _nearest(root: logging.Logger, name: str, depth: int) -> logging.Logger:

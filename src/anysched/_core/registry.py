@@ -646,8 +646,8 @@ class TaskRegistry:
             self._release_memory()
         if not tasks and not self.predecessors:
             self.family.busy.pop(self, None)
-            if self.family.dispatcher is not None:
-                self.family.dispatcher.release(self)
+            assert self.family.dispatcher is not None
+            self.family.dispatcher.release(self)
             if self._idle is not None:
                 self._idle.set()
                 self._idle = None

@@ -163,7 +163,7 @@ class TaskRun:
                             outcome = stray = exception if run._is_stray() else None
         except Exception as exception:  # from the scope: the task has entered another one and never left it
             backend.leave_scopes(scope)
-            status, outcome, failure = FAILED, exception, exception
+            status, outcome, failure, stray = FAILED, exception, exception, None
         finally:
             owner.run_finished(task, status, outcome, failure)
             if stray is not None:

@@ -29,11 +29,11 @@ from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
 from .held_up import HeldUpReports
-from .logs import format_id, printable
 from .moments import Moment
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
 from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times
+from .texts import format_value, printable
 from .triggers import FunctionTrigger, IntervalTrigger, IterableTrigger, MeasuredFrom, MissedPolicy, Trigger
 
 __all__ = ["ConflictPolicy", "Scheduler", "SchedulerState", "SchedulerStatistics"]
@@ -136,7 +136,7 @@ class Scheduler:
         parent: TaskRegistry | None,
     ) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
+            raise TypeError(f"name must be a string, not {type(name).__name__}: {format_value(name)}")
         if not name:
             raise ValueError("name must not be empty: it names the logger and the tasks")
         if max_running is not None and (isinstance(max_running, bool) or not isinstance(max_running, int)):
@@ -151,7 +151,7 @@ class Scheduler:
         self._tasks = registry.tasks
         self._tasks_view = MappingProxyType(registry.tasks)
         self._log = registry.log
-        self._entered = False
+        self._entered = self._left = False
         self._hosted: HostTask | None = None
         registry.add_instruments(instruments)
 
@@ -190,6 +190,7 @@ class Scheduler:
 
         A scheduler does not keep track of idle children.
         """
+        self._check_thread()
         registries = self._registry.busy_members()
         return [registry.scheduler for registry in registries if registry is not self._registry]
 
@@ -227,6 +228,7 @@ class Scheduler:
         Args:
             tasks: Tasks of this scheduler, of its children or of its parents.
         """
+        self._check_thread()
         whens = due_times(tasks)
         if not whens:
             return []
@@ -587,7 +589,9 @@ class Scheduler:
                 scheduled_at = call_site()
             when = due(dispatcher.clock, moment)
             if on_conflict not in _CONFLICT_POLICIES:
-                raise ValueError(f"on_conflict must be one of {sorted(_CONFLICT_POLICIES)}, not {on_conflict!r}")
+                raise ValueError(
+                    f"on_conflict must be one of {sorted(_CONFLICT_POLICIES)}, not {format_value(on_conflict)}"
+                )
             if context is None:
                 context = copy_context()
             elif isinstance(context, Context):
@@ -603,9 +607,13 @@ class Scheduler:
                 raise
             if holder is None and isinstance(task_id, _HANDLES):
                 _check_id(task_id)
+            if registry.predecessors:
+                registry.predecessors.get(task_id)  # if the IDs cannot be compared, this fails here, not when it is due
             same = holder is not None and holder._target is target
             if same and is_coroutine(target):
-                raise ValueError(f"this coroutine is already scheduled as {format_id(task_id)}: {target!r}")
+                raise ValueError(
+                    f"this coroutine is already scheduled as {format_value(task_id)}: {format_value(target)}"
+                )
             if holder is not None and on_conflict == "error":
                 raise DuplicateTaskError(self._name, task_id)
         except BaseException:
@@ -656,7 +664,7 @@ class Scheduler:
                 close_unstarted(func)
                 raise TypeError(
                     "a coroutine runs only once: pass the function and its arguments instead, as in "
-                    f"(..., {task_id!r}, func, *args), not {func!r}"
+                    f"(..., {format_value(task_id)}, func, *args), not {format_value(func)}"
                 )
             make = partial(RecurringTask, trigger)
             task = self._schedule(
@@ -690,6 +698,7 @@ class Scheduler:
             RuntimeError: if called from another thread than the event loop's.
             TypeError: if the ID is not hashable.
         """
+        self._check_thread()
         task = self._find(task_id)
         return task is not None and self._registry.pause(task)
 
@@ -708,6 +717,7 @@ class Scheduler:
             RuntimeError: if called from another thread than the event loop's.
             TypeError: if the ID is not hashable.
         """
+        self._check_thread()
         task = self._find(task_id)
         return task is not None and self._registry.resume(task)
 
@@ -942,6 +952,15 @@ class Scheduler:
         if self._entered or self._hosted is not None or self._registry.state in ("closing", "closed"):
             raise RuntimeError(f"the scheduler {self._name!r} can be entered only once")
 
+    def _check_leavable(self) -> Dispatcher:
+        """Return the dispatcher of a scheduler that has been entered and not left, in the thread of its event loop."""
+        dispatcher = self._registry.dispatcher
+        if dispatcher is None or not self._entered or self._left:
+            which = "has already been left" if self._left else "has not been entered"
+            raise RuntimeError(f"the scheduler {self._name!r} cannot be left: it {which}")
+        dispatcher.check_thread()
+        return dispatcher
+
     async def __aenter__(self) -> Self:
         registry = self._registry
         is_started_host = self._hosted is not None and self._hosted.is_current()
@@ -966,8 +985,8 @@ class Scheduler:
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         registry = self._registry
-        dispatcher = registry.dispatcher
-        assert dispatcher is not None
+        dispatcher = self._check_leavable()
+        self._left = True
         is_root = registry.parent is None
         raised: list[BaseException] = []
         left_elsewhere = is_root and dispatcher.is_left_elsewhere()
@@ -1036,9 +1055,9 @@ class Scheduler:
             TypeError: if the grace is neither a number nor a `timedelta`.
             ValueError: if it is NaN or negative.
         """
-        seconds = math.inf if grace == math.inf else seconds_from_delay(grace, "grace")
+        seconds = math.inf if _is_unlimited(grace) else seconds_from_delay(grace, "grace")
         if seconds < 0:
-            raise ValueError(f"grace must not be negative: {grace!r}")
+            raise ValueError(f"grace must not be negative: {format_value(grace)}")
         self._check_not_inside("close()", self._registry.busy_members())
         deadline = anyio.current_time() + seconds
         registry = self._registry
@@ -1198,6 +1217,13 @@ class Scheduler:
                 )
 
 
+def _is_unlimited(grace: object) -> bool:
+    try:
+        return bool(grace == math.inf)
+    except Exception:  # a signaling NaN of `decimal`, an array of NumPy
+        return False
+
+
 def _check_running_policy(running: RunningPolicy) -> None:
     """Check a policy for running tasks.
 
@@ -1205,7 +1231,7 @@ def _check_running_policy(running: RunningPolicy) -> None:
         ValueError: if it is unknown.
     """
     if running not in _RUNNING_POLICIES:
-        raise ValueError(f'running must be "cancel" or "leave", not {running!r}')
+        raise ValueError(f'running must be "cancel" or "leave", not {format_value(running)}')
 
 
 def _exception_types(exceptions: object) -> tuple[type[BaseException], ...]:
@@ -1214,12 +1240,13 @@ def _exception_types(exceptions: object) -> tuple[type[BaseException], ...]:
     Raises:
         TypeError: if they are not a tuple of exception types.
     """
+    given = exceptions
     if isinstance(exceptions, tuple):
         types = cast("tuple[object, ...]", exceptions)
         found = tuple(each for each in types if isinstance(each, type) and issubclass(each, BaseException))
         if len(found) == len(types):
             return found
-    raise TypeError(f"suppressed_exceptions must be a tuple of exception types, not {exceptions!r}")
+    raise TypeError(f"suppressed_exceptions must be a tuple of exception types, not {format_value(given)}")
 
 
 def _check_id(task_id: Hashable) -> None:
@@ -1236,7 +1263,7 @@ def _check_id(task_id: Hashable) -> None:
         hash(task_id)
     except TypeError:
         raise TypeError(
-            f"task_id is unhashable, a {type(task_id).__name__}: {task_id!r}; use a string, a number or a tuple of these"
+            f"task_id is unhashable, a {type(task_id).__name__}: {format_value(task_id)}; use a string, a number or a tuple of these"
         ) from None
 
 

@@ -13,8 +13,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from .coroutines import COROUTINE_TYPE, Target, close_unstarted, is_coroutine, make_coroutine
-from .logs import format_id, format_name
 from .moments import Moment
+from .texts import format_name, format_value
 from .timer_queue import Timer
 
 __all__ = [
@@ -428,7 +428,7 @@ class ScheduledTask(Timer, Generic[T_co]):
     def __repr__(self) -> str:
         due = self.due
         when = "" if due is None else f" due={due.isoformat()}"
-        task_id = format_id(self._task_id)
+        task_id = format_value(self._task_id)
         status, count = self._status.value, self.run_count
         return f"<ScheduledTask {status} name={self.name!r} task_id={task_id}{when} run_count={count}>"
 
@@ -482,8 +482,20 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._run = None
 
     def _set_run(self, run: Run) -> None:
-        """Set the run with which the task was handed to the event loop."""
+        """Set the run with which the task is handed to the event loop."""
         self._run = run
+
+    def _try_set_run(self, run: Run) -> bool:
+        """Set the run if the task can start; return whether it can.
+
+        It cannot if a signal handler or finalizer has cancelled, paused or rescheduled it after it was taken from its
+        queue; then it is not due.
+        """
+        self._set_run(run)
+        if self._status is PENDING and self._dispatch_index > 0 and self._segment is None:
+            return True
+        self._set_not_due()
+        return False
 
     def _start(self) -> Coroutine[Any, Any, T_co]:
         """Enter the status RUNNING, and return the coroutine to await."""
@@ -527,8 +539,8 @@ class ScheduledTask(Timer, Generic[T_co]):
             self._run.cancel()
 
     def _find_next(self, status: _Status | None = None) -> object:
-        """Return when the task is due again after a run with this status, for `_advance`; `None` if it does not recur."""
-        return None
+        """Return when the task is due again after a run with this status, for `_advance`. Only called for recurring tasks."""
+        raise NotImplementedError
 
     def _advance(self, found: Any, failure: BaseException | None) -> None:
         """Wait for the next run. Only called for recurring tasks."""

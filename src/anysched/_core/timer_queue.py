@@ -308,9 +308,8 @@ class QueueGroup(Generic[TimerT]):
     def prune_top(self, steps: int) -> int:
         """Bring the first timer to the top, as `TimerQueue.prune_top` does in each queue."""
         listed = self.listed
-        if (
-            len(listed) == 1 and not self._stale
-        ):  # the usual case: its place need not be put right before there are others
+        # The usual case: its place need not be corrected until there are others.
+        if len(listed) == 1 and not self._stale:
             queue = listed[0][2]
             steps = queue.prune_top(steps)
             self._top = queue

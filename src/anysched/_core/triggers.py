@@ -13,6 +13,7 @@ from typing import Literal, cast, get_args
 
 from .clock import CLOCK_STEP_NS, TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, seconds_from_delay
 from .moments import Moment, moment_from
+from .texts import format_value
 
 __all__ = [
     "TIMES_PER_ITERATION",
@@ -154,14 +155,14 @@ class Trigger(ABC):
 
     def _check(self) -> None:
         if self._missed not in get_args(MissedPolicy):
-            raise ValueError(f'missed must be "latest", "all" or "skip", not {self._missed!r}')
+            raise ValueError(f'missed must be "latest", "all" or "skip", not {format_value(self._missed)}')
         self._skip = self._missed == "skip"
         if self._skip:
             self.skip_after = SKIP_AFTER
         self._coalesce = self._missed == "latest"
         self._max_jitter = float(seconds_from_delay(self._jitter, "jitter"))
         if self._max_jitter < 0:
-            raise ValueError(f"jitter must not be negative: {self._jitter!r}")
+            raise ValueError(f"jitter must not be negative: {format_value(self._jitter)}")
 
     def _draw_jitter(self) -> None:
         """Draw the offset of the next run. A run that catches up has the offset of the previous run."""
@@ -208,14 +209,16 @@ class IntervalTrigger(Trigger):
         """Return the first due time."""
         self._check()
         if self._measured_from not in get_args(MeasuredFrom):
-            raise ValueError(f'measured_from must be "start" or "end", not {self._measured_from!r}')
+            raise ValueError(f'measured_from must be "start" or "end", not {format_value(self._measured_from)}')
         self._period = float(seconds_from_delay(self._distance, "period"))
         if self._period < MIN_PERIOD:
-            raise ValueError(f"period must be at least 1 microsecond, not {self._distance!r}")
+            raise ValueError(f"period must be at least 1 microsecond, not {format_value(self._distance)}")
         if self._skip:
             self.skip_after = min(SKIP_AFTER, self._period)
         if self._max_jitter >= self._period:
-            raise ValueError(f"jitter must be less than the period, {self._distance!r}, not {self._jitter!r}")
+            raise ValueError(
+                f"jitter must be less than the period, {format_value(self._distance)}, not {format_value(self._jitter)}"
+            )
         first = self._period if self._first is None else self._first
         if isinstance(first, datetime) or moment_from(first) is not None:
             self._first_ns = ns_from_datetime(first)
@@ -326,7 +329,7 @@ class IterableTrigger(Trigger):
         times: object = self._times
         if not isinstance(times, Iterable) or isinstance(times, str):
             raise TypeError(
-                f"times must be an iterable of datetimes, not {type(times).__name__}: {times!r}; "
+                f"times must be an iterable of datetimes, not {type(times).__name__}: {format_value(times)}; "
                 "for a cron expression, pass anysched.cron.Cron(expression, timezone)"
             )
         self._iterator = iter(self._times)
@@ -561,7 +564,9 @@ class FunctionTrigger(IterableTrigger):
         self._close_iterator()
         times: object = self._function(datetime_from_ns(from_ns))
         if not isinstance(times, Iterable) or isinstance(times, str):
-            raise TypeError(f"times must return an iterable of datetimes, not {type(times).__name__}: {times!r}")
+            raise TypeError(
+                f"times must return an iterable of datetimes, not {type(times).__name__}: {format_value(times)}"
+            )
         self._times = times
         self._iterator = iter(self._times)
         self._peeked = None

@@ -779,7 +779,8 @@ class Engine:
 
     async def _park(self, entry: Entry, error: Exception, term: int) -> None:
         """Park a task that cannot run."""
-        problem = f"{type(error).__name__}: {error}"
+        # The text of an exception may be any; a name or an ID with such characters is refused.
+        problem = f"{type(error).__name__}: {error}".replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
         self._log.error(
             "Parked task %r, which cannot run: %s. retry() makes it run again.",
             decode_id(entry.task_id),

@@ -71,14 +71,11 @@ class Handlers:
             raise UnknownHandlerError(self._scheduler, [repr(function)]) from None
 
     def check_args(self, name: str, args: tuple[Any, ...]) -> None:
-        """Check that a handler accepts the arguments.
+        """Check that a registered handler accepts the arguments.
 
         Raises:
             TypeError: if it does not.
-            UnknownHandlerError: if it is not registered.
         """
-        if name not in self._functions:
-            raise UnknownHandlerError(self._scheduler, [repr(name)])
         found = self._signatures[name]
         if found is not None:
             try:

@@ -14,7 +14,7 @@ try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
     from psycopg.pq import ExecStatus
-    from psycopg.rows import TupleRow, tuple_row
+    from psycopg.rows import tuple_row
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         "anysched.durable.postgres needs psycopg: pip install 'anysched[postgres]'", name="psycopg"
@@ -22,11 +22,12 @@ except ModuleNotFoundError as _error:
 
 from .errors import ContendedError, OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError
 from .operations import Operation
-from .postgres_connections import execute, perform_in, run
-from .postgres_operations import VERBS, Transaction, channel_of
+from .postgres_connections import Session, execute, perform_in, run
+from .postgres_operations import VERBS, Transaction
 from .postgres_schema import migrate, script
 from .shared import News
 from .steps import Statement, Steps
+from .values import check_text
 
 __all__ = ["Failover", "PostgresStore"]
 
@@ -75,8 +76,6 @@ ATTEMPTS = 3
 Failover = Literal["safe", "prompt"]
 """What the others do about an owner that does not react; see `PostgresStore`."""
 
-Session = psycopg.Connection[TupleRow]
-
 
 @final
 class PostgresStore:
@@ -98,7 +97,8 @@ class PostgresStore:
             gives three in that time.
 
     Raises:
-        ValueError: if ``conninfo`` cannot be parsed, ``failover`` is unknown, or ``failover_after`` is not positive.
+        ValueError: if ``conninfo`` cannot be parsed, ``failover`` is unknown, ``failover_after`` is not positive, or the name
+            contains a NUL character or a lone surrogate.
     """
 
     def __init__(
@@ -113,6 +113,8 @@ class PostgresStore:
             raise ValueError(f'failover must be "safe" or "prompt", not {failover!r}')
         if not failover_after > 0:
             raise ValueError(f"failover_after must be positive, not {failover_after!r}")
+        if name is not None:
+            check_text(name, "the name of a PostgresStore")
         try:
             given = conninfo_to_dict(conninfo)
         except psycopg.Error as error:
@@ -227,7 +229,7 @@ class PostgresStore:
 
         def perform(session: Session) -> list[Any]:
             handlers.update(self._handlers)
-            transaction = Transaction(self._number, handlers, owns=owns)
+            transaction = Transaction(self._number, self._channel, handlers, owns=owns)
             results = [run(session, transaction.perform(operation)) for operation in operations]
             run(session, transaction.announce())
             return results
@@ -292,7 +294,7 @@ class PostgresStore:
             return result
 
     def _connect(self) -> Session:
-        session = psycopg.connect(self._conninfo, autocommit=True, row_factory=tuple_row)
+        session = Session.connect(self._conninfo, autocommit=True, row_factory=tuple_row)
         try:
             if session.info.server_version < MIN_POSTGRES:
                 raise StoreError(
@@ -315,28 +317,29 @@ class PostgresStore:
         if encoding not in ("UTF8", "SQL_ASCII"):
             raise StoreError(f"the database of {self!r} must have the encoding UTF8, not {encoding}")
         run(session, migrate(repr(self)))
-        number = Statement(
-            "select number, 'anysched_entry'::regclass::oid::bigint from anysched_scheduler where name = %(name)s",
-            {"name": self._scheduler},
-        )
-        rows = execute(session, number)
+        rows = execute(session, self._select_number())
         if not rows:
             insert = (
                 "insert into anysched_scheduler (name, identity) values (%(name)s, %(identity)s) on conflict do nothing"
             )
             execute(session, Statement(insert, {"name": self._scheduler, "identity": secrets.token_hex(8)}))
-            rows = execute(session, number)
+            rows = execute(session, self._select_number())
         self._number = rows[0][0]
         self._tables = rows[0][1] - 2**31  # as a signed integer
 
+    def _select_number(self) -> Statement:
+        return Statement(
+            "select number, 'anysched_entry'::regclass::oid::bigint from anysched_scheduler where name = %(name)s",
+            {"name": self._scheduler},
+        )
+
     async def perform_in(self, connection: object, operation: Operation[R]) -> R:
         """Perform the operation of a call in the transaction of a connection, without committing it."""
-        transaction = Transaction(self._number, dict(self._handlers), owns=False)
+        transaction = Transaction(self._number, self._channel, dict(self._handlers), owns=False)
         return await perform_in(connection, self._perform_in(transaction, operation))
 
     def _perform_in(self, transaction: Transaction, operation: Operation[R]) -> Steps[R]:
-        here = Statement("select number from anysched_scheduler where name = %(name)s", {"name": self._scheduler})
-        if (yield here) != [(self._number,)]:
+        if (yield self._select_number()) != [(self._number, self._tables + 2**31)]:
             raise StoreError(f"the connection uses another database than {self!r}")
         result: R = yield from transaction.perform(operation)
         yield from transaction.announce()
@@ -431,6 +434,11 @@ class PostgresStore:
         return self._ownership_socket
 
     @property
+    def _channel(self) -> str:
+        # Not the number alone: a database may have tables in several schemas.
+        return f"anysched_{self._tables % 2**32}_{self._number}"
+
+    @property
     def _lock(self) -> str:
         # Commits are serialised in the same way, with another number.
         return f"{self._tables}, {-self._number}"
@@ -483,7 +491,7 @@ class PostgresStore:
             self._news_socket = _socket_of(self._listener)
             # What comes while `depose` is waited for.
             self._listener.add_notify_handler(lambda notify: self._announced.append(notify.payload))
-            self._listener.execute(f"listen {channel_of(self._number)}".encode(), prepare=False)
+            self._listener.execute(f"listen {self._channel}".encode(), prepare=False)
         except psycopg.Error as error:
             raise StoreError(f"{self!r} cannot be listened to: {_text(error)}") from error
 

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 import psycopg
 from anyio import to_thread
+from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
+from psycopg.rows import TupleRow, tuple_row
 
 from .steps import Rows, Statement, Steps
 
-__all__ = ["execute", "perform_in", "run"]
+__all__ = ["Session", "execute", "perform_in", "run"]
 
 R = TypeVar("R")
+
+ANSWER_TIMEOUT = 65.0
+"""How long to wait for the answer to a statement, in seconds. A server that reacts ends a statement a little earlier."""
+
+
+@final
+class Session(psycopg.Connection[TupleRow]):
+    """A connection that is closed if the server does not answer, although its system keeps the connection open.
+
+    So it is with a server that is stopped by a signal, or whose disk or virtual machine hangs. The settings for TCP are
+    for networks that fail.
+    """
+
+    def wait(self, gen: PQGen[R], *args: Any, **kwargs: Any) -> R:
+        """Wait for the answer of the server."""
+        return super().wait(self._limited(gen), *args, **kwargs)
+
+    def _limited(self, gen: PQGen[R]) -> PQGen[R]:
+        # psycopg resumes it every tenth of a second.
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > deadline:
+                    self.close()
+                    raise psycopg.OperationalError(f"the server has not answered for {ANSWER_TIMEOUT:g} seconds")
+                wanted = gen.send(ready)
+        except StopIteration as stop:
+            result: R = stop.value
+            return result
 
 
 def execute(session: psycopg.Connection[Any], statement: Statement) -> Rows:

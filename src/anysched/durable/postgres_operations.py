@@ -140,6 +140,7 @@ class Transaction:
 
     Args:
         scheduler: The number of the scheduler.
+        channel: The channel on which changes are announced.
         handlers: The known numbers of handlers by their names. Those that are found are added.
         owns: Whether it is the owner's. What others change is left as notices for the owner.
 
@@ -148,8 +149,9 @@ class Transaction:
         changed: Whether there are notices for the owner.
     """
 
-    def __init__(self, scheduler: int, handlers: dict[str, int], *, owns: bool) -> None:
+    def __init__(self, scheduler: int, channel: str, handlers: dict[str, int], *, owns: bool) -> None:
         self._scheduler = scheduler
+        self._channel = channel
         self._handlers = handlers
         self._owns = owns
         self.removed: list[int] = []
@@ -165,12 +167,9 @@ class Transaction:
         if self.changed:
             payloads.append("changed")
         for payload in payloads:
-            yield Statement("select pg_notify(%(channel)s, %(payload)s)", {"channel": self.channel, "payload": payload})
-
-    @property
-    def channel(self) -> str:
-        """The channel on which it is announced."""
-        return channel_of(self._scheduler)
+            yield Statement(
+                "select pg_notify(%(channel)s, %(payload)s)", {"channel": self._channel, "payload": payload}
+            )
 
     def _statement(self, text: str, plan: bool = False, /, **values: object) -> Statement:
         return Statement(text, {"scheduler": self._scheduler, **values}, plan)
@@ -347,7 +346,7 @@ class Transaction:
         rows = yield self._statement(
             f"update anysched_entry set state = 2, problem = %(problem)s where {_SELF} and holds returning 1",
             generation=operation.generation,
-            problem=operation.problem.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode(),
+            problem=_storable(operation.problem),
         )
         if rows:
             return EndResult(removed=False, next=None)
@@ -560,7 +559,7 @@ class Transaction:
             "run_count": [entry.run_count for entry in entries],
             "attempts": [entry.attempts for entry in entries],
             "kills": [entry.kills for entry in entries],
-            "problem": [entry.problem for entry in entries],
+            "problem": [None if entry.problem is None else _storable(entry.problem) for entry in entries],
         }
         handlers: list[int] = []
         for entry in entries:
@@ -621,9 +620,9 @@ class Transaction:
         return bool(rows)
 
 
-def channel_of(scheduler: int) -> str:
-    """Return the name of the channel of a scheduler."""
-    return f"anysched_{scheduler}"
+def _storable(text: str) -> str:
+    """Return a text, such as that of an exception, without characters that PostgreSQL refuses."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def _chunks(generations: list[int]) -> list[list[int]]:

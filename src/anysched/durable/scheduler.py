@@ -47,6 +47,7 @@ from .task import DurableTask
 from .values import (
     MAX_DUE,
     TaskId,
+    check_text,
     encode_args,
     encode_id,
     id_ranges,
@@ -106,8 +107,8 @@ class DurableScheduler:
 
     Raises:
         TypeError: if the name is not a string, or ``max_running`` is not an integer.
-        ValueError: if ``max_running`` is less than one, or if ``unknown`` or ``participate`` is not one of the values
-            above or not supported by the store.
+        ValueError: if ``max_running`` is less than one, the name contains a NUL character or a lone surrogate, or if
+            ``unknown`` or ``participate`` is not one of the values above or not supported by the store.
     """
 
     def __init__(
@@ -124,6 +125,8 @@ class DurableScheduler:
             raise ValueError(f'unknown must be "keep" or "error", not {unknown!r}')
         if participate not in get_args(Participation):
             raise ValueError(f'participate must be "run" or "verbs", not {participate!r}')
+        if isinstance(name, str):  # the core refuses others
+            check_text(name, "the name of a durable scheduler")
         self._handlers = Handlers(name)
         self._engine = Engine(name, store, self._handlers, max_running, instruments, unknown, WINDOW, participate)
         self._store = store
@@ -178,10 +181,12 @@ class DurableScheduler:
 
         Raises:
             TypeError: if the name is not a string; from the decorator, if it is not applied to a function.
-            ValueError: from the decorator, if the name or the function is already registered.
+            ValueError: if the name contains a NUL character or a lone surrogate; from the decorator, if the name or the
+                function is already registered.
         """
         if not isinstance(name, str):
             raise TypeError(f'a handler needs a name: @scheduler.handler("name"), not {name!r}')
+        check_text(name, "the name of a handler")
 
         def register(function: HandlerT) -> HandlerT:
             self._handlers.add(name, function)
@@ -226,7 +231,7 @@ class DurableScheduler:
             StoreError: if the store fails; in this case, nothing has changed.
             TypeError: if the ID or the arguments cannot be stored, or the handler does not accept the arguments.
             UnknownHandlerError: if the handler is not registered.
-            ValueError: if ``on_conflict`` is unknown.
+            ValueError: if ``on_conflict`` is unknown, or the ID contains a lone surrogate or is too long.
         """
         return await self._put(self._engine.now(), task_id, handler, args, expires, on_conflict, connection)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, cast
 __all__ = [
     "MAX_DUE",
     "TaskId",
+    "check_text",
     "decode_args",
     "decode_id",
     "encode_args",
@@ -34,18 +35,35 @@ MAX_DUE = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
+def check_text(text: str, name: str) -> None:
+    """Check that every store can keep a text that is stored as it is, such as a name.
+
+    Args:
+        text: The text.
+        name: What it is, for error messages.
+
+    Raises:
+        ValueError: if it contains a NUL character or a lone surrogate.
+    """
+    if "\0" in text or _has_surrogate(text):
+        raise ValueError(f"{name} cannot be stored: it contains a NUL character or a lone surrogate: {text!r}")
+
+
 def encode_id(task_id: object) -> str:
     """Return the stored text of an ID; different IDs have different texts.
 
     Raises:
         TypeError: if it is not a string, an integer or a tuple of these.
-        ValueError: if it is too long to be indexed.
+        ValueError: if it is too long to be indexed, or contains a lone surrogate.
     """
     if not _is_id(task_id):
         raise TypeError(
             f"a durable ID is a string, an integer or a tuple of these, not {type(task_id).__name__}: {task_id!r}"
         )
     text = _compact(task_id)
+    # Two lone surrogates would come back as one character.
+    if "\\ud" in text and _has_surrogate(task_id):
+        raise ValueError(f"a durable ID must not contain a lone surrogate: {task_id!r}")
     if len(text) > MAX_ID:
         raise ValueError(f"a durable ID has at most {MAX_ID} characters, as JSON, not {len(text)}: {text[:40]}...")
     return text
@@ -148,6 +166,12 @@ def _is_id(value: object) -> bool:
         return all(_is_id(element) for element in cast("tuple[object, ...]", value))
     # No subclasses: an enum member or a bool would come back as something else.
     return type(value) is str or type(value) is int
+
+
+def _has_surrogate(value: object) -> bool:
+    if isinstance(value, str):
+        return any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, tuple) and any(map(_has_surrogate, cast("tuple[object, ...]", value)))
 
 
 def _with_tuples(value: object) -> TaskId:

@@ -34,6 +34,13 @@ def run_durable(arguments: DurableArguments) -> int:
         The exit status for the process.
     """
     try:
+        for task_id in arguments.task_ids:
+            encode_id(task_id)
+        id_ranges(arguments.prefix)
+    except ValueError as error:
+        print_error(f"cannot {arguments.verb}: {error}")
+        return EXIT_USAGE
+    try:
         return _VERBS[arguments.verb](arguments)
     except StoreInUseError as error:
         print_error(

@@ -9,7 +9,7 @@ from typing import Final, TypeVar, cast, get_origin
 
 from anysched._cli.objects import MalformedLineError, check_keys, kind_of, parse_object
 from anysched.durable.operations import Entry, Snapshot, State
-from anysched.durable.values import encode_id
+from anysched.durable.values import check_text, encode_id
 
 from .notation import id_from
 
@@ -115,23 +115,28 @@ def _parse_entry(line: bytes) -> Entry:
     values = parse_object(line)
     check_keys(values, KEYS)
     try:
-        task_id = id_from(_present(values, "id"))
-    except TypeError as error:
+        task_id = encode_id(id_from(_present(values, "id")))
+    except (TypeError, ValueError) as error:
         raise MalformedLineError(f'"id": {error}') from None
     state = _value(values, "state", str)
     if state.upper() not in State.__members__:
         raise MalformedLineError(f'"state" must be one of {", ".join(name.lower() for name in State.__members__)}')
+    handler = _value(values, "handler", str)
+    try:
+        check_text(handler, '"handler"')
+    except ValueError as error:
+        raise MalformedLineError(str(error)) from None
     recurrence = _optional(values, "recurrence", dict[str, object])
     expires = None if _present(values, "expires") is None else _integer(values, "expires")
     return Entry(
         generation=_integer(values, "generation", 1),
-        task_id=encode_id(task_id),
+        task_id=task_id,
         holds=_value(values, "holds", bool),
         state=State[state.upper()],
         paused=_value(values, "paused", bool),
         due=_integer(values, "due"),
         time=_integer(values, "time"),
-        handler=_value(values, "handler", str),
+        handler=handler,
         args=_compact(_value(values, "args", list[object])),
         recurrence=None if recurrence is None else _compact(recurrence),
         expires=expires,

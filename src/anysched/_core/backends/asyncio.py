@@ -8,9 +8,11 @@ and looking up the backend for each.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import cache
 from types import TracebackType
 from typing import Any, Self, cast, final
 
@@ -21,9 +23,10 @@ from anyio.abc import TaskGroup
 from . import Scope, Startable, StartableT
 from .group import GroupStarter
 
-__all__ = ["AsyncioStarter", "ancestors", "create_host_task", "leave_scopes"]
+__all__ = ["AsyncioStarter", "ancestors", "create_host_task", "end_worker_threads_at_exit", "leave_scopes"]
 
 _private: Any = _asyncio
+_threading: Any = threading
 
 
 _LinkTasks = Callable[[asyncio.Task[Any], asyncio.Task[Any] | None], None]
@@ -87,6 +90,25 @@ def leave_scopes(scope: Scope) -> None:
     outer: Any = scope.outer if isinstance(scope, LateScope) else cast("Any", scope)._parent_scope
     while state.cancel_scope is not outer:
         state.cancel_scope.__exit__(None, None, None)
+
+
+@cache
+def end_worker_threads_at_exit() -> None:
+    """End anyio's worker threads of event loops that are closed when the interpreter exits.
+
+    anyio ends them in a callback of the root task. But when a `SystemExit` or `KeyboardInterrupt` of a task has stopped
+    the event loop, and `asyncio.run` cancels the root task, then the root task raises the same exception, which stops
+    the loop again, and the callback is never called. The interpreter would wait for these threads forever.
+    """
+    # `atexit` is too late: its functions are called after the threads have been joined.
+    _threading._register_atexit(_end_worker_threads)
+
+
+def _end_worker_threads() -> None:
+    threads: list[Any] = threading.enumerate()
+    for thread in threads:
+        if isinstance(thread, _private.WorkerThread) and thread.loop.is_closed():
+            thread.stop()
 
 
 @final
@@ -197,9 +219,8 @@ class AsyncioStarter:
         # Wait for the tasks themselves, not for their callbacks, which a `KeyboardInterrupt` may have interrupted.
         with CancelScope(shield=True):
             while tasks := [task for task in self._runs if not task.done()]:
-                with suppress(
-                    asyncio.CancelledError
-                ):  # the event loop is shutting down; the tasks have also been cancelled
+                # Another cancellation means that the event loop is shutting down and has cancelled the tasks as well.
+                with suppress(asyncio.CancelledError):
                     await asyncio.wait(tasks)
         for task in list(self._runs):
             self._on_done(task)

@@ -17,8 +17,9 @@ def starter_for(group: TaskGroup, backend: Backend) -> Starter:
 
         return TrioStarter()
     try:
-        from .asyncio import AsyncioStarter
+        from .asyncio import AsyncioStarter, end_worker_threads_at_exit
 
+        end_worker_threads_at_exit()
         return AsyncioStarter(group)
     except (ImportError, AttributeError, TypeError):
         return GroupStarter(group)
