@@ -569,3 +569,14 @@ async def test_a_function_that_cancels_or_reschedules_its_task_when_it_is_asked_
     await virtual_clock.advance(4 * HOUR)
     assert runs.starts == []
     assert task.status.name == ("CANCELLED" if how == "cancel" else "PENDING")
+
+
+async def test_a_time_that_comes_before_a_step_is_announced_is_run_late(
+    scheduler: Scheduler, virtual_clock: VirtualClock
+) -> None:
+    """It was due after 15 seconds, and the step is found out after 30."""
+    runs = WallRuns(virtual_clock)
+    scheduler.schedule_at_times(Grid(MINUTE), "id", runs)
+    virtual_clock.step_wall(-5.25 * MINUTE, notify=False)
+    await virtual_clock.advance(1.5 * MINUTE)
+    assert runs.starts == [-4.75 * MINUTE, -4 * MINUTE]
