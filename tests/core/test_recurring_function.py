@@ -577,6 +577,19 @@ async def test_a_time_that_comes_before_a_step_is_announced_is_run_late(
     """It was due after 15 seconds, and the step is found out after 30."""
     runs = WallRuns(virtual_clock)
     scheduler.schedule_at_times(Grid(MINUTE), "id", runs)
-    virtual_clock.step_wall(-5.25 * MINUTE, notify=False)
+    await virtual_clock.advance(1)
+    virtual_clock.step_wall(-5.25 * MINUTE - timedelta(seconds=1), notify=False)
     await virtual_clock.advance(1.5 * MINUTE)
     assert runs.starts == [-4.75 * MINUTE, -4 * MINUTE]
+
+
+async def test_a_time_that_the_clock_was_set_to_is_run_once(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
+    """The clock was set to just this time."""
+    runs = WallRuns(virtual_clock)
+    scheduler.schedule_at_times(Grid(MINUTE), "id", runs)
+    await virtual_clock.advance(1)
+    virtual_clock.step_wall(59)
+    await virtual_clock.advance(1)
+    virtual_clock.step_wall(-30)
+    await virtual_clock.advance(2.5 * MINUTE)
+    assert runs.starts == [MINUTE * number for number in (1, 2, 3)]

@@ -499,7 +499,7 @@ class FunctionTrigger(IterableTrigger):
         """Called when a run starts."""
         self._read(now, now_ns)
         super().begin_run(now, now_ns)
-        if not self._is_extra and self._time < self._since:  # the clock has jumped over it
+        if not self._is_extra and self._time <= self._since:  # the clock has jumped over it
             self._remember(self._time - 1, self._time)
 
     def skip_run(self, now: float, now_ns: int) -> None:
