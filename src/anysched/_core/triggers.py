@@ -492,7 +492,8 @@ class FunctionTrigger(IterableTrigger):
         """Return the first due time: now if it is past, or if there is none."""
         self._ask(now_ns)
         self._seen = now, now_ns
-        self._since = self._covered_until = now_ns
+        self._covered_until = now_ns
+        self._since = now_ns - 1  # a time at this very moment is not one of the task's
         return super().first_due(now, now_ns)
 
     def begin_run(self, now: float, now_ns: int) -> None:
