@@ -559,7 +559,9 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         connection.execute("create table entry (id)")
     with pytest.raises(StoreError, match="is not a store of anysched: it has none of its tables"):
         reader.open()
-    SQLiteStore(path).open()
+    owner = SQLiteStore(path)
+    owner.open()
+    owner.close()
     for version, message in ((99, "has version 99 of the schema, and this release of anysched knows"), (0, "reads")):
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("update anysched_meta set value = ? where key = 'schema'", [version])
