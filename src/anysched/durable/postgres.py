@@ -418,9 +418,12 @@ class PostgresStore:
     def resign(self) -> None:
         """End the ownership or the wait for it."""
         candidate, self._candidate = self._candidate, None
-        if candidate is not None:
-            if not self._owns and not candidate.closed:
-                with suppress(psycopg.Error):
+        if candidate is not None and not candidate.closed:
+            with suppress(psycopg.Error):
+                if self._owns:
+                    # At once: the server may take a moment to notice that it was closed.
+                    candidate.execute(f"select pg_advisory_unlock({self._lock})".encode(), prepare=False)
+                else:
                     candidate.cancel_safe(timeout=2)  # the server would not notice that it was closed
             candidate.close()
         if self._ownership_socket is not None:

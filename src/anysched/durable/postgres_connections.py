@@ -14,7 +14,8 @@ from psycopg.rows import TupleRow, tuple_row
 
 from .steps import Rows, Statement, Steps
 
-__all__ = ["Session", "execute", "perform_in", "run"]
+# Without `Session`, whose hints psycopg leaves unresolved at run time.
+__all__ = ["execute", "perform_in", "run"]
 
 R = TypeVar("R")
 
