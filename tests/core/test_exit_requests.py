@@ -346,3 +346,26 @@ async def test_a_coroutine_that_cannot_be_closed_keeps_no_other_task_from_being_
     (record,) = errors(caplog)
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "cannot be closed"
+
+
+@pytest.mark.anyio
+async def test_an_id_that_can_no_longer_be_hashed_is_logged_and_the_others_are_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Changing:
+        hashable = True
+
+        def __hash__(self) -> int:
+            if not self.hashable:
+                raise ValueError("changed")
+            return 1
+
+    changing = Changing()
+    with caught() as found:
+        async with Scheduler("test") as scheduler:
+            scheduler.schedule_later(HOUR, changing, nothing)
+            other = scheduler.schedule_later(HOUR, "other", nothing)
+            changing.hashable = False
+    assert {str(error) for error in found} <= {"changed"}
+    assert other.status.name == "CANCELLED"
+    assert any(record.exc_info is not None and "changed" in str(record.exc_info[1]) for record in errors(caplog))

@@ -753,8 +753,9 @@ async def test_an_id_that_cannot_be_compared(scheduler: Scheduler) -> None:
     with pytest.raises(TypeError, match="odd"):
         scheduler.schedule(Odd(), coroutine)
     assert is_closed(coroutine)
-    with pytest.raises(TypeError, match="odd"):
-        scheduler.cancel(Odd())
+    for call in (scheduler.cancel, scheduler.pause):
+        with pytest.raises(TypeError, match="odd"):
+            call(Odd())
 
 
 async def test_a_run_whose_end_was_interrupted_is_ended_with_its_native_task(scheduler: Scheduler) -> None:

@@ -29,8 +29,10 @@ from anysched.durable import (
     postgres_connections,
 )
 from anysched.durable.errors import OwnershipLostError
-from anysched.durable.operations import IsEmpty
+from anysched.durable.operations import IsEmpty, Load
 from anysched.durable.postgres import PostgresStore
+from anysched.durable.shared import Notices
+from anysched.durable.window import NOTHING
 
 pytestmark = pytest.mark.anyio
 
@@ -464,6 +466,10 @@ async def test_many_tasks_are_dropped_when_the_ownership_is_lost(process: Any) -
     async with one.scheduler as scheduler:
         for number in range(120):
             await scheduler.schedule_later(600, number, one.quick, "never")
+        # As many are armed by the notices of another process.
+        placed = await engine._writer.submit(Load(*NOTHING, 200))
+        await engine._apply_notices(Notices((), tuple(placed), False))
+        assert len(engine._window) == 120
         old = engine._window
         engine.lose(OwnershipLostError("lost"))
         await until(lambda: len(old) == 0 and len(engine._window) == 120)
