@@ -64,7 +64,7 @@ class UnknownHandlerError(LookupError):
 
     Attributes:
         scheduler: The name of the scheduler.
-        handlers: The names of the handlers, or the `repr` of what was passed as a handler.
+        handlers: The names of the handlers, or the ``repr()`` of what was passed as a handler.
     """
 
     def __init__(self, scheduler: str, handlers: Iterable[str]) -> None:

@@ -155,7 +155,7 @@ class Transaction:
         self._handlers = handlers
         self._owns = owns
         self.removed: list[int] = []
-        self.changed = False
+        self.changed: bool = False
 
     def perform(self, operation: Operation[Any]) -> Steps[Any]:
         """Perform an operation, and return its result."""

@@ -75,7 +75,7 @@ class SharedStore(Store, Protocol):
 
     @property
     def failover_after(self) -> float | None:
-        """After how many seconds without a `Beat` the owner is deposed; `None` if never."""
+        """After how many seconds without a sign of life the owner is deposed; `None` if never."""
         ...
 
     def join(self, scheduler: str) -> None:

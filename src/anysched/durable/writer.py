@@ -103,7 +103,7 @@ class Writer:
         self._every_commit = every_commit
         self._failed = failed
         # A separate limiter, so that other uses of worker threads in the program do not delay commits.
-        self.limiter = anyio.CapacityLimiter(1)
+        self.limiter: anyio.CapacityLimiter = anyio.CapacityLimiter(1)
         self._idle: anyio.Event | None = None
         self._queue: deque[_Request] = deque()
         self._group: list[_Request] = []  # the requests that are being committed and applied
