@@ -241,5 +241,5 @@ def bench_durable(session: nox.Session) -> None:
 def bench_postgres(session: nox.Session) -> None:
     """Measure the durable tier, Procrastinate, chancy and DBOS, all on one PostgreSQL server, which must be installed."""
     install(session, "bench")
-    session.install("chancy>=0.26", "dbos>=3.4", "procrastinate>=3.10", "psycopg[binary]>=3.2")
+    session.install("chancy>=0.26", "dbos>=3.4", "procrastinate>=3.10", "psycopg[binary]>=3.3")
     session.run("python", "-m", "benchmarks.postgres", *session.posargs)
