@@ -76,9 +76,9 @@ def timeline_of(clock: VirtualClock) -> Timeline:
     return clock._timeline
 
 
-def group_starter(group: TaskGroup, _backend: Backend) -> GroupStarter:
+def group_starter(_group: TaskGroup, _backend: Backend) -> GroupStarter:
     """Start tasks with anyio's own function, instead of `anysched._core.backends.starter.starter_for`."""
-    return GroupStarter(group)
+    return GroupStarter()
 
 
 def is_closed(coroutine: Coroutine[Any, Any, Any]) -> bool:

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from anysched import Scheduler
+from anysched import ScheduledTask, Scheduler
 from anysched._core import dispatcher as dispatcher_module
 from anysched._core.backends import Backend
 from anysched._core.backends.asyncio import AsyncioStarter
@@ -22,6 +22,7 @@ from anysched._core.backends.group import GroupStarter
 from anysched._core.backends.starter import Starter, starter_for
 from anysched._core.backends.trio import TrioStarter
 from anysched._core.run import TaskRun
+from anysched.abc import Instrument
 from support import Gate, dispatcher_of, errors, group_starter, is_closed, message_of, nothing, outcome, records, settle
 
 pytestmark = pytest.mark.anyio
@@ -521,3 +522,34 @@ async def test_a_task_is_in_the_call_graph(monkeypatch: pytest.MonkeyPatch, way:
         await settle()
         assert parents(natives[0]) == []
     assert [parents(native) for native in natives] == [[], [], []]
+
+
+@WAYS
+async def test_a_task_that_cleans_up_ends_once_after_a_scope_around_the_scheduler_was_cancelled(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dispatcher may notice the cancellation before the task that entered the scheduler does."""
+    monkeypatch.setattr(dispatcher_module, "starter_for", way)
+    ends: list[tuple[object, str]] = []
+
+    class Ends(Instrument):
+        def task_finished(self, task: ScheduledTask[Any], /) -> None:
+            ends.append((task.task_id, task.status.name))
+
+    async def clean_up() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.001)
+            ends.append(("id", "cleaned up"))
+
+    for _ in range(20):  # trio runs tasks in any order
+        ends.clear()
+        with anyio.CancelScope() as scope:
+            async with Scheduler("test", instruments=[Ends()]) as scheduler:
+                scheduler.schedule("id", clean_up)
+                await settle()
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert ends == [("id", "cleaned up"), ("id", "CANCELLED")]

@@ -160,10 +160,7 @@ class Dispatcher:
         return self._loop_started and not self._loop_ended.is_set()
 
     async def wait_ended(self) -> None:
-        """Wait until tasks are no longer started, and the started tasks have ended.
-
-        If they are started in anyio's own way, it is the group that waits for them, and not this.
-        """
+        """Wait until tasks are no longer started, and the started tasks have ended."""
         await self._loop_ended.wait()
 
     async def leave(self) -> list[BaseException]:

@@ -1187,7 +1187,7 @@ class Scheduler:
             closed.set()
 
     async def _report_until_ended(self) -> None:
-        """Wait until the tasks have ended, and report by which of them leaving is held up. In the end, waiting is left to the group."""
+        """Wait until the tasks have ended, and report which of them hold up leaving. After the last report, the group waits."""
         dispatcher, reports = self._registry.dispatcher, HeldUpReports(self._report_held_up)
         assert dispatcher is not None
         while dispatcher.is_running() and not reports.are_over:

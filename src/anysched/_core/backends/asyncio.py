@@ -200,7 +200,7 @@ class AsyncioStarter:
         self._states: MutableMapping[asyncio.Task[Any], TaskState] = _private._task_states
         TaskState(self._parent_id, scope)  # checks that it still works, like the next line
         self.is_cancelled()
-        self._fallback = GroupStarter(group)
+        self._fallback = GroupStarter()
         # An event loop keeps only weak references to its tasks.
         self._runs: dict[asyncio.Task[None], Startable] = {}
         # Keep one bound method, since each look-up creates a new object.
@@ -208,6 +208,7 @@ class AsyncioStarter:
         self._context = copy_context()
 
     async def __aenter__(self) -> Self:
+        await self._fallback.__aenter__()
         return self
 
     async def __aexit__(
@@ -224,6 +225,10 @@ class AsyncioStarter:
                     await asyncio.wait(tasks)
         for task in list(self._runs):
             self._on_done(task)
+        try:
+            await self._fallback.__aexit__(exc_type, exc_value, traceback)
+        finally:
+            self.fatal_exceptions += self._fallback.fatal_exceptions
 
     def is_cancelled(self) -> bool:
         """Return whether the task group has been cancelled, or a scope around it."""

@@ -22,4 +22,4 @@ def starter_for(group: TaskGroup, backend: Backend) -> Starter:
         end_worker_threads_at_exit()
         return AsyncioStarter(group)
     except (ImportError, AttributeError, TypeError):
-        return GroupStarter(group)
+        return GroupStarter()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from functools import cache
-from types import FunctionType, TracebackType
-from typing import Any, Self, final
+from types import FunctionType
+from typing import Any, final
 
 import trio
 
 from . import Startable, StartableT
+from .group import NestedStarter
 
 __all__ = ["TrioStarter", "ancestors", "current_task", "protect"]
 
@@ -49,37 +49,20 @@ def protect(classes: tuple[type, ...]) -> None:
 
 
 @final
-class TrioStarter:
+class TrioStarter(NestedStarter[trio.Nursery]):
     """Starts tasks in its own nursery."""
 
     exchanges_runs = True
 
     def __init__(self) -> None:
-        self.fatal_exceptions: list[BaseException] = []
-        self._manager: AbstractAsyncContextManager[trio.Nursery] = trio.open_nursery(strict_exception_groups=True)
-        self._nursery: trio.Nursery | None = None
+        super().__init__(trio.open_nursery(strict_exception_groups=True))
         # The runs that were passed to the event loop and have not begun, with their names.
         self._waiting: deque[tuple[Any, str]] = deque()
-
-    async def __aenter__(self) -> Self:
-        self._nursery = await self._manager.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        """Wait for the tasks, which have already been cancelled."""
-        try:
-            return await self._manager.__aexit__(exc_type, exc_value, traceback)
-        except BaseExceptionGroup as group:
-            fatal = group.split(trio.Cancelled)[1]
-            self.fatal_exceptions = [] if fatal is None else [*fatal.exceptions]
-            raise  # it cancels the task group
 
     def is_cancelled(self) -> bool:
         """Return whether the task group has been cancelled, or a scope around it."""
         # Public is `trio.current_effective_deadline`, which looks through all scopes, several times. Each start asks.
-        status = getattr(self._nursery, "_cancel_status", None)
+        status = getattr(self._inner, "_cancel_status", None)
         cancelled = getattr(status, "effectively_cancelled", None)
         if cancelled is None:
             return trio.current_effective_deadline() == -math.inf
@@ -91,8 +74,8 @@ class TrioStarter:
         context.run(self._start, run, name)
 
     def _start(self, run: Startable, name: str) -> None:
-        assert self._nursery is not None
-        self._nursery.start_soon(run.main, name=name)
+        assert self._inner is not None
+        self._inner.start_soon(run.main, name=name)
         self._waiting.append((run, name))
 
     def take(self, run: StartableT) -> StartableT:
