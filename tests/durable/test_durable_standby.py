@@ -475,25 +475,24 @@ async def test_many_tasks_are_dropped_when_the_ownership_is_lost(process: Any) -
         await until(lambda: len(old) == 0 and len(engine._window) == 120)
 
 
-@pytest.fixture
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_connections, "ANSWER_TIMEOUT", 0.3)
-
-
 @contextmanager
 def stopped(*processes: Any) -> Iterator[None]:
-    """Stop processes of the server by a signal. Their system still answers for them."""
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
+    """Stop processes of the server by a signal, and have their answers waited for only shortly, until they continue.
+
+    Their system still answers for them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres_connections, "ANSWER_TIMEOUT", 0.9)
         for process in processes:
-            os.kill(process, signal.SIGCONT)
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
-@pytest.mark.usefixtures("_impatient")
 async def test_the_session_of_the_owner_does_not_answer(
     process: Any, journal: list[str], postgres: PostgresServer, database: str
 ) -> None:
@@ -516,7 +515,6 @@ async def test_the_session_of_the_owner_does_not_answer(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
-@pytest.mark.usefixtures("_impatient")
 async def test_a_session_for_verbs_that_does_not_answer_is_replaced(
     process: Any, journal: list[str], postgres: PostgresServer, database: str
 ) -> None:
@@ -529,7 +527,6 @@ async def test_a_session_for_verbs_that_does_not_answer_is_replaced(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
-@pytest.mark.usefixtures("_impatient")
 async def test_the_server_does_not_answer(journal: list[str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "anysched.standby")
     with PostgresServer() as server:
