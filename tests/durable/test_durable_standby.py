@@ -477,7 +477,7 @@ async def test_many_tasks_are_dropped_when_the_ownership_is_lost(process: Any) -
 
 @contextmanager
 def stopped(*processes: Any) -> Iterator[None]:
-    """Stop processes of the server by a signal, and have their answers waited for only shortly, until they continue.
+    """Stop processes of the server by a signal. Until they continue, their answers are waited for only shortly.
 
     Their system still answers for them.
     """
