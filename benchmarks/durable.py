@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,21 @@ from anyio.lowlevel import checkpoint
 from anysched.durable import DurableScheduler, SQLiteStore, current_run
 from anysched.durable.operations import Put
 
-__all__ = ["HOUR", "PEERS", "ROWS", "Peer", "lateness", "main", "measure", "measure_schedules", "ran"]
+__all__ = [
+    "HOUR",
+    "PEERS",
+    "ROWS",
+    "Durable",
+    "Peer",
+    "lateness",
+    "main",
+    "measure",
+    "measure_apart",
+    "measure_schedules",
+    "parser",
+    "ran",
+    "show",
+]
 
 CALLERS = (1, 16, 256)
 HOUR = 3600.0
@@ -78,23 +92,17 @@ def ran(due: float) -> None:
     lateness.append(time.time() - due)
 
 
-class Anysched:
-    """This package."""
+class Durable:
+    """This package, with any store."""
 
     share = 1.0
+    scheduler: DurableScheduler
 
-    def __init__(self, synchronous: Any) -> None:
-        self.synchronous = synchronous
-
-    def make(self, folder: Path) -> DurableScheduler:
-        """Return a scheduler with its handler."""
-        self.scheduler = DurableScheduler("bench", SQLiteStore(folder / "store.db", synchronous=self.synchronous))
-        self.scheduler.handler("work")(self.work)
-        return self.scheduler
-
-    async def open(self, folder: Path) -> None:
-        """Start it."""
-        await self.make(folder).__aenter__()
+    def use(self, scheduler: DurableScheduler) -> DurableScheduler:
+        """Register the handler with a scheduler, and return this."""
+        self.scheduler = scheduler
+        scheduler.handler("work")(self.work)
+        return scheduler
 
     async def work(self) -> None:
         """Note when it started."""
@@ -107,6 +115,22 @@ class Anysched:
     async def close(self) -> None:
         """Stop it."""
         await self.scheduler.__aexit__(None, None, None)
+
+
+class Anysched(Durable):
+    """This package, with SQLite."""
+
+    def __init__(self, synchronous: Any) -> None:
+        self.synchronous = synchronous
+
+    def make(self, folder: Path) -> DurableScheduler:
+        """Return a scheduler with its handler."""
+        store = SQLiteStore(folder / "store.db", synchronous=self.synchronous)
+        return self.use(DurableScheduler("bench", store))
+
+    async def open(self, folder: Path) -> None:
+        """Start it."""
+        await self.make(folder).__aenter__()
 
 
 class APScheduler:
@@ -356,42 +380,57 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 1 if a measurement has failed.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.durable", description="the durable tier and its peers")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the tasks")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="store the figures")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="some of the peers")
-    parser.add_argument("--one", nargs=2, metavar=("PEER", "WHAT"), help="measure one thing, and print it as JSON")
-    options = parser.parse_args(arguments)
+    options = parser("benchmarks.durable", "the durable tier and its peers", PEERS).parse_args(arguments)
     scale = 0.1 if options.quick else 1.0
     if options.one:
         name, what = options.one
         print(json.dumps(_run_one(name, what, scale)))
         return 0
 
-    from rich.console import Console
-    from rich.table import Table
-
     figures: dict[str, dict[str, float]] = {name: {} for name in options.peers}
-    status = 0
+    complete = True
     for name in options.peers:
         more = ["hold-up", "100000", "1000000"] if name == "anysched, normal" and not options.quick else []
         for what in ("figures", "memory", *more):
-            command = [sys.executable, "-m", "benchmarks.durable", "--one", name, what]
-            command += ["--quick"] * options.quick
-            result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-            if result.returncode:
-                print(f"{name}, {what}: {result.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-                status = 1
-            else:
-                figures[name].update(json.loads(result.stdout.splitlines()[-1]))
-    table = Table("", *options.peers)
-    for row, title in ROWS.items():
-        shown = [f"{figures[name][row]:,.4g}" if row in figures[name] else "–" for name in options.peers]
-        table.add_row(title, *shown)
+            complete &= measure_apart("benchmarks.durable", name, what, figures, ["--quick"] * options.quick)
+    show(figures, ROWS, options.json)
+    return 0 if complete else 1
+
+
+def parser(module: str, description: str, peers: Collection[str]) -> argparse.ArgumentParser:
+    """Return the parser of the options that the benchmarks of the durable tier share."""
+    made = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    made.add_argument("--quick", action="store_true", help="a tenth of the tasks")
+    made.add_argument("--json", type=Path, metavar="FILE", help="store the figures")
+    made.add_argument("--peers", nargs="+", choices=peers, default=list(peers), help="some of the peers")
+    made.add_argument("--one", nargs=2, metavar=("PEER", "WHAT"), help="measure one thing, and print it as JSON")
+    return made
+
+
+def measure_apart(
+    module: str, name: str, what: str, figures: dict[str, dict[str, float]], options: Sequence[str]
+) -> bool:
+    """Measure one thing in a separate process, and add the figures; return whether that was possible."""
+    command = [sys.executable, "-m", module, "--one", name, what, *options]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if result.returncode:
+        print(f"{name}, {what}: {result.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return False
+    figures[name].update(json.loads(result.stdout.splitlines()[-1]))
+    return True
+
+
+def show(figures: dict[str, dict[str, float]], rows: Mapping[str, str], file: Path | None) -> None:
+    """Print the figures as a table, and store them in a file, if there is one."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", *figures)
+    for row, title in rows.items():
+        table.add_row(title, *(f"{each[row]:,.4g}" if row in each else "–" for each in figures.values()))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
-    return status
+    if file:
+        file.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ have.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -24,7 +23,7 @@ from anysched.durable import DurableScheduler
 from anysched.durable.operations import Put
 from anysched.durable.postgres import PostgresStore
 
-from .durable import HOUR, lateness, measure, measure_schedules
+from .durable import HOUR, lateness, measure, measure_apart, measure_schedules, parser, show
 from .postgres_peers import PEERS, Anysched
 
 __all__ = ["ROWS", "database", "main", "measure_one"]
@@ -204,13 +203,9 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 1 if a measurement has failed.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.postgres", description="the durable tier on PostgreSQL")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the tasks")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="store the figures")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="some of the peers")
-    parser.add_argument("--dsn", help="a server of your own, as its superuser, instead of one that is started here")
-    parser.add_argument("--one", nargs=2, metavar=("PEER", "WHAT"), help="measure one thing, and print it as JSON")
-    options = parser.parse_args(arguments)
+    known = parser("benchmarks.postgres", "the durable tier on PostgreSQL", PEERS)
+    known.add_argument("--dsn", help="a server of your own, as its superuser, instead of one that is started here")
+    options = known.parse_args(arguments)
     scale = 0.1 if options.quick else 1.0
     if options.one:
         name, what = options.one
@@ -221,25 +216,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
     figures: dict[str, dict[str, float]] = {name: {} for name in options.peers}
-    status = 0
+    complete = True
     with ExitStack() as stack:
         dsn = options.dsn or stack.enter_context(_server())
         for name in options.peers:
             more = ["many"] if name == "anysched" else []
             for what in ("figures", "others", "idle", *more):
                 with database(dsn) as own:
-                    command = [sys.executable, "-m", "benchmarks.postgres", "--dsn", own, "--one", name, what]
-                    command += ["--quick"] * options.quick
-                    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-                if result.returncode:
-                    print(f"{name}, {what}: {result.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-                    status = 1
-                else:
-                    figures[name].update(json.loads(result.stdout.splitlines()[-1]))
-    _show(figures)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
-    return status
+                    passed_on = ["--dsn", own, *["--quick"] * options.quick]
+                    complete &= measure_apart("benchmarks.postgres", name, what, figures, passed_on)
+    show(figures, ROWS, options.json)
+    return 0 if complete else 1
 
 
 @contextmanager
@@ -262,16 +249,6 @@ def database(dsn: str) -> Iterator[str]:
         connection.execute("CREATE DATABASE bench")
         yield f"{dsn.rpartition('/')[0]}/bench"
         connection.execute("DROP DATABASE bench WITH (FORCE)")
-
-
-def _show(figures: dict[str, dict[str, float]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", *figures)
-    for row, title in ROWS.items():
-        table.add_row(title, *(f"{each[row]:,.4g}" if row in each else "–" for each in figures.values()))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from anyio import to_thread
 
-from anysched.durable import DurableScheduler, current_run
+from anysched.durable import DurableScheduler
 from anysched.durable.postgres import PostgresStore
 
-from .durable import Peer, ran
+from .durable import Durable, Peer, ran
 
 __all__ = ["PEERS", "Anysched", "chancy_work"]
 
@@ -22,30 +22,15 @@ CONCURRENCY = 100
 """How many tasks the workers of others may run at once: their own figure is often 1."""
 
 
-class Anysched:
+class Anysched(Durable):
     """This package."""
 
-    share = 1.0
-
     def __init__(self, dsn: str, *, works: bool = True) -> None:
-        self.scheduler = DurableScheduler("bench", PostgresStore(dsn), participate="run" if works else "verbs")
-        self.scheduler.handler("work")(self.work)
+        self.use(DurableScheduler("bench", PostgresStore(dsn), participate="run" if works else "verbs"))
 
     async def open(self, folder: Path | None = None) -> None:
         """Start it."""
         await self.scheduler.__aenter__()
-
-    async def work(self) -> None:
-        """Note when it started."""
-        ran(current_run().due.timestamp())
-
-    async def schedule(self, number: int, delay: float) -> None:
-        """Schedule a call."""
-        await self.scheduler.schedule_later(delay, ("id", number), self.work)
-
-    async def close(self) -> None:
-        """Stop it."""
-        await self.scheduler.__aexit__(None, None, None)
 
 
 class Procrastinate:

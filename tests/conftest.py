@@ -14,7 +14,7 @@ import pytest
 
 from anysched import Scheduler
 from anysched._core import dispatcher as dispatcher_module
-from support import group_starter
+from support import EVENT_LOOPS, group_starter
 
 if sys.platform == "win32":
     collect_ignore = ["cli"]  # the command line needs POSIX
@@ -32,18 +32,7 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 SIMULATED = pytest.StashKey[Counter[str]]()
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(("asyncio", {"debug": True}), id="asyncio"),
-        pytest.param(
-            ("asyncio", {"use_uvloop": True}),
-            id="uvloop",
-            marks=pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not run there"),
-        ),
-        pytest.param(("trio", {}), id="trio"),
-    ],
-)
+@pytest.fixture(scope="module", params=EVENT_LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

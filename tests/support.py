@@ -3,6 +3,7 @@
 import inspect
 import logging
 import re
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from pathlib import Path
@@ -19,6 +20,17 @@ from anysched._core.backends.group import GroupStarter
 from anysched._core.dispatcher import Dispatcher
 from anysched._virtual.timeline import Timeline
 from anysched.testing import VirtualClock
+
+EVENT_LOOPS = [
+    pytest.param(("asyncio", {"debug": True}), id="asyncio"),
+    pytest.param(
+        ("asyncio", {"use_uvloop": True}),
+        id="uvloop",
+        marks=pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not run there"),
+    ),
+    pytest.param(("trio", {}), id="trio"),
+]
+"""The parameters of a fixture ``anyio_backend`` with all event loops, in real time."""
 
 
 async def settle(iterations: int = 30) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,13 @@ from anysched.durable import DurableScheduler, Store, current_run
 from anysched.testing import VirtualClock
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds, in real time."""
+    with anyio.fail_after(60):
+        while not condition():
+            await anyio.sleep(0.005)
 
 
 def seconds(time: datetime) -> float:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 from anyio import to_thread
+from durable_support import until
 from postgres_server import PostgresServer
 
 from anysched.durable import DurableScheduler, StoreError, current_run
 from anysched.durable.postgres import PostgresStore
+from support import EVENT_LOOPS
 
 pytestmark = pytest.mark.anyio
 
@@ -23,11 +24,7 @@ REFUSE = """
 """
 
 
-@pytest.fixture(
-    scope="module",
-    params=[("asyncio", {"debug": True}), ("asyncio", {"use_uvloop": True}), ("trio", {})],
-    ids=["asyncio", "uvloop", "trio"],
-)
+@pytest.fixture(scope="module", params=EVENT_LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -61,12 +58,6 @@ class Program:
         ):
             with anyio.fail_after(30), pytest.raises(StoreError):
                 await call()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(60):
-        while not condition():
-            await anyio.sleep(0.005)
 
 
 async def test_starts_and_ends_wait_while_changes_are_refused(

@@ -12,15 +12,12 @@ import pytest
 from anyio import from_thread, to_thread
 
 from anysched.durable import DurableScheduler, SQLiteStore
+from support import EVENT_LOOPS
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(
-    scope="module",
-    params=[("asyncio", {"debug": True}), ("asyncio", {"use_uvloop": True}), ("trio", {})],
-    ids=["asyncio", "uvloop", "trio"],
-)
+@pytest.fixture(scope="module", params=EVENT_LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

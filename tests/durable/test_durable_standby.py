@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio import to_thread
+from durable_support import until
 from frozen_owner import FAILOVER_AFTER
 from postgres_server import PostgresServer
 
@@ -33,15 +34,12 @@ from anysched.durable.operations import IsEmpty, Load
 from anysched.durable.postgres import PostgresStore
 from anysched.durable.shared import Notices
 from anysched.durable.window import NOTHING
+from support import EVENT_LOOPS
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(
-    scope="module",
-    params=[("asyncio", {"debug": True}), ("asyncio", {"use_uvloop": True}), ("trio", {})],
-    ids=["asyncio", "uvloop", "trio"],
-)
+@pytest.fixture(scope="module", params=EVENT_LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -77,12 +75,6 @@ def journal() -> list[str]:
 @pytest.fixture
 def process(database: str, journal: list[str]) -> Callable[..., Process]:
     return lambda name, **options: Process(database, name, journal, **options)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(60):
-        while not condition():
-            await anyio.sleep(0.005)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from durable_support import until
 
 from anysched.durable import StoreError
 from anysched.durable.errors import ContendedError
@@ -40,11 +41,6 @@ class ContendedStore:
 
 def note(applied: list[str], name: str) -> Callable[[object], None]:
     return lambda _: applied.append(name)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await anyio.sleep(0.01)
 
 
 async def test_the_operations_of_a_contended_group_are_committed_one_by_one() -> None:

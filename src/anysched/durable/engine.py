@@ -58,7 +58,7 @@ from .recurrence import Recurrence, Run, find_next, skip_after
 from .run import DurableRun, running
 from .shared import Beat, News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
 from .store import Store
-from .values import decode_args, decode_id, encode_id, microseconds_from_datetime, moment
+from .values import decode_args, decode_id, encode_id, microseconds_from_datetime, moment, storable
 from .window import NOTHING, Window
 from .writer import StoppedError, Writer
 
@@ -779,8 +779,7 @@ class Engine:
 
     async def _park(self, entry: Entry, error: Exception, term: int) -> None:
         """Park a task that cannot run."""
-        # The text of an exception may be any; a name or an ID with such characters is refused.
-        problem = f"{type(error).__name__}: {error}".replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+        problem = storable(f"{type(error).__name__}: {error}")
         self._log.error(
             "Parked task %r, which cannot run: %s. retry() makes it run again.",
             decode_id(entry.task_id),

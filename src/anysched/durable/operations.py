@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import Generic, Literal, TypeVar
 
 __all__ = [
+    "STATE_NAMES",
     "Adopt",
     "Cancel",
     "CancelAll",
@@ -24,6 +25,7 @@ __all__ = [
     "Claim",
     "Count",
     "DurableStatistics",
+    "DurableStatus",
     "End",
     "EndResult",
     "Entry",
@@ -70,10 +72,13 @@ class State(IntEnum):
     """For its handler to be registered."""
 
 
+DurableStatus = Literal["pending", "running", "parked", "unknown"]
+"""The status of a durable task; see `DurableTask.status`."""
+
 Status = Literal["pending", "paused", "running", "parked", "unknown"]
 """The name of a state, or ``"paused"`` for a pending entry that is paused."""
 
-_STATUSES: Mapping[State, Status] = {
+STATE_NAMES: Mapping[State, DurableStatus] = {
     State.PENDING: "pending",
     State.RUNNING: "running",
     State.PARKED: "parked",
@@ -124,7 +129,7 @@ class Entry:
         """The name of the state, or ``"paused"`` for a pending entry that is paused."""
         if self.state is State.PENDING and self.paused:
             return "paused"
-        return _STATUSES[self.state]
+        return STATE_NAMES[self.state]
 
 
 @dataclass(frozen=True, slots=True)

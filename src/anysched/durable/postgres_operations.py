@@ -51,6 +51,7 @@ from .operations import (
 from .postgres_schema import COLUMNS
 from .shared import Beat, Notices, TakeNotices, Watch
 from .steps import Rows, Statement, Steps
+from .values import storable
 
 __all__ = ["VERBS", "Transaction"]
 
@@ -346,7 +347,7 @@ class Transaction:
         rows = yield self._statement(
             f"update anysched_entry set state = 2, problem = %(problem)s where {_SELF} and holds returning 1",
             generation=operation.generation,
-            problem=_storable(operation.problem),
+            problem=storable(operation.problem),
         )
         if rows:
             return EndResult(removed=False, next=None)
@@ -559,7 +560,7 @@ class Transaction:
             "run_count": [entry.run_count for entry in entries],
             "attempts": [entry.attempts for entry in entries],
             "kills": [entry.kills for entry in entries],
-            "problem": [None if entry.problem is None else _storable(entry.problem) for entry in entries],
+            "problem": [None if entry.problem is None else storable(entry.problem) for entry in entries],
         }
         handlers: list[int] = []
         for entry in entries:
@@ -618,11 +619,6 @@ class Transaction:
             f"update anysched_entry set watched = true where {_SELF} returning 1", generation=operation.generation
         )
         return bool(rows)
-
-
-def _storable(text: str) -> str:
-    """Return a text, such as that of an exception, without characters that PostgreSQL refuses."""
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def _chunks(generations: list[int]) -> list[list[int]]:

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Literal, final
+from typing import Any, final
 
-from .operations import Entry, State
+from .operations import STATE_NAMES, DurableStatus, Entry
 from .values import TaskId, decode_args, decode_id, moment
 
-__all__ = ["DurableStatus", "DurableTask"]
-
-DurableStatus = Literal["pending", "running", "parked", "unknown"]
-"""The status of a durable task; see `DurableTask.status`."""
-
-_STATUSES: dict[State, DurableStatus] = {
-    State.PENDING: "pending",
-    State.RUNNING: "running",
-    State.PARKED: "parked",
-    State.UNKNOWN: "unknown",
-}
+__all__ = ["DurableTask"]
 
 
 @final
@@ -69,7 +59,7 @@ class DurableTask:
         run, for the reason in `problem`, and waits for `DurableScheduler.retry`. ``"unknown"``: it is waiting for its
         handler to be registered.
         """
-        return _STATUSES[self._entry.state]
+        return STATE_NAMES[self._entry.state]
 
     @property
     def paused(self) -> bool:

@@ -19,6 +19,7 @@ __all__ = [
     "microseconds_from_datetime",
     "microseconds_from_duration",
     "moment",
+    "storable",
 ]
 
 TaskId: TypeAlias = str | int | tuple["TaskId", ...]
@@ -47,6 +48,11 @@ def check_text(text: str, name: str) -> None:
     """
     if "\0" in text or _has_surrogate(text):
         raise ValueError(f"{name} cannot be stored: it contains a NUL character or a lone surrogate: {text!r}")
+
+
+def storable(text: str) -> str:
+    """Return a text, such as that of an exception, with the characters escaped that `check_text` refuses."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def encode_id(task_id: object) -> str:
