@@ -15,6 +15,7 @@ __all__ = [
     "decode_id",
     "encode_args",
     "encode_id",
+    "has_surrogate",
     "id_ranges",
     "microseconds_from_datetime",
     "microseconds_from_duration",
@@ -46,7 +47,7 @@ def check_text(text: str, name: str) -> None:
     Raises:
         ValueError: if it contains a NUL character or a lone surrogate.
     """
-    if "\0" in text or _has_surrogate(text):
+    if "\0" in text or has_surrogate(text):
         raise ValueError(f"{name} cannot be stored: it contains a NUL character or a lone surrogate: {text!r}")
 
 
@@ -68,7 +69,7 @@ def encode_id(task_id: object) -> str:
         )
     text = _compact(task_id)
     # Two lone surrogates would come back as one character.
-    if "\\ud" in text and _has_surrogate(task_id):
+    if "\\ud" in text and has_surrogate(task_id):
         raise ValueError(f"a durable ID must not contain a lone surrogate: {task_id!r}")
     if len(text) > MAX_ID:
         raise ValueError(f"a durable ID has at most {MAX_ID} characters, as JSON, not {len(text)}: {text[:40]}...")
@@ -174,10 +175,11 @@ def _is_id(value: object) -> bool:
     return type(value) is str or type(value) is int
 
 
-def _has_surrogate(value: object) -> bool:
+def has_surrogate(value: object) -> bool:
+    """Return whether a string, or one in a tuple, has a lone surrogate, which is not Unicode text."""
     if isinstance(value, str):
         return any("\ud800" <= character <= "\udfff" for character in value)
-    return isinstance(value, tuple) and any(map(_has_surrogate, cast("tuple[object, ...]", value)))
+    return isinstance(value, tuple) and any(map(has_surrogate, cast("tuple[object, ...]", value)))
 
 
 def _with_tuples(value: object) -> TaskId:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar, cast, get_origin
 
 from anysched._cli.objects import MalformedLineError, check_keys, kind_of, parse_object
 from anysched.durable.operations import Entry, Snapshot, State
-from anysched.durable.values import check_text, encode_id
+from anysched.durable.values import check_text, encode_id, has_surrogate
 
 from .notation import id_from
 
@@ -161,7 +161,7 @@ def _value(values: Mapping[str, object], key: str, kind: type[T]) -> T:
     origin = get_origin(kind) or kind
     if type(value) is not origin:  # a bool is an int
         raise MalformedLineError(f'"{key}" must be {KINDS[origin]}, not {kind_of(value)}')
-    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+    if isinstance(value, str) and has_surrogate(value):
         raise MalformedLineError(f'"{key}" has characters that are not Unicode text')
     return cast("T", value)
 
