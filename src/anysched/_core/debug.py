@@ -20,6 +20,9 @@ _EVENT_LOOPS = frozenset({"anyio", "asyncio", "trio", "uvloop"})
 # What a function written in C returns cannot be inspected. These two are passed most often.
 _RETURN_NONE = (print, time.sleep)
 
+# The names of the instructions; which of them loads `None` depends on the version of Python.
+_LOAD_CONSTANT = frozenset({"LOAD_CONST", "LOAD_SMALL_INT", "LOAD_COMMON_CONSTANT"})
+
 # Annotations may use names that are only imported for type checkers.
 _SIGNATURE_OPTIONS: dict[str, Any] = {"follow_wrapped": False}
 if sys.version_info >= (3, 14):  # pragma: no cover
@@ -82,7 +85,7 @@ def _returns_constants(code: CodeType) -> bool:
     before = ""
     for instruction in dis.get_instructions(code):
         if instruction.opname.startswith("RETURN_"):
-            is_constant = before in ("LOAD_CONST", "LOAD_SMALL_INT") and not instruction.is_jump_target
+            is_constant = before in _LOAD_CONSTANT and not instruction.is_jump_target
             if not is_constant and instruction.opname != "RETURN_CONST":
                 return False
             found = True
