@@ -269,6 +269,25 @@ def test_postpone_and_run_now(site: Site, page: Any) -> None:
     see(page, "document.querySelector('#detail .status').textContent", "failed")
 
 
+def test_a_click_counts_if_the_dialog_changes_meanwhile(site: Site, page: Any) -> None:
+    """The dialog is updated between the press of the mouse button and its release."""
+    from selenium.webdriver import ActionChains
+
+    task = site.call(site.scheduler.schedule_later, HOUR, "report", broken)
+    see(page, IDS, ["report"])
+    click(page, link("report"))
+    see(page, f"{button('detail', 'Postpone')} !== undefined")
+    due = "document.querySelector('#detail .facts time').dateTime"
+    before = page.execute_script(f"return {due}")
+    postpone = page.execute_script(f"return {button('detail', 'Postpone')}")
+    ActionChains(page).click_and_hold(postpone).perform()
+    site.call(lambda: task.reschedule_later(2 * HOUR))
+    see(page, f"{due} !== {before!r}")
+    ActionChains(page).release().perform()
+    see(page, "document.getElementById('confirm').open")
+    assert page.execute_script("return document.getElementById('confirm-yes').textContent") == "Postpone"
+
+
 def test_what_is_parked_is_retried(driver: Any, durable_site: Site) -> None:
     open_page(driver, durable_site.url, "desktop")
     see(driver, STATUSES, ["parked"])

@@ -445,15 +445,29 @@ function showDetail(key, data) {
   setText($("detail-heading"), data.id === "" ? "(empty)" : data.id);
   const text = JSON.stringify(data);
   if ($("detail").shown !== key + text) {
-    const again = $("detail").open && $("detail").shown?.startsWith(key);
-    const opened = again ? [...$("detail").querySelectorAll("details[open]")].map(part => part.dataset.run) : [];
-    const focused = again && $("detail-body").contains(document.activeElement) ? document.activeElement.dataset.name : null;
+    const body = $("detail-body");
+    const again = $("detail").open && $("detail").shown?.startsWith(`${key}{`);
+    const opened = again ? [...body.querySelectorAll("details[open]")].map(part => part.dataset.run) : [];
+    const focused = again && body.contains(document.activeElement) ? document.activeElement.dataset.name : null;
     $("detail").shown = key + text;
-    $("detail-body").replaceChildren(...describe(key, data));
-    for (const part of $("detail").querySelectorAll("details")) part.open = opened.includes(part.dataset.run) || (!again && part === $("detail").querySelector("details"));
-    if (focused) ([...$("detail-body").querySelectorAll("[data-name]")].find(part => part.dataset.name === focused) ?? $("close")).focus();
+    const parts = describe(key, data);
+    const failures = parts.filter(part => part.localName === "details");
+    for (const part of failures) part.open = again ? opened.includes(part.dataset.run) : part === failures[0];
+    if (!again) body.replaceChildren(); // its buttons are for another task
+    replaceChanged(body, parts);
+    if (focused && !body.contains(document.activeElement)) ([...body.querySelectorAll("[data-name]")].find(part => part.dataset.name === focused) ?? $("close")).focus();
   }
   showDialog($("detail"));
+}
+
+// What has not changed stays in place: a click that has begun on it counts.
+function replaceChanged(parent, parts) {
+  while (parent.children.length > parts.length) parent.lastElementChild.remove();
+  parts.forEach((part, index) => {
+    const old = parent.children[index];
+    if (!old) parent.append(part);
+    else if (!old.isEqualNode(part)) old.replaceWith(part);
+  });
 }
 
 function describe(key, data) {
