@@ -249,7 +249,7 @@ class TaskRegistry:
 
     def busy_members(self) -> list[TaskRegistry]:
         """Return this registry and those of its descendants that have tasks, in the order of their creation."""
-        busy = [registry for registry in self.family.busy if registry.is_within(self)]
+        busy = [registry for registry in list(self.family.busy) if registry.is_within(self)]
         return sorted(busy, key=lambda registry: registry._number)
 
     # Called by handles
@@ -279,7 +279,11 @@ class TaskRegistry:
             raise RuntimeError(
                 f"deadlock: task {task.name!r} awaits its successor, which cannot start until the first has ended"
             )
-        return self._note_wait(task)
+        self.guard.held = True
+        try:
+            return self._note_wait(task)
+        finally:
+            self.guard.release()
 
     def end_wait(self, task: ScheduledTask[Any], waiting: ScheduledTask[Any]) -> None:
         """Called when the run of a task no longer waits for another task."""
@@ -643,11 +647,11 @@ class TaskRegistry:
 
     def calling_task(self) -> ScheduledTask[Any] | None:
         """Return the task of this registry inside whose run this is called, if any."""
-        return next(filter(self.is_caller, self._running), None)
+        return next(filter(self.is_caller, list(self._running)), None)
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:
         """Return the tasks that run and have not been cancelled, in the order in which they have started."""
-        return [task for task in self._running if task.status is RUNNING]
+        return [task for task in list(self._running) if task.status is RUNNING]
 
     @property
     def running(self) -> int:

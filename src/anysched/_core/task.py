@@ -529,7 +529,8 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     def _contains_caller(self) -> bool:
         """Return whether this is called in the task's run, or in a task of a task group opened inside it."""
-        return self._run is not None and self._run.contains_current_task()
+        run = self._run
+        return run is not None and run.contains_current_task()
 
     def _cancel_run(self) -> None:
         """Cancel the running coroutine, unless it has already been cancelled."""
