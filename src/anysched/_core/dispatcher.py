@@ -59,6 +59,10 @@ class TaskOwner(RunOwner, Protocol):
         """Give the slot of a task, if it has one, to the next task; called if an admitted task does not start."""
         ...
 
+    def is_run_of(self, task: ScheduledTask[Any], run: TaskRun, /) -> bool:
+        """Return whether a run is the current run of a task."""
+        ...
+
     def start_refused(self, task: ScheduledTask[Any], failure: Exception, /) -> None:
         """Called when the event loop has refused to start a task."""
         ...
@@ -454,7 +458,7 @@ class Dispatcher:
         guard.held = False
         if guard.deferred:
             guard.complete()
-            if task._run is not run:
+            if not owner.is_run_of(task, run):
                 return  # cancelled, paused or rescheduled since it was taken from its queue
         try:
             self.starter.start(run, task.name, context)

@@ -363,7 +363,7 @@ class TaskRegistry:
     def _reschedule_if_pending(self, when: float, task: ScheduledTask[Any] | None) -> bool:
         guard = self.guard
         guard.held = True
-        if self.state != "running" or task is None or task._status is not PENDING:
+        if self.state != "running" or task is None or task.status is not PENDING:
             guard.release()
             return False
         try:
@@ -432,7 +432,7 @@ class TaskRegistry:
         tasks = self.tasks if self._tasks_copy is None else self._tasks_copy
         holder = tasks.get(task_id)
         expected: ScheduledTask[Any] | None = self.guard.holders.get((self, task_id), holder)
-        return holder if expected is not None and expected._is_done() else expected
+        return holder if expected is not None and _has_ended(expected) else expected
 
     def holders(self) -> list[ScheduledTask[Any]]:
         """Return the holders of all IDs, also in the middle of an operation."""
@@ -442,7 +442,7 @@ class TaskRegistry:
 
     def _is_changeable(self, task: ScheduledTask[Any]) -> bool:
         """Return whether a task is pending and is not being started, in the middle of an operation."""
-        return task._status is PENDING and task._run is None
+        return task.status is PENDING and self.is_run_of(task, None)
 
     def _report_change(self, message: str, hook: str, task: ScheduledTask[Any]) -> None:
         self.log.log(logging.DEBUG, message, task.task_id)
@@ -455,10 +455,16 @@ class TaskRegistry:
         """Return whether a due task may start. If not, it waits here and is requeued when it may."""
         if self.state != "running":
             return False  # about to be dropped
-        task_id = task.task_id
-        if task_id in self.predecessors:
-            self._blocked[task_id] = task
-            return False
+        if self.predecessors:
+            task_id = task.task_id
+            try:
+                if task_id in self.predecessors:
+                    self._blocked[task_id] = task
+                    return False
+            except Exception as failure:  # of the hash or the comparison of the ID
+                self.task_started(task)
+                self.finish(task, FAILED, failure, failure, ran=True)
+                return False
         if self.max_running is not None and task not in self._slots:
             if len(self._slots) >= self.max_running:
                 self._queue_for_slot(task)
@@ -469,7 +475,7 @@ class TaskRegistry:
     def start_refused(self, task: ScheduledTask[Any], failure: Exception) -> None:
         """Called when the event loop has refused to start a task."""
         self.guard.held = True
-        if task._run is None:  # a signal handler has cancelled, paused or rescheduled it in the meantime
+        if self.is_run_of(task, None):  # a signal handler has cancelled, paused or rescheduled it in the meantime
             self.guard.release()
             return
         self.task_started(task)
@@ -482,8 +488,8 @@ class TaskRegistry:
         return self.is_run_of(task, run) and self.state == "running"
 
     @staticmethod
-    def is_run_of(task: ScheduledTask[Any], run: TaskRun) -> bool:
-        """Return whether a run is the current run of a task."""
+    def is_run_of(task: ScheduledTask[Any], run: TaskRun | None) -> bool:
+        """Return whether a run is the current run of a task; with `None`, whether it has none."""
         return task._run is run
 
     def task_started(self, task: ScheduledTask[Any]) -> None:
@@ -537,7 +543,13 @@ class TaskRegistry:
 
     def may_recur(self, task: ScheduledTask[Any]) -> bool:
         """Return whether a running task still holds its ID and may become pending again."""
-        return self.state == "running" and self.predecessors.get(task.task_id) is not task
+        return self.state == "running" and not (self.predecessors and self._is_predecessor(task))
+
+    def _is_predecessor(self, task: ScheduledTask[Any]) -> bool:
+        try:
+            return self.predecessors.get(task.task_id) is task
+        except Exception:  # as in `remove`
+            return any(other is task for other in self.predecessors.values())
 
     def add(self, task: ScheduledTask[Any], when: float) -> None:
         """Queue a pending task that is not queued, unless it is paused."""
@@ -589,6 +601,10 @@ class TaskRegistry:
         if len(tasks) == 1:
             self.family.busy[self] = None
 
+    def remove(self, task: ScheduledTask[Any]) -> bool:
+        """Remove a task from the table of IDs; return whether it was there. It must be displaced afterwards."""
+        return _remove(self.tasks, task)
+
     def displace(self, holder: ScheduledTask[Any], *, cancel_running: bool) -> None:
         """Displace a task that has lost its ID; called in an operation, which this may end.
 
@@ -599,7 +615,7 @@ class TaskRegistry:
         if holder._status is PENDING:
             self.drop(holder)
         else:
-            self.predecessors[holder.task_id] = holder
+            _insert(self.predecessors, holder.task_id, holder)
             if cancel_running:
                 self.cancel_run(holder)
 
@@ -607,8 +623,8 @@ class TaskRegistry:
         """Release the ID of a task, unless it has ended; a pending one is dropped, a running one finishes."""
         self.guard.held = True
         try:
-            if not holder._is_done():
-                self.tasks.pop(holder.task_id, None)
+            if not _has_ended(holder):
+                self.remove(holder)
                 self.displace(holder, cancel_running=False)
         finally:
             self.guard.release()
@@ -630,6 +646,12 @@ class TaskRegistry:
             task._leave_queue()
         self.finish(task, CANCELLED)
 
+    def drop_unscheduled(self, task: ScheduledTask[Any], when: float) -> None:
+        """End a task that was made but not entered in the tables and queues."""
+        self.guard.held = True
+        self.add(task, when)  # which sets the due time
+        self.drop(task)
+
     def unqueue_due(self, task: ScheduledTask[Any]) -> bool:
         """Remove a task from its queue if it is due, and free its slot; return whether it was due."""
         if task._dispatch_index <= 0:
@@ -641,8 +663,8 @@ class TaskRegistry:
         """Remove a task that has not started from whichever queue it is in."""
         task._leave_queue()
         task._set_not_due()
-        if self._blocked.get(task.task_id) is task:
-            del self._blocked[task.task_id]
+        if self._blocked:
+            _remove(self._blocked, task)
         self.free_slot(task)
 
     def calling_task(self) -> ScheduledTask[Any] | None:
@@ -703,7 +725,7 @@ class TaskRegistry:
         raised: list[BaseException] = []
         for task in [*self.predecessors.values(), *self.tasks.values()]:
             try:
-                self.predecessors.pop(task.task_id, None)
+                _remove(self.predecessors, task)
                 self.finish(task, CANCELLED, ran=task.status is not PENDING)
             except Exception as failure:
                 self.log_failure(task, failure)
@@ -744,8 +766,12 @@ class TaskRegistry:
         elif status is CANCELLED:
             self.cancelled += 1
         task_id, tasks = task.task_id, self.tasks
-        if tasks.get(task_id) is task:
-            del tasks[task_id]
+        try:  # as `remove`, without a call for it
+            if tasks.get(task_id) is task:
+                del tasks[task_id]
+        except Exception as error:
+            _remove_by_identity(tasks, task)
+            failure = failure or error
         target = task._complete(status, outcome)
         self._ended += 1
         if self._ended > ENDS_PER_TASK * len(tasks) + ENDS_AT_LEAST:
@@ -760,13 +786,13 @@ class TaskRegistry:
         guard.held = False
         if guard.deferred:
             guard.complete()
-        if failure is not None:
-            self.log_failure(task, failure)
         try:
+            if failure is not None:
+                self.log_failure(task, failure)
             if self.family.instruments_version and self.instruments is not None:
                 self.instruments.task_finished(task)
         finally:
-            try:
+            try:  # also if a log handler or an instrument has raised a request to end the process
                 task._close(target)
             except Exception as error:  # of a coroutine that is not native, which may do anything
                 self.log_failure(task, error)
@@ -792,15 +818,20 @@ class TaskRegistry:
             self.failed += 1
         else:
             self.cancelled += 1
-        if self.predecessors:
-            task_id = task.task_id
-            if self.predecessors.get(task_id) is task:
-                del self.predecessors[task_id]
-                successor = self._blocked.pop(task_id, None)
-                if successor is not None:
-                    self._queue_for_slot(successor)
+        if self.predecessors and _remove(self.predecessors, task) and self._blocked:
+            self._unblock_successor(task.task_id)
         if self._slots:
             self.free_slot(task)
+
+    def _unblock_successor(self, task_id: Hashable) -> None:
+        try:
+            successor = self._blocked.pop(task_id, None)
+            successors = [] if successor is None else [successor]
+        except Exception:  # as in `remove`: which one it is, is not known, so they all try again
+            successors = list(self._blocked.values())
+            self._blocked.clear()
+        for each in successors:
+            self._queue_for_slot(each)
 
     # Slots
 
@@ -856,6 +887,43 @@ class TaskRegistry:
         """Log that missed runs were skipped."""
         runs = f"{count} missed run{'s' if count > 1 else ''}"
         self.log.log(logging.INFO, "Skipped %s of task %s.", task.task_id, runs)
+
+
+def _remove(table: dict[Hashable, ScheduledTask[Any]], task: ScheduledTask[Any]) -> bool:
+    """Remove a task from a table by ID, also if the hash or the comparison of the ID now raises an exception."""
+    task_id = task.task_id
+    try:
+        if table.get(task_id) is not task:
+            return False
+        del table[task_id]
+        return True
+    except Exception:
+        return _remove_by_identity(table, task)
+
+
+def _remove_by_identity(table: dict[Hashable, ScheduledTask[Any]], task: ScheduledTask[Any]) -> bool:
+    later: list[tuple[Hashable, ScheduledTask[Any]]] = []
+    found = False
+    while table and not found:
+        task_id, other = table.popitem()  # this does not hash the ID
+        found = other is task
+        if not found:
+            later.append((task_id, other))
+    for task_id, other in reversed(later):
+        _insert(table, task_id, other)
+    return found
+
+
+def _has_ended(task: ScheduledTask[Any]) -> bool:
+    return task.status in (FINISHED, FAILED, CANCELLED)
+
+
+def _insert(table: dict[Hashable, ScheduledTask[Any]], task_id: Hashable, task: ScheduledTask[Any]) -> None:
+    """Add a task to a table; if its ID can no longer be hashed, under the task itself, so that it is not lost."""
+    try:
+        table[task_id] = task
+    except Exception:
+        table[task] = task
 
 
 def cancel_runs(tasks: Iterable[ScheduledTask[Any]]) -> None:

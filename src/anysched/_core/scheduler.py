@@ -686,8 +686,7 @@ class Scheduler:
         self._debug("Scheduled task %s.", task_id)
         registry.notify("task_scheduled", task)
         if is_refused:
-            task._set_due(when)
-            registry.finish(task, Status.CANCELLED)
+            registry.drop_unscheduled(task, when)
 
     def _keep(self, holder: ScheduledTask[Any], target: Target) -> None:
         """Close the target of a call that keeps the holder of the ID."""
@@ -699,8 +698,7 @@ class Scheduler:
 
     def _collect(self, task: ScheduledTask[Any], when: float, collector: list[ScheduledTask[Any]]) -> None:
         """Drop a task that was scheduled while the scheduler is being closed."""
-        task._set_due(when)
-        self._registry.finish(task, Status.CANCELLED)
+        self._registry.drop_unscheduled(task, when)
         collector.append(task)
         self._debug("Dropped task %s, because the scheduler is being closed.", task.task_id)
 
@@ -917,9 +915,8 @@ class Scheduler:
             return
         guard.held = True
         try:
-            is_holder = self._tasks.get(task_id) is task
+            is_holder = registry.remove(task)
             if is_holder:
-                del self._tasks[task_id]
                 registry.displace(task, cancel_running=running == "cancel")
             elif running == "cancel":
                 registry.cancel_run(task)
@@ -1221,8 +1218,7 @@ class Scheduler:
         count = 0
         for registry in self._registry.busy_members():
             for task in list(registry.tasks.values()):
-                # It may have been cancelled in the meantime.
-                if task.status is Status.PENDING and registry.tasks.get(task.task_id) is task:
+                if task.status is Status.PENDING:  # it may have been cancelled in the meantime
                     _drop(task, registry, raised)
                     dropped.append((registry, task))
                     count += 1
@@ -1370,8 +1366,6 @@ def _drop(task: ScheduledTask[Any], registry: TaskRegistry, raised: list[BaseExc
     """Drop a pending task. An exception is logged or, if it is a request to end the process, appended to ``raised``."""
     try:
         registry.release_id(task)
-    except Exception as failure:  # for example, the hash of an ID now raises an exception
-        registry.log_failure(task, failure)
     except BaseException as failure:
         raised.append(failure)
 
