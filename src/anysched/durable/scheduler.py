@@ -94,7 +94,8 @@ class DurableScheduler:
 
     Args:
         name: Names the logger, ``anysched.<name>``, and prefixes the names of tasks, as in `anysched.Scheduler`.
-        store: The store, such as an `SQLiteStore`. No other scheduler may have it open.
+        store: The store, such as an `SQLiteStore`, which no other scheduler may have open, or an
+            `anysched.durable.postgres.PostgresStore`, which several processes can have open.
         max_running: How many tasks may run at once.
         instruments: Instruments; see `anysched.abc.Instrument`. They are called for the tasks in memory, which are the
             tasks that are due next. To an instrument, each run is a separate task.
@@ -468,6 +469,10 @@ class DurableScheduler:
 
         A recurring task can also be paused while it is running.
 
+        Args:
+            task_id: The ID.
+            connection: A connection in whose transaction this is done; see `schedule`.
+
         Returns:
             Whether there was a task that could be paused and was not already paused.
 
@@ -481,6 +486,10 @@ class DurableScheduler:
         """Resume a paused task.
 
         If it became due in the meantime, it starts now; for a recurring task, ``missed`` decides.
+
+        Args:
+            task_id: The ID.
+            connection: A connection in whose transaction this is done; see `schedule`.
 
         Returns:
             Whether there was a paused task with this ID.
@@ -497,6 +506,10 @@ class DurableScheduler:
         A task is parked, and an ERROR is logged, when its handler does not accept its arguments, or when the process
         has ended during five attempts to run it.
 
+        Args:
+            task_id: The ID.
+            connection: A connection in whose transaction this is done; see `schedule`.
+
         Returns:
             Whether there was a parked task with this ID.
 
@@ -511,6 +524,9 @@ class DurableScheduler:
     async def holds(self, task_id: TaskId) -> bool:
         """Return whether the ID is held.
 
+        Args:
+            task_id: The ID.
+
         Raises:
             RuntimeError, StoreError: as `schedule`.
             TypeError: if the ID cannot be stored.
@@ -519,6 +535,9 @@ class DurableScheduler:
 
     async def get(self, task_id: TaskId) -> DurableTask | None:
         """Return the handle of the task that holds an ID; `None` if it is not held.
+
+        Args:
+            task_id: The ID.
 
         Raises:
             RuntimeError, StoreError: as `schedule`.
