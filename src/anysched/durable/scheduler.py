@@ -229,7 +229,7 @@ class DurableScheduler:
         Raises:
             DuplicateTaskError: if the ID is held and ``on_conflict`` is ``"error"``.
             RuntimeError: if the scheduler is not running, or this is not the thread of its event loop.
-            StoreError: if the store fails; in this case, nothing has changed.
+            StoreError: if the store fails. Unless it is an `UncertainCommitError`, nothing has changed.
             TypeError: if the ID or the arguments cannot be stored, or the handler does not accept the arguments.
             UnknownHandlerError: if the handler is not registered.
             ValueError: if ``on_conflict`` is unknown, or the ID contains a lone surrogate or is too long.
