@@ -104,7 +104,8 @@ class DurableScheduler:
             `UnknownHandlerError` is raised.
         participate: For a store that several processes can have open, such as an
             `anysched.durable.postgres.PostgresStore`. ``"run"``: this process runs the tasks, or stands by to take over.
-            ``"verbs"``: it never runs tasks, and only calls the methods.
+            ``"verbs"``: it never runs tasks. It only calls the methods, to schedule, cancel and wait for tasks that another
+            process runs.
 
     Raises:
         TypeError: if the name is not a string, or ``max_running`` is not an integer.
