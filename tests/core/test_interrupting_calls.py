@@ -6,7 +6,8 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -16,15 +17,15 @@ import anyio
 import pytest
 
 import anysched
-from anysched import ScheduledTask, Scheduler
-from support import records, settle
+from anysched import DuplicateTaskError, ScheduledTask, Scheduler
+from support import Gate, dispatcher_of, is_closed, nothing, records, settle, value
 
 SOURCE = str(Path(anysched.__file__).parent)
 HOUR = 3600.0
 
 
 class Work:
-    """What is scheduled, and how often each ran."""
+    """The scheduled tasks, and how often each ran."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
@@ -75,7 +76,7 @@ class Work:
         assert not guard.holders
 
 
-# What is interrupted
+# Interrupted scripts
 
 
 async def schedules(work: Work) -> None:
@@ -179,7 +180,7 @@ INTERRUPTED = [
 ]  # fmt: skip
 
 
-# What interrupts it
+# Interrupting calls
 
 
 def schedule(work: Work) -> None:
@@ -278,7 +279,7 @@ class CallAt:
 async def interrupted(
     script: Callable[[Work], Awaitable[None]], call: Callable[[Work], None], instruction: int
 ) -> CallAt:
-    """Run a script with a call before one of its instructions, and check what came of it."""
+    """Run a script with a call before one of its instructions, and check the outcome."""
     async with Scheduler("test") as scheduler:
         work = Work(scheduler)
         await settle(3)
@@ -305,7 +306,7 @@ async def interrupted(
 
 
 def interrupt_all(backend: str, script: Any, call: Any, step: int, offset: int) -> int:
-    """Run a script again and again with a call at each `step`-th instruction."""
+    """Run a script repeatedly with a call at each `step`-th instruction."""
 
     async def main() -> int:
         count = (await interrupted(script, call, 0)).count
@@ -342,3 +343,238 @@ def test_a_call_between_any_two_instructions(
 ) -> None:
     """With INTERRUPTED_EACH=1, this takes hours and leaves out none; otherwise different ones for each call."""
     check_interrupted(backend, script, call, caplog, int(os.environ.get("INTERRUPTED_EACH", "53")))
+
+
+# Each call in the middle of an operation
+
+
+@contextmanager
+def operation(scheduler: Scheduler) -> Iterator[None]:
+    """Be in the middle of an operation, in which nothing may change."""
+    guard = scheduler._registry.guard
+    guard.held = True
+    before = dict(scheduler.tasks)
+    yield
+    assert dict(scheduler.tasks) == before
+    guard.release()
+    assert not guard.held
+    assert not guard.deferred
+    assert not guard.holders
+
+
+@pytest.mark.anyio
+async def test_scheduling_in_the_middle_of_an_operation(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "anysched")
+    held = scheduler.schedule_later(HOUR, "held", nothing)
+    unused = nothing()
+    with operation(scheduler):
+        new = scheduler.schedule("new", value(1))
+        assert scheduler.schedule("new", value(2)) is new
+        assert scheduler.schedule("held", unused) is held
+        with pytest.raises(DuplicateTaskError):
+            scheduler.schedule("new", nothing, on_conflict="error")
+        with pytest.raises(TypeError, match="unhashable"):
+            scheduler.schedule([], nothing)
+        with pytest.raises(TypeError, match="handle"):
+            scheduler.schedule(new, nothing)
+        last = scheduler.schedule("held", value(3), on_conflict="replace")
+        assert scheduler.schedule("held", value(3)) is last
+        empty = scheduler.schedule_at_times([], "empty", nothing)
+        assert is_closed(unused)
+    assert (await new, await last) == (1, 3)
+    assert [task.status.name for task in (held, empty)] == ["CANCELLED", "FINISHED"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("on_conflict", ["keep", "error", "replace"])
+async def test_an_operation_takes_the_id_of_a_call_in_its_middle(scheduler: Scheduler, on_conflict: Any) -> None:
+    registry = scheduler._registry
+    registry.guard.held = True
+    task = scheduler.schedule("id", value(1), on_conflict=on_conflict)
+    deferred = list(registry.guard.deferred)
+    registry.guard.deferred.clear()
+    registry.guard.release()
+    other = scheduler.schedule("id", value(2))
+    deferred[0]()
+    registry.guard.complete()
+    lost, kept = (other, task) if on_conflict == "replace" else (task, other)
+    assert lost.status.name == "CANCELLED"
+    assert await kept == (1 if on_conflict == "replace" else 2)
+
+
+@pytest.mark.anyio
+async def test_an_operation_closes_the_scheduler_after_a_call_in_its_middle() -> None:
+    async with Scheduler("test") as scheduler:
+        guard = scheduler._registry.guard
+        guard.held = True
+        coroutine = nothing()
+        task = scheduler.schedule("id", coroutine)
+        scheduler._stop_accepting()
+        guard.release()
+        assert task.status.name == "CANCELLED"
+        assert is_closed(coroutine)
+
+
+@pytest.mark.anyio
+async def test_scheduling_in_the_middle_of_an_operation_while_closing(scheduler: Scheduler) -> None:
+    found: list[ScheduledTask[Any]] = []
+    gate = Gate()
+
+    async def work() -> None:
+        await gate()
+        guard = scheduler._registry.guard
+        guard.held = True
+        found.append(scheduler.schedule("id", nothing))
+        assert found[0].status.name == "PENDING"
+        guard.release()
+        assert found[0].status.name == "CANCELLED"
+
+    scheduler.schedule("work", work)
+    await gate.started.wait()
+    async with anyio.create_task_group() as group:
+
+        async def close() -> None:
+            found.extend(await scheduler.close(grace=HOUR))
+
+        group.start_soon(close)
+        await settle()
+        gate.open.set()
+    assert len(found) == 2
+    assert found[0] is found[1]
+
+
+@pytest.mark.anyio
+async def test_cancelling_in_the_middle_of_an_operation(scheduler: Scheduler) -> None:
+    pending, other = (scheduler.schedule_later(HOUR, name, nothing) for name in ("pending", "other"))
+    gate = Gate(stubborn=True)
+    running = scheduler.schedule("running", gate)
+    await gate.started.wait()
+    scheduler.cancel("running", running="leave")
+    with operation(scheduler):
+        assert scheduler.cancel("pending")
+        assert "pending" not in scheduler
+        assert not scheduler.cancel("pending")
+        new = scheduler.schedule("pending", value(1))
+        other.cancel()
+        assert "other" not in scheduler
+        running.cancel()
+        assert running.status.name == "RUNNING"
+        with pytest.raises(TypeError):
+            scheduler.cancel([])
+    assert [task.status.name for task in (pending, other, running)] == ["CANCELLED", "CANCELLED", "CANCELLING"]
+    assert await new == 1
+    gate.open.set()
+    await running.wait()
+    with operation(scheduler):
+        late = scheduler.schedule_later(HOUR, "late", nothing)
+        scheduler.cancel_all()
+        assert "late" not in scheduler
+    assert late.status.name == "CANCELLED"
+
+
+@pytest.mark.anyio
+async def test_changing_a_task_in_the_middle_of_an_operation(scheduler: Scheduler) -> None:
+    task = scheduler.schedule_at(datetime.now(UTC) + timedelta(hours=1), "id", nothing)
+    paused = scheduler.schedule_later(HOUR, "paused", nothing)
+    paused.pause()
+    gate = Gate()
+    running = scheduler.schedule("running", gate)
+    await gate.started.wait()
+    with operation(scheduler):
+        assert scheduler.statistics().next_due == task.due
+        assert task.reschedule_later(2 * HOUR)
+        assert not scheduler.reschedule_later(0, "unknown")
+        assert not running.reschedule_later(0)
+        assert scheduler.pause("id")
+        assert not running.pause()
+        assert not paused.pause()
+        assert scheduler.resume("paused")
+        assert not scheduler.resume("id")
+    due = task.due
+    assert due is not None
+    assert due > datetime.now(UTC) + timedelta(minutes=90)
+    assert not paused.paused
+    assert not task.paused  # the last call has resumed it
+    gate.open.set()
+    assert await running == "through"
+
+
+@pytest.mark.anyio
+async def test_an_operation_that_was_ended_too_early_holds_nothing_up(scheduler: Scheduler) -> None:
+    """A `KeyboardInterrupt` may do this on asyncio."""
+    guard = scheduler._registry.guard
+    guard.held = guard._completing = True
+    assert await scheduler.schedule("id", value(1)) == 1
+
+
+@pytest.mark.anyio
+async def test_a_task_that_ends_or_is_scheduled_while_another_begins_to_wait(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = scheduler._registry
+    begin_wait = registry.begin_wait
+    task = scheduler.schedule_later(HOUR, "id", nothing)
+
+    def interrupted(awaited: ScheduledTask[Any]) -> Any:
+        awaited.cancel()
+        return begin_wait(awaited)
+
+    monkeypatch.setattr(registry, "begin_wait", interrupted)
+    with anyio.fail_after(5):
+        await task.wait()
+    assert task.status.name == "CANCELLED"
+
+    class Busy(dict[Any, None]):
+        def pop(self, *args: Any) -> None:
+            if not scheduler.tasks:
+                scheduler.schedule_later(HOUR, "next", nothing)
+            super().pop(*args)
+
+    monkeypatch.setattr(registry.family, "busy", Busy(registry.family.busy))
+    await registry.wait_idle()
+    assert registry in registry.family.busy
+    scheduler.cancel("next")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("change", ["cancel", "reschedule"])
+async def test_a_refused_start_may_have_been_revoked(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = scheduler.schedule("id", nothing)
+
+    def refuse(*args: object) -> None:
+        if change == "cancel":
+            task.cancel()
+        else:
+            task.reschedule_later(HOUR)
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatcher_of(scheduler).starter, "start", refuse)
+        await settle()
+    assert task.status.name == ("CANCELLED" if change == "cancel" else "PENDING")
+    assert records(caplog, logging.ERROR) == []
+
+
+@pytest.mark.anyio
+async def test_a_recurring_task_whose_start_was_revoked_and_cancelled(scheduler: Scheduler) -> None:
+    task: Any = scheduler.schedule_every(HOUR, "id", nothing)
+    task._start_cancelled()
+    assert (task.status.name, task.run_count) == ("PENDING", 0)
+
+
+@pytest.mark.anyio
+async def test_a_recurring_task_that_is_cancelled_while_it_is_scheduled_is_not_called(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = scheduler._registry
+    follow = registry.follow_clock
+
+    def interrupted(task: ScheduledTask[Any]) -> None:
+        task.cancel()
+        follow(task)
+
+    monkeypatch.setattr(registry, "follow_clock", interrupted)
+    scheduler.schedule_at_times(lambda now: [now + timedelta(hours=1)], "id", nothing)
+    assert not dispatcher_of(scheduler).clock_followers

@@ -587,7 +587,7 @@ class Scheduler:
         same = False  # whether the same coroutine is already scheduled under this ID
         registry = self._registry
         guard = registry.guard
-        is_own = False  # whether this call has begun an operation, and does not come in the middle of another one
+        is_own = False  # whether this call has begun an operation, as opposed to coming in the middle of another one
         try:
             check_target(target, args)
             dispatcher = registry.family.dispatcher
