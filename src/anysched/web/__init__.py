@@ -265,12 +265,12 @@ class _Dashboard:
 
         async with self._looking:
             for index in self._indexes:
-                if not found:
-                    await index.visit(look)
+                await index.visit(look)
+                if found:
+                    return found[0]
             for view in self._stores.values():
-                if not found:
-                    look(await view.waiting())
-        return found[0] if found else None
+                look(await view.waiting())
+        return next(iter(found), None)
 
 
 async def _found(view: DurableView, task_id: Any) -> DurableTask | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -69,7 +69,7 @@ class Guard:
             if inspect.isawaitable(answer):
                 answer = await answer
         except HTTPException as refusal:
-            detail: object = refusal.detail  # FastAPI's may be anything that can be represented as JSON
+            detail = cast("object", refusal.detail)  # FastAPI's may be anything that can be represented as JSON
             respond = PlainTextResponse if isinstance(detail, str) else JSONResponse
             return respond(detail, refusal.status_code, refusal.headers)
         # Any value other than `True` refuses the request, including the `None` of a forgotten `return`.
