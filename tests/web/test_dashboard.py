@@ -302,6 +302,24 @@ async def test_tasks_that_were_scheduled_before(scheduler: Scheduler) -> None:
         assert (await table(client))["total"] == 1_000
 
 
+async def test_tasks_are_not_searched_for_if_there_were_none(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[Scheduler] = []
+
+    async def search(_: object, found: Scheduler) -> None:
+        searched.append(found)
+
+    monkeypatch.setattr(index_module.TaskIndex, "_add_all", search)
+    async with client_of(dashboard(scheduler)) as client:
+        scheduler.schedule_later(HOUR, "id", nothing)
+        assert await ids(client) == ["id"]
+        assert searched == []
+    async with client_of(dashboard(scheduler)) as client:
+        assert await ids(client) == []
+        assert searched == [scheduler]
+
+
 async def test_tasks_that_were_already_running_are_counted_as_running(scheduler: Scheduler) -> None:
     gate, again = Gate(), Gate()
     scheduler.schedule("id", gate)

@@ -80,7 +80,8 @@ class TaskIndex(Instrument):
         self._buckets: list[dict[_Task, None]] = [{} for _ in range(BUCKETS)]
         # The tasks that were already running when they were found.
         self._found_running: set[_Task] = set()
-        self._built = False
+        # Usually there are no tasks yet, and none has to be found later.
+        self._built = not any(other.tasks for other in family(scheduler))
         self._building = anyio.Lock()
         scheduler.add_instrument(self)
 
