@@ -354,6 +354,7 @@ def test_ids_that_are_scripts_are_text(site: Site, page: Any) -> None:
     click(page, "document.querySelector('#rows a')")
     see(page, text("detail-heading"), task_ids[0])
     click(page, button("detail", "Cancel"))
+    see(page, "document.querySelector('#confirm-text bdi').textContent", task_ids[0])
     see(page, "document.querySelectorAll('#timeline a').length", 2)
     see(page, "document.querySelectorAll('img').length", 1)  # the one of the heading
     see(page, "typeof window.hacked", "undefined")

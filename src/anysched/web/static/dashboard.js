@@ -522,7 +522,7 @@ function describe(key, data) {
 function ask(key, id, name) {
   const action = ACTIONS[name];
   setText($("confirm-heading"), action.question);
-  setText($("confirm-text"), `${id}: ${action.text}`);
+  $("confirm-text").replaceChildren(make("bdi", {}, id), `: ${action.text}`); // isolated: its characters may be of either direction
   setText($("confirm-error"), "");
   $("seconds-label").hidden = name !== "postpone";
   const yes = $("confirm-yes");
