@@ -107,8 +107,9 @@ def test_plain_lines_without_a_terminal_or_without_rich(monkeypatch: pytest.Monk
     monkeypatch.setenv("TERM", "xterm")
     assert isinstance(for_stream(Terminal()), TableReport)
     assert isinstance(for_stream(io.StringIO()), PlainReport)
-    monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(for_stream(Terminal()), PlainReport)
+    for incapable in ("dumb", "unknown"):
+        monkeypatch.setenv("TERM", incapable)
+        assert isinstance(for_stream(Terminal()), PlainReport)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delitem(sys.modules, "anysched._cli.reports.table")
     for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
@@ -545,6 +546,9 @@ def test_signals_that_leave_the_schedule_as_it_is(monkeypatch: pytest.MonkeyPatc
     report = SimpleNamespace(suspend=lambda: done.append("suspend"), resume=lambda: done.append("resume"))
     monkeypatch.setattr(signal, "raise_signal", lambda number: done.append(str(signal.getsignal(number))))
     actions = state_actions(cast("Report", report), list)
+    for is_broken in (True, False):
+        report.is_broken = is_broken
+        assert actions[signal.SIGPIPE]() is is_broken
     handler = signal.getsignal(signal.SIGTSTP)
     assert actions[signal.SIGTSTP]() is False
     assert done == ["suspend", str(signal.SIG_DFL), "resume"]
@@ -555,5 +559,7 @@ def test_the_state_of_what_is_just_being_started() -> None:
     running, starting = Event(1, "a", "running", "ls"), Event(2, "b", "pending", "ls")
     lines = state_lines([(running, NOW), (starting, None), (Event(3, "c", "pending", "ls", NOW), None)], TimeFormat())
     assert lines[0] == "2 running, 1 pending"
+    assert state_lines([(Event(3, "c", "pending", "ls", NOW), None)], TimeFormat())[0] == "1 pending"
+    assert state_lines([], TimeFormat()) == ["nothing is running or pending"]
     assert lines[2].startswith("  b           running since ")
     assert lines[3] == f"  c           due {SHOWN_NOW}: ls"

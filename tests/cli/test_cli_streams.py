@@ -161,6 +161,21 @@ def test_a_full_disk_is_told(options: tuple[str, ...], crontab: Path) -> None:
     assert (status, err) == (1, "anysched: cannot write to the standard output: No space left on device\n")
 
 
+@pytest.mark.parametrize("argv", [("--help",), ("--version",), ("crontab", "--help"), ("durable", "ls", "--help")])
+def test_help_that_cannot_be_written_is_told(argv: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        status, _, err = run_cli(*argv, stdout=full)
+    assert (status, err) == (1, "anysched: cannot write to the standard output: No space left on device\n")
+
+
+def test_help_whose_reader_has_left_needs_no_message() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    status, _, err = run_cli("--help", stdout=theirs)
+    os.close(theirs)
+    assert (status, err) == (0, "")
+
+
 def test_until_the_ends_of_the_calendar(crontab: Path) -> None:
     for until in ("0001-01-01T00:00+14:00", "0001-01-01"):
         options = ("--dry-run", "--until", until, "--zone", "Asia/Tokyo")
@@ -238,7 +253,7 @@ def test_the_state_is_also_written_during_the_grace(start: Start) -> None:
         run.read_until("# SIGTERM: 1 running may take any time")
         run.process.send_signal(signal.SIGUSR1)
         assert run.process.stderr is not None
-        assert run.process.stderr.readline() == "anysched: 1 running, 0 pending\n"
+        assert run.process.stderr.readline() == "anysched: 1 running\n"
         status, lines, _ = run.end()
         assert (status, lines[-1]) == (143, "# done: 1 unfinished")
 

@@ -108,6 +108,27 @@ def test_a_command_that_does_not_read_its_input_ends_all_the_same(backend: str) 
     assert [ending.state for ending in ended] == ["finished"]
 
 
+@pytest.mark.parametrize("missing", ["anysched._cli.subprocesses.TemporaryFile", "os.memfd_create"])
+def test_the_standard_input_is_in_memory_or_in_a_file(
+    missing: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container, there may be no file system to which a file can be written."""
+    ended: list[CommandResult] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    if not hasattr(os, "memfd_create"):
+        pytest.skip("no files in memory here")
+    monkeypatch.setattr(missing, refuse)
+
+    async def run() -> None:
+        await run_command(("cat",), lambda pid: None, ended.append, stdin=b"hello\n")
+
+    anyio.run(run, backend=backend)
+    assert [(result.state, result.output) for result in ended] == [("finished", ("hello",))]
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
