@@ -116,7 +116,7 @@ def test_the_standard_input_is_in_memory_or_in_a_file(
     ended: list[CommandResult] = []
 
     def refuse(*_: object, **__: object) -> None:
-        raise OSError(30, "Read-only file system")
+        raise PermissionError(1, "Operation not permitted")
 
     if not hasattr(os, "memfd_create"):
         pytest.skip("no files in memory here")

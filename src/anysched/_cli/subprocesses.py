@@ -186,10 +186,10 @@ def _start(
 
 def _input_file() -> IO[bytes]:
     """Return an empty file without a name, in memory if possible: a container may have no directory for temporary files."""
-    try:
-        return os.fdopen(os.memfd_create("stdin"), "w+b")
-    except (AttributeError, OSError):  # not Linux, or a sandbox
-        return TemporaryFile()
+    if hasattr(os, "memfd_create"):
+        with suppress(PermissionError):  # in a sandbox
+            return os.fdopen(os.memfd_create("stdin"), "w+b")
+    return TemporaryFile()
 
 
 def _buffer(printed: OnOutput | None, stream: StreamName) -> Buffer:
