@@ -423,6 +423,13 @@ def test_what_the_library_logs_is_reported() -> None:
     assert told == ["slow: x"]
 
 
+def test_what_the_event_loop_logs_is_reported() -> None:
+    told: list[str] = []
+    with logs_to(told.append):
+        logging.getLogger("asyncio").error("exception in a callback")
+    assert told == ["exception in a callback"]
+
+
 def test_a_terminal_in_the_background_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as stream:
