@@ -260,9 +260,45 @@ def test_the_table_fits_the_terminal_and_prefers_what_goes_on(terminal: Terminal
         "19",
         "18",
         "17",
-        "16",
     ]
     assert "15 pending, 1 running, 1 cancelling, 3 finished" in text
+
+
+def test_the_table_never_begins_in_the_first_line_of_the_terminal(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tmux would add the table to its history each time that it is redrawn."""
+    for lines, rows in ((12, 10), (9, 7), (5, 3), (2, 1), (1, 1)):
+        monkeypatch.setenv("LINES", str(lines))
+        with TableReport(terminal) as report:
+            for line in range(20):
+                report.show(Event(line, line, "pending", ("ls",), NOW))
+            terminal.truncate(0)
+            report._draw()
+            report._draw()
+            assert report._rows == rows
+            assert f"\x1b[{lines - 1}A" not in terminal.getvalue() or lines == 2
+
+
+def test_in_a_narrow_terminal_ids_and_states_have_room(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with TableReport(terminal) as report:
+        report.show(Event(1, "job-100", "pending", ("ls",), datetime.now(UTC) + timedelta(seconds=1)))
+    (row,) = (line for line in shown(terminal).splitlines() if line.startswith("│"))
+    assert "job-100" in row
+    assert "pending" in row
+    assert "(in" not in row
+
+
+def test_control_characters_in_output_do_not_change_the_terminal(terminal: Terminal) -> None:
+    with TableReport(terminal) as report:
+        output = ("\x0e\x9b31m\x7f", "tab\tend\x1b", "\x1b[1mbold\x1b[0m")
+        report.pass_on(Event(1, "a", "running", "ls", output=output))
+    lines = terminal.getvalue()
+    assert "| \u240e\ufffd31m\ufffd" in lines
+    assert "end\u241b" in lines
+    assert "\x1b[1mbold\x1b[0m" in lines
+    assert not {"\x0e", "\x9b", "\x7f"} & set(lines)
 
 
 def test_what_was_cancelled_at_the_end_stands_once_in_the_table(terminal: Terminal) -> None:

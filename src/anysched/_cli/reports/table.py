@@ -50,8 +50,19 @@ ALIVE: dict[State, int] = {"cancelling": 0, "running": 1, "pending": 2}
 """The states of tasks that have not ended, in the order of the table."""
 
 ENDED_ROWS = 10
-FRAME_ROWS = 6
-"""The lines around the rows: borders, heading, caption, and the line of the cursor."""
+FRAME_ROWS = 7
+"""The lines around the rows: borders, heading, caption, the line of the cursor, and `FREE_ROWS`."""
+
+FREE_ROWS: Final = 1
+"""The lines above the table. If tmux is told to clear the whole terminal, it adds the lines to its history."""
+
+MIN_WIDTH: Final = 70
+"""In a narrower terminal, due times are not also shown as durations, so that there is room for the other columns."""
+
+PICTURES: Final = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | dict.fromkeys(
+    range(127, 160), 0xFFFD
+)
+"""What is shown for control characters other than tabs and line breaks."""
 
 HIDE_CURSOR: Final = "\x1b[?25l"
 SHOW_CURSOR: Final = "\x1b[?25h"
@@ -162,7 +173,7 @@ class TableReport(ErrorReport):
     def _add_output(self, lines: list[str]) -> None:
         room = max(MAX_OUTPUT_LINES - self._output_lines, 0)
         self._output_lines += len(lines)
-        self._lines += map(Text.from_ansi, lines[:room])
+        self._lines += map(_output_text, lines[:room])
 
     def _draw(self) -> None:
         lines, self._lines = self._lines, []
@@ -175,7 +186,7 @@ class TableReport(ErrorReport):
         self._width = width
         if lines:
             self._console.print(Group(*lines), soft_wrap=True)
-        table = self._console.render_lines(self._table())[: height - 1]
+        table = self._console.render_lines(self._table())[: max(height - 1 - FREE_ROWS, 1)]
         self._rows = len(table)
         self._console.print(SegmentLines(table, new_lines=True), end="")
         self._writer.write((f"\x1b[{above}A" if above else "") + CLEAR_BELOW + self._picture.take())
@@ -204,8 +215,16 @@ class TableReport(ErrorReport):
         if event.due is None:
             return ""
         left = (event.due - now).total_seconds()
-        wait = f" (in {format_duration(left)})" if event.state == "pending" and left > 0 else ""
+        has_room = self._console.width >= MIN_WIDTH
+        wait = f" (in {format_duration(left)})" if has_room and event.state == "pending" and left > 0 else ""
         return self._format_time(event.due, now) + wait
+
+
+def _output_text(line: str) -> Text:
+    """Return a line of output with its colours. Control characters that rich leaves could change the terminal."""
+    text = Text.from_ansi(line)
+    text.plain = text.plain.translate(PICTURES)
+    return text
 
 
 class _Picture(io.TextIOWrapper):
