@@ -62,7 +62,7 @@ MIN_WIDTH: Final = 70
 PICTURES: Final = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | dict.fromkeys(
     range(127, 160), 0xFFFD
 )
-"""What is shown for control characters other than tabs and line breaks."""
+"""The characters shown instead of control characters other than tabs and line breaks."""
 
 HIDE_CURSOR: Final = "\x1b[?25l"
 SHOW_CURSOR: Final = "\x1b[?25h"
