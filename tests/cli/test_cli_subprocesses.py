@@ -108,9 +108,9 @@ def test_a_command_that_does_not_read_its_input_ends_all_the_same(backend: str) 
     assert [ending.state for ending in ended] == ["finished"]
 
 
-@pytest.mark.parametrize("missing", ["anysched._cli.subprocesses.TemporaryFile", "os.memfd_create"])
+@pytest.mark.parametrize("there_is", ["only memory", "only a disk", "memory that is refused"])
 def test_the_standard_input_is_in_memory_or_in_a_file(
-    missing: str, backend: str, monkeypatch: pytest.MonkeyPatch
+    there_is: str, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a container, there may be no file system to which a file can be written."""
     ended: list[CommandResult] = []
@@ -118,9 +118,12 @@ def test_the_standard_input_is_in_memory_or_in_a_file(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    if not hasattr(os, "memfd_create"):
-        pytest.skip("no files in memory here")
-    monkeypatch.setattr(missing, refuse)
+    if there_is == "only a disk":
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    elif there_is == "memory that is refused":
+        monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    elif hasattr(os, "memfd_create"):
+        monkeypatch.setattr(subprocesses, "TemporaryFile", refuse)
 
     async def run() -> None:
         await run_command(("cat",), lambda pid: None, ended.append, stdin=b"hello\n")
