@@ -482,6 +482,27 @@ def test_a_terminal_in_the_background_is_left_as_it_is(monkeypatch: pytest.Monke
     os.close(ours)
 
 
+def test_in_the_background_there_are_lines_and_no_table(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_background = True
+    monkeypatch.setattr(EchoControl, "is_in_background", lambda _: in_background)
+
+    def drawn() -> str:
+        terminal.seek(0)
+        terminal.truncate()
+        report._draw()
+        return terminal.getvalue()
+
+    with TableReport(terminal) as report:
+        assert terminal.getvalue() == "\x1b[?25l\x1b[?25h"
+        report.show(Event(1, "a", "running", "ls"))
+        assert "a           running" in drawn()
+        assert drawn() == ""  # what the shell shows is left alone
+        in_background = False
+        assert drawn().startswith("\x1b[?25l\r\x1b[J┏")
+        in_background = True
+        assert drawn() == "\x1b[?25h"
+
+
 def test_streams_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     write_line(stream, "na\xefve")

@@ -77,7 +77,8 @@ class TableReport(ErrorReport):
     """Reports in a live table.
 
     Events are collected until the next refresh: drawing the table for each of a thousand events would delay the
-    schedule. While the terminal does not take what was drawn, nothing more is drawn.
+    schedule. While the terminal does not take what was drawn, nothing more is drawn. In the background of a shell, there
+    are only lines, since a table would be drawn over what the shell shows.
 
     Args:
         stream: The terminal.
@@ -97,6 +98,7 @@ class TableReport(ErrorReport):
         # The rows that the table has on the terminal, and the width in which it was drawn.
         self._rows = 0
         self._width = self._console.width
+        self._is_in_background = False
         self._lines: list[Text] = []
         self._output_lines = 0
         self._alive: dict[int, Event] = {}
@@ -176,6 +178,7 @@ class TableReport(ErrorReport):
         self._lines += map(_output_text, lines[:room])
 
     def _draw(self) -> None:
+        self._notice_job_control()
         lines, self._lines = self._lines, []
         dropped, self._output_lines = self._output_lines - MAX_OUTPUT_LINES, 0
         if dropped > 0:
@@ -186,10 +189,22 @@ class TableReport(ErrorReport):
         self._width = width
         if lines:
             self._console.print(Group(*lines), soft_wrap=True)
+        if self._is_in_background:
+            self._writer.write(self._picture.take())
+            return
         table = self._console.render_lines(self._table())[: max(height - 1 - FREE_ROWS, 1)]
         self._rows = len(table)
         self._console.print(SegmentLines(table, new_lines=True), end="")
         self._writer.write((f"\x1b[{above}A" if above else "") + CLEAR_BELOW + self._picture.take())
+
+    def _notice_job_control(self) -> None:
+        """Find out whether the shell has moved this process to the background or to the foreground."""
+        is_in_background = self._echo.is_in_background()
+        if is_in_background != self._is_in_background:
+            self._is_in_background = is_in_background
+            self._rows = 0  # the shell may have written below the table
+            self._echo.disable()
+            self._writer.write(SHOW_CURSOR if is_in_background else HIDE_CURSOR)
 
     def _table(self) -> Table:
         now = datetime.now(UTC)
