@@ -41,9 +41,6 @@ MAX_NESTING = 50
 MAX_DUE = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 """The last time that a `datetime` can express."""
 
-AFTER_ASCII = "\x80"
-"""Sorts after all characters of a stored text."""
-
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -101,13 +98,13 @@ def id_ranges(prefix: object = None) -> list[tuple[str, str]]:
         TypeError: if it is neither.
     """
     if prefix is None:
-        return [("", AFTER_ASCII)]
+        return [("", "\x7f")]
     if not isinstance(prefix, (str, tuple)):
         raise TypeError(f"prefix must be a string or a tuple, not {type(prefix).__name__}: {prefix!r}")
     text = encode_id(cast("object", prefix))
     start = text[:-1]
     if isinstance(prefix, str) or not prefix:
-        return [(start, start + AFTER_ASCII)]
+        return [(start, start + "\x7f")]
     # The tuple itself, and the tuples with more elements. After a number, further digits would make it another number.
     return [(start + ",", start + "-"), (text, text + "\1")]
 
