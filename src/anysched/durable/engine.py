@@ -17,7 +17,7 @@ from functools import partial
 from random import randint
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Literal, TypeVar, final
+from typing import Any, Literal, TypeVar, cast, final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -57,7 +57,7 @@ from .recurrence import Recurrence, Run, find_next, skip_after
 from .run import DurableRun, running
 from .shared import Beat, News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
 from .store import Store
-from .values import decode_args, decode_id, encode_id, microseconds_from_datetime, moment, storable
+from .values import TaskId, decode_args, decode_id, encode_id, microseconds_from_datetime, moment, storable
 from .window import NOTHING, Window
 from .writer import StoppedError, Writer
 
@@ -700,7 +700,7 @@ class Engine:
                 self._claiming -= 1
                 self._refill()
             if entry is not None:  # else it has been cancelled, moved or paused in the meantime
-                await self._run_claimed(entry, term)
+                await self._run_claimed(entry, cast("TaskId", task.task_id), term)
         except StoppedError:
             pass  # closed, or the ownership was lost, before its start was stored
         finally:
@@ -722,12 +722,12 @@ class Engine:
         if term == self._term:
             self._writer.post(Release(generation, begun))
 
-    async def _run_claimed(self, entry: Entry, term: int) -> None:
+    async def _run_claimed(self, entry: Entry, task_id: TaskId, term: int) -> None:
         generation = entry.generation
         if self._state != "running":
             self._give_back(generation, term, entry)
             return
-        if entry.handler not in self._handlers.names:
+        if entry.handler not in self._handlers:
             # It was retried, or another process, of another version, has scheduled it.
             self._writer.post(Shelve(generation))
             self._log.warning(
@@ -750,7 +750,7 @@ class Engine:
             await self._end(entry, recurrence, started, term, ran=False)
             return
         run = DurableRun(
-            task_id=decode_id(entry.task_id),
+            task_id=task_id,
             due=moment(entry.due),
             attempt=entry.attempts,
             key=f"{self._identity}-{generation}-{entry.run_count}",

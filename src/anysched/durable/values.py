@@ -41,6 +41,8 @@ MAX_NESTING = 50
 MAX_DUE = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 """The last time that a `datetime` can express."""
 
+# These are called at every start, and the functions of the module check each time what they were passed.
+_read = json.JSONDecoder().raw_decode
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -85,7 +87,7 @@ def encode_id(task_id: object) -> str:
 
 def decode_id(text: str) -> TaskId:
     """Return the ID from its stored text."""
-    return _with_tuples(json.loads(text))
+    return _with_tuples(_read(text)[0])
 
 
 def id_ranges(prefix: object = None) -> list[tuple[str, str]]:
@@ -132,7 +134,7 @@ def encode_args(args: tuple[Any, ...]) -> str:
 
 def decode_args(text: str) -> tuple[Any, ...]:
     """Return the arguments from their stored text."""
-    return tuple(json.loads(text))
+    return tuple(_read(text)[0])
 
 
 def microseconds_from_datetime(time: datetime | Moment, name: str = "time") -> int:
