@@ -575,7 +575,8 @@ class Engine:
         """Wait until a task has ended.
 
         Raises:
-            RuntimeError: if it is the caller's own task, or the scheduler is closed before the task has ended.
+            RuntimeError: if it is the caller's own task or its successor, or the scheduler is closed before the task has
+                ended.
         """
         caller = self.caller()
         if caller == generation:

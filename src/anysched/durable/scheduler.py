@@ -233,7 +233,8 @@ class DurableScheduler:
             StoreError: if the store fails; in this case, nothing has changed.
             TypeError: if the ID or the arguments cannot be stored, or the handler does not accept the arguments.
             UnknownHandlerError: if the handler is not registered.
-            ValueError: if ``on_conflict`` is unknown, or the ID contains a lone surrogate or is too long.
+            ValueError: if ``on_conflict`` is unknown, or the ID contains a lone surrogate, is too long or is nested more
+                than 50 levels deep.
         """
         return await self._put(self._engine.now(), task_id, handler, args, expires, on_conflict, connection)
 
@@ -279,7 +280,8 @@ class DurableScheduler:
         """Start a handler at a wall-clock time; see `schedule` for the other parameters.
 
         Args:
-            time: When to start. A naive time is interpreted as UTC; a time in the past means now.
+            time: When to start, as in `anysched.Scheduler.schedule_at`, also a time of another library. A naive time is
+                interpreted as UTC; a time in the past means now.
             task_id: The ID.
             handler: The handler.
             args: Its arguments.
@@ -325,7 +327,8 @@ class DurableScheduler:
                 executed, one after another. ``"skip"``: a run that could not start within a minute of its due time, or
                 within the period if that is shorter, is skipped and logged at INFO.
             jitter: The maximum of the random delay that is added to each due time. It must be less than the period.
-            expires: How late each run may start.
+            expires: How late each run may start. Missed times that are too late are skipped; what ``missed`` says holds
+                for the others.
             on_conflict: What to do if the ID is held.
             connection: A connection in whose transaction this is done.
 
@@ -371,7 +374,8 @@ class DurableScheduler:
             args: Its arguments.
             missed: As in `schedule_every`.
             jitter: As in `schedule_every`, but it may be of any length.
-            expires: How late each run may start.
+            expires: How late each run may start. Missed times that are too late are skipped; what ``missed`` says holds
+                for the others.
             on_conflict: What to do if the ID is held.
             connection: A connection in whose transaction this is done.
 

@@ -86,7 +86,7 @@ class SQLiteStore:
 
     The file is created if it does not exist. Next to it are the files of SQLite's write-ahead log, and one with the
     suffix ``.lock``. The lock on that file belongs to the process, and the system releases it when the process ends,
-    for whatever reason. Other processes may read the file in the meantime.
+    for whatever reason. If that file is deleted, it is created again. Other processes may read the store in the meantime.
 
     Do not put it on a network file system: the write-ahead log needs memory that all processes share, and the locks of
     network file systems cannot be relied on.
