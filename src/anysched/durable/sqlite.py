@@ -248,8 +248,8 @@ class SQLiteStore:
                 return
         except FileNotFoundError:
             pass
-        if self._lock is not None:
-            self._lock.close()
+        assert self._lock is not None
+        self._lock.close()
         self._acquire_lock()
 
     def _read_owner(self) -> str | None:
