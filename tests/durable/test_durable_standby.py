@@ -507,6 +507,40 @@ async def test_the_session_of_the_owner_does_not_answer(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+async def test_an_owner_that_commits_nothing_finds_that_its_session_does_not_answer(
+    process: Any, journal: list[str], postgres: PostgresServer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks for changes now and then."""
+    monkeypatch.setattr(membership, "POLL", 0.05)
+    one = process("one")
+    async with one.scheduler as scheduler:
+        await scheduler.schedule("slow", one.slow, "slow")
+        await until(lambda: journal == ["one slow 1"])
+        [(session,)] = postgres.execute("select backend from anysched_scheduler", database)
+        with stopped(session):
+            await until(lambda: "one slow cancelled" in journal)
+        await until(lambda: journal[-1].startswith("one slow") and journal[-1] != "one slow cancelled")
+        await scheduler.cancel("slow")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+async def test_a_standby_finds_that_its_session_does_not_answer(
+    process: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It connects again, perhaps to the server to which PostgreSQL has failed over."""
+    monkeypatch.setattr(membership, "POLL", 0.05)
+    one, other = process("one"), process("other")
+    async with opened(one.scheduler, other.scheduler):
+        candidate = other.store._candidate
+        with stopped(candidate.info.backend_pid):
+            await until(lambda: other.store._candidate not in {None, candidate})
+        assert candidate.closed
+        assert "cannot stand by to run the tasks: the session that waited for the ownership" in caplog.text
+        await one.scheduler.close()
+        await until(lambda: other.scheduler.role == "owner")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
 async def test_a_session_for_verbs_that_does_not_answer_is_replaced(
     process: Any, journal: list[str], postgres: PostgresServer, database: str
 ) -> None:

@@ -15,12 +15,17 @@ from psycopg.rows import TupleRow, tuple_row
 from .steps import Rows, Statement, Steps
 
 # Without `Session`, whose hints psycopg leaves unresolved at run time.
-__all__ = ["execute", "perform_in", "run"]
+__all__ = ["answer_deadline", "execute", "perform_in", "run"]
 
 R = TypeVar("R")
 
 ANSWER_TIMEOUT = 65.0
 """How long to wait for the answer to a statement, in seconds. A server that reacts ends a statement a little earlier."""
+
+
+def answer_deadline() -> float:
+    """Return the time of the monotonic clock at which a statement that is sent now must have been answered."""
+    return time.monotonic() + ANSWER_TIMEOUT
 
 
 @final
@@ -37,7 +42,7 @@ class Session(psycopg.Connection[TupleRow]):
 
     def _limited(self, gen: PQGen[R]) -> PQGen[R]:
         # psycopg resumes it every tenth of a second.
-        deadline = time.monotonic() + ANSWER_TIMEOUT
+        deadline = answer_deadline()
         try:
             wanted = next(gen)
             while True:
