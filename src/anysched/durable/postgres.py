@@ -23,7 +23,7 @@ except ModuleNotFoundError as _error:
 
 from .errors import ContendedError, OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError
 from .operations import Operation
-from .postgres_connections import Session, answer_deadline, execute, perform_in, run
+from .postgres_connections import Session, execute, is_overdue, perform_in, run
 from .postgres_operations import VERBS, Transaction
 from .postgres_schema import migrate, script
 from .shared import News
@@ -136,7 +136,7 @@ class PostgresStore:
         self._session: Session | None = None
         self._candidate: Session | None = None
         self._owns = False
-        self._answer_deadline = 0.0  # when the wait for the ownership must have been answered or renewed
+        self._asked = 0.0  # when the wait for the ownership was begun or renewed last
         self._ownership_socket: socket | None = None
         self._listener: Session | None = None
         self._news_socket: socket | None = None
@@ -393,7 +393,7 @@ class PostgresStore:
         try:
             candidate.pgconn.consume_input()
             if candidate.pgconn.is_busy():
-                if time.monotonic() > self._answer_deadline:
+                if is_overdue(self._asked):
                     candidate.close()
                     raise psycopg.OperationalError("the server has not answered")
                 return False
@@ -454,7 +454,7 @@ class PostgresStore:
         return f"{self._tables}, {-self._number}"
 
     def _send_wait(self, candidate: Session) -> None:
-        self._answer_deadline = answer_deadline()
+        self._asked = time.monotonic()
         candidate.pgconn.send_query(f"select pg_advisory_lock({self._lock})".encode())
 
     def _become_owner(self, candidate: Session) -> None:
