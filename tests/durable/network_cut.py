@@ -151,7 +151,14 @@ def wait_until_listening(story: Story, execute: Callable[..., Any], database: st
 
 
 def cut_and_take_over(
-    story: Story, machine: Machine, owner: int, other: int, attempt: int, say: Callable[[str], None], *, call: bool = False
+    story: Story,
+    machine: Machine,
+    owner: int,
+    other: int,
+    attempt: int,
+    say: Callable[[str], None],
+    *,
+    call: bool = False,
 ) -> None:
     start = time.monotonic()
     machine.cut()

@@ -54,7 +54,9 @@ class Victim:
         self.name = name
         self.folder = folder
         self.random = random.Random(f"{name} {time.time_ns()}")
-        self.scheduler = DurableScheduler("victim", PostgresStore(dsn, failover=failover, failover_after=FAILOVER_AFTER))
+        self.scheduler = DurableScheduler(
+            "victim", PostgresStore(dsn, failover=failover, failover_after=FAILOVER_AFTER)
+        )
         self.scheduler.handler("work")(self.work)
 
     async def work(self, task_id: str, version: int) -> None:
@@ -154,7 +156,9 @@ def examine(path: Path) -> Figures:
             if others:
                 # Only with a prompt failover may there be any whose process was frozen since they began.
                 excused = all(frozen.get(other, 0) > since for other, (_, since) in others.items())
-                (figures.beside_frozen if excused else figures.twice).append(f"{task_id} {version} at {now}: also in {others}")
+                (figures.beside_frozen if excused else figures.twice).append(
+                    f"{task_id} {version} at {now}: also in {others}"
+                )
             if task_id in cancelled_at and now - cancelled_at[task_id] > 200_000_000:
                 figures.after_cancel.append(f"{task_id} {version} {(now - cancelled_at[task_id]) / 1e6:.0f} ms")
             running[task_id][process] = (int(words[2]), now)
