@@ -1,7 +1,7 @@
 """Three processes with one store in PostgreSQL. The owner is killed repeatedly, and the server is restarted.
 
 ``python kills_postgres.py 300`` kills 300 owners and prints the figures. Where network namespaces are permitted, each
-process has a machine of its own, whose network is cut now and then.
+process is on a separate machine, whose network is cut now and then.
 """
 
 from __future__ import annotations

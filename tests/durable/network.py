@@ -1,7 +1,7 @@
 """Machines in a network that exists only for a test: network namespaces of Linux, plugged into a switch.
 
-The test itself must run in a namespace of its own (`in_own_network`), in which the server listens on `ADDRESS`. Everything
-is gone when the process that made it ends.
+The test itself must run in a separate namespace (`OWN_NETWORK`), in which the server listens on `ADDRESS`. Everything is
+gone when the process that made it ends.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def test_an_owner_that_is_cut_off_notices_it_before_the_server() -> None:
     server = {name: int(value) for name, value in re.findall(r"set tcp_(\w+) = '?(\d+)", SESSION)}
     assert server["user_timeout"] == latest(server)
     assert CLIENT_PARAMETERS["tcp_user_timeout"] == 1_000 * latest(CLIENT_PARAMETERS)
-    # What is sent after the cut is waited for afresh. The last answer to the server came before the cut, by the idle time
+    # Packets that are sent after the cut are waited for afresh. The last answer to the server came before the cut, by the idle time
     # at most.
     assert 2 * latest(CLIENT_PARAMETERS) + 1 < latest(server) - server["keepalives_idle"]
 

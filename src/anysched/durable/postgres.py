@@ -38,8 +38,8 @@ MIN_POSTGRES = 140_000
 """The first version in which a session that waits for a lock ends when its process ends."""
 
 # After a network failure, TCP gives up here after at most 4 seconds, or after 8 if something was sent in this time, since
-# that is waited for afresh. The server (`SESSION`) gives up between 10 and 12 seconds after the failure: the last answer to
-# its probes is up to 2 seconds old. An owner that is cut off therefore cancels its running tasks before the server ends its
+# that is waited for afresh. The server (`SESSION`) gives up between 10 and 13 seconds after the failure: the last answer to
+# its probes is up to 2 seconds old, and what it had sent is waited for a little longer. An owner that is cut off therefore cancels its running tasks before the server ends its
 # session and another owner starts.
 CLIENT_PARAMETERS: dict[str, Any] = {
     "application_name": "anysched",
