@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import anyio
@@ -32,7 +33,7 @@ from anysched.durable import (
 from anysched.durable.errors import OwnershipLostError
 from anysched.durable.operations import IsEmpty, Load
 from anysched.durable.postgres import PostgresStore
-from anysched.durable.shared import Notices
+from anysched.durable.shared import Notices, TakeNotices
 from anysched.durable.window import NOTHING
 from support import EVENT_LOOPS
 
@@ -136,6 +137,38 @@ async def test_verbs_from_a_standby_reach_the_owner(process: Any, journal: list[
         with anyio.fail_after(30):
             await scheduler.join()
         await one.scheduler.join()
+
+
+async def test_what_changes_while_notices_are_taken_reaches_the_owner(
+    process: Any, journal: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is announced after the owner has read the notices, and before it has applied them."""
+    one, other = process("one"), process("other", participate="verbs")
+    commit, receive = one.store.commit, one.store.receive
+    taken, applied = Event(), Event()
+    heard: list[bool] = []
+
+    def commit_and_wait(operations: list[Any]) -> Any:
+        results = commit(operations)
+        if any(isinstance(operation, TakeNotices) for operation in operations):
+            taken.set()
+            assert applied.wait(60)
+        return results
+
+    def receive_and_count() -> Any:
+        heard.append(True)
+        return receive()
+
+    monkeypatch.setattr(one.store, "commit", commit_and_wait)
+    monkeypatch.setattr(one.store, "receive", receive_and_count)
+    async with opened(one.scheduler, other.scheduler):
+        await other.scheduler.schedule("first", other.quick, "first")
+        await until(taken.is_set)
+        await other.scheduler.schedule("second", other.quick, "second")
+        await until(lambda: len(heard) == 2)
+        await anyio.wait_all_tasks_blocked()
+        applied.set()
+        await until(lambda: sorted(journal) == ["one first 1", "one second 1"])
 
 
 async def test_the_end_of_a_task_is_waited_for_in_another_process(process: Any, journal: list[str]) -> None:
@@ -437,6 +470,35 @@ async def test_an_end_is_not_stored_after_the_ownership_was_lost(
         await until(lambda: len(journal) == 2)
         await scheduler.join()
     assert "The end of a run of task 'id' could not be stored before the ownership was lost" in caplog.text
+
+
+async def test_a_handler_that_outlasts_the_loss_of_the_ownership_is_waited_for_in_its_process(
+    process: Any, journal: list[str]
+) -> None:
+    one: Process = process("one")
+    engine: Any = one.scheduler._engine
+    finish = anyio.Event()
+
+    @one.scheduler.handler("stubborn")
+    async def stubborn() -> None:
+        journal.append("began")
+        if not finish.is_set():
+            with anyio.CancelScope(shield=True):
+                await finish.wait()
+            journal.append("ended")
+
+    async with one.scheduler as scheduler:
+        await scheduler.schedule("id", stubborn)
+        await until(lambda: journal)
+        engine.lose(OwnershipLostError("lost"))
+        await until(lambda: scheduler.role == "owner" and len(engine._window) == 1)
+        await scheduler.schedule("later", one.quick, "later")  # would start after a second run of the other
+        await until(lambda: len(journal) == 2)
+        assert journal == ["began", "one later 1"]
+        finish.set()
+        await until(lambda: len(journal) == 4)
+        assert journal[2:] == ["ended", "began"]
+        await scheduler.join()
 
 
 async def test_an_owner_that_gives_signs_of_life_is_not_deposed(
