@@ -13,7 +13,7 @@ SOURCE = Path(anysched.__file__).parent
 
 # The levels of the core: a module imports only from strictly lower levels. A package represents its modules.
 CORE = [
-    {"failures", "held_up", "lazy", "moments", "texts", "timer_queue"},
+    {"failures", "guard", "held_up", "lazy", "moments", "texts", "timer_queue"},
     {"coroutines", "exceptions", "logs"},
     {"backends", "debug", "task"},
     {"clock", "run", "create_task", "waits"},
@@ -54,7 +54,7 @@ OUTSIDE = {
     "web": {"__init__", "abc", "durable", "history"},
     "_core": {"abc"},
     "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
-    "durable": {"__init__", "abc", "cron"},
+    "durable": {"__init__", "_core.moments", "abc", "cron"},
     "testing": {"_virtual", "pytest_plugin"},
     "pytest_plugin": {"_virtual", "_core.lazy"},
     "cron": set(),
