@@ -16,6 +16,7 @@ import anyio
 from anysched.abc import Clock, Instrument
 
 from .clock import MAX_DELAY, SystemClock, datetime_from_ns, due_after, due_at
+from .coroutines import COROUTINE_TYPE, close_unstarted
 from .dispatcher import Dispatcher
 from .instruments import Instruments, combined
 from .logs import SchedulerLog
@@ -505,7 +506,7 @@ class TaskRegistry:
         if len(tasks) == 1:
             self.family.busy[self] = None
 
-    def displace(self, holder: ScheduledTask[Any], *, cancel_running: bool) -> None:
+    def displace(self, holder: ScheduledTask[Any], cancel_running: bool) -> None:
         """Displace a task that has lost its ID.
 
         Args:
@@ -537,7 +538,9 @@ class TaskRegistry:
 
     def drop(self, task: ScheduledTask[Any]) -> None:
         """End a task that has not started and never will."""
-        if not self.unqueue_due(task):
+        if task._dispatch_index > 0:  # as `unqueue_due`, without a call for it
+            self.unqueue(task)
+        else:
             task._leave_queue()
         self.finish(task, CANCELLED)
 
@@ -616,7 +619,6 @@ class TaskRegistry:
         status: Status,
         outcome: object = None,
         failure: BaseException | None = None,
-        *,
         ran: bool = False,
     ) -> None:
         """End a task. This is the only function in which tasks end.
@@ -637,10 +639,10 @@ class TaskRegistry:
             self._end_run(task, status)
         elif status is CANCELLED:
             self.cancelled += 1
-        task_id, tasks = task.task_id, self.tasks
+        task_id, tasks = task._task_id, self.tasks
         if tasks.get(task_id) is task:
             del tasks[task_id]
-        target = task._complete(status, outcome)
+        unclosed = task._complete(status, outcome)
         self._ended += 1
         if self._ended > ENDS_PER_TASK * len(tasks) + ENDS_AT_LEAST:
             self._release_memory()
@@ -658,7 +660,10 @@ class TaskRegistry:
                 self.instruments.task_finished(task)
         finally:
             try:
-                task._close(target)
+                if type(unclosed) is COROUTINE_TYPE:
+                    close_unstarted(unclosed)  # as `ScheduledTask._close`, without a call for it
+                elif unclosed is not None:
+                    task._close(unclosed)
             except Exception as error:  # of a coroutine that is not native, which may do anything
                 self.log_failure(task, error)
 

@@ -32,7 +32,7 @@ from .held_up import HeldUpReports
 from .moments import Moment
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
-from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times
+from .task import PENDING, RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times
 from .texts import format_value, printable
 from .triggers import FunctionTrigger, IntervalTrigger, IterableTrigger, MeasuredFrom, MissedPolicy, Trigger
 
@@ -800,7 +800,10 @@ class Scheduler:
             _check_id(task_id)
             self._log.log(WARNING, "Failed to unschedule %s (no task found).", task_id)
             return False
-        registry.displace(task, cancel_running=running == "cancel")
+        if task._status is PENDING:  # as `TaskRegistry.displace`, without a call for it
+            registry.drop(task)
+        else:
+            registry.displace(task, running == "cancel")
         if self._log.is_enabled_for(DEBUG):
             self._debug("Unscheduled task %s.", task_id)
         return True

@@ -556,14 +556,15 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._status = PENDING
         self._run = None
 
-    def _complete(self, status: _Status, outcome: object) -> Target | None:
-        """Enter the final status and wake the waiting tasks. Return the target, which the caller must close."""
+    def _complete(self, status: _Status, outcome: object) -> object:
+        """Enter the final status and wake the waiting tasks. Return what the caller must pass to `_close`, if anything."""
         target = self._target
         self._context = None
         self._dispatch_index = 0
         if type(target) is COROUTINE_TYPE or (target is not None and is_coroutine(target)):
             self._target = None
-        # A function that was dropped is kept with its arguments: it may be scheduled again.
+        else:
+            target = None  # a function that was dropped is kept with its arguments: it may be scheduled again
         self._status = status
         self._outcome = outcome
         self._run = None
@@ -572,10 +573,9 @@ class ScheduledTask(Timer, Generic[T_co]):
             self._finished_event = None
         return target
 
-    def _close(self, target: Target | None) -> None:
-        """Close a target that will never run. This must be the last step, because it may run finalizers."""
-        if target is not None:
-            close_unstarted(target)
+    def _close(self, unclosed: object) -> None:
+        """Close what `_complete` has returned. This must be the last step, because it may run finalizers."""
+        close_unstarted(unclosed)
 
 
 def due_times(tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:
