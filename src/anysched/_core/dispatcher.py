@@ -20,7 +20,7 @@ from .backends.starter import starter_for
 from .clock import CLOCK_STEP_NS, MAX_DELAY, RECHECK_INTERVAL, TOLERANCE, TOLERANCE_NS, clock_of, exact_clock, wake_time
 from .coroutines import LazyCoroutine
 from .run import RunOwner, TaskRun
-from .task import ScheduledTask
+from .task import ScheduledTask, queue_by_index
 from .timer_queue import QueueGroup, TimerQueue
 
 __all__ = ["Dispatcher"]
@@ -120,7 +120,8 @@ class Dispatcher:
         self._group: TaskGroup
         self.starter: Starter
         self._starts_per_iteration = 1
-        # When the loop will wake, and the event that wakes it earlier. While it is awake, it must not be woken.
+        # When the loop will wake, and the event that wakes it earlier. While it is awake, it must not be woken: no due
+        # time is earlier than minus infinity.
         self._wake_at = -math.inf
         self._wakeup = anyio.Event()
 
@@ -230,10 +231,11 @@ class Dispatcher:
             queue.push(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
             if task._key < queue.place:
                 self._timers.relist(queue, task._key)
+            if when < self._wake_at:
+                self._wake()
         else:
             self._wall_timers.push(owner.wall_timers, task, when, self._next_sequence())
-        if self._wake_at != -math.inf:
-            self._wake_for(when)
+            self._wake_for_wall(when)
 
     def reschedule(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
         """Change the due time of a pending task that does not wait for a predecessor or a slot."""
@@ -249,10 +251,11 @@ class Dispatcher:
             queue.move(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
             if task._key < queue.place:
                 self._timers.relist(queue, task._key)
+            if when < self._wake_at:
+                self._wake()
         else:
             self._wall_timers.move(owner.wall_timers, task, when, self._next_sequence())
-        if self._wake_at != -math.inf:
-            self._wake_for(when)
+            self._wake_for_wall(when)
 
     def _by_loop_time(self, when: float) -> float:
         """Convert a due time to the coarse clock of the event loop: a task that is already due starts now."""
@@ -262,10 +265,9 @@ class Dispatcher:
 
     def requeue(self, task: ScheduledTask[Any]) -> None:
         """Queue a task again that was due, had to wait and may start now. Its dispatch index is unchanged."""
-        index = task._dispatch_index
         self._next_sequence()  # see `_sleep`
         self._has_requeued = True  # first: an interruption may come in between
-        self._requeued.push(task, index, index)
+        queue_by_index(task, self._requeued)
         self._wake()
 
     def release(self, owner: TaskOwner) -> None:
@@ -344,12 +346,12 @@ class Dispatcher:
             self._announced = self.clock.monotonic()
         self._wake()
 
-    def _wake_for(self, when: float) -> None:
-        """Wake the loop if it would sleep past a due time, or too long for a task that waits for the wall clock."""
-        if not isinstance(when, float):
-            when = wake_time(self.clock, self.clock.monotonic(), self.clock.time_ns(), None, when)
-        if when < self._wake_at:
-            self._wake()
+    def _wake_for_wall(self, when: int) -> None:
+        """Wake the loop if it sleeps for too long for a task that waits for the wall clock."""
+        if self._wake_at != -math.inf:
+            wake = wake_time(self.clock, self.clock.monotonic(), self.clock.time_ns(), None, when)
+            if wake < self._wake_at:
+                self._wake()
 
     def _start_due(self) -> bool:
         """Start due tasks, in a batch of limited size; return whether there may be more."""

@@ -276,18 +276,14 @@ class RecurringTask(ScheduledTask[None]):
         self._leave_queue()
         self._advance(SearchResult.EXHAUSTED, None)
 
-    def _complete(self, status: Status, outcome: object) -> object:
+    def _complete(self, status: Status, outcome: object) -> Callable[[], object]:
         """Enter the final status. The return value of the last run is discarded, like those of all runs."""
         if self._run is not None:
             self._last_status = status
         self._call = None
         self._registry.unfollow_clock(self)
         super()._complete(status, None if status is Status.FINISHED else outcome)
-        return self._trigger
-
-    def _close(self, _unclosed: object) -> None:
-        """Close the trigger. This must be the last step, because it may run finalizers."""
-        self._close_trigger()
+        return self._close_trigger
 
     def _close_trigger(self) -> None:
         try:

@@ -33,6 +33,7 @@ from .task import (
     Status,
     current_scheduled_task,
     owner_of,
+    queue_by_index,
 )
 from .timer_queue import TimerQueue
 from .waits import WaitGraph
@@ -472,7 +473,8 @@ class TaskRegistry:
         """Change the due time of a pending task."""
         dispatcher = self.family.dispatcher
         assert dispatcher is not None
-        self.unqueue_due(task)
+        if task._dispatch_index > 0:
+            self.unqueue(task)
         dispatcher.reschedule(task, when, self)
 
     def follow_clock(self, task: ScheduledTask[Any]) -> None:
@@ -514,7 +516,11 @@ class TaskRegistry:
             cancel_running: Whether to cancel a running task, unless it is the caller. Otherwise it is left to finish.
         """
         if holder._status is PENDING:
-            self.drop(holder)
+            if holder._dispatch_index > 0:
+                self.unqueue(holder)
+            else:
+                holder._leave_queue()  # a task that is not due has nothing else to give back
+            self.finish(holder, CANCELLED)
         else:
             self.predecessors[holder.task_id] = holder
             if cancel_running:
@@ -523,7 +529,7 @@ class TaskRegistry:
     def release_id(self, holder: ScheduledTask[Any]) -> None:
         """Release the ID of a task; a pending one is dropped, a running one finishes."""
         self.tasks.pop(holder.task_id, None)
-        self.displace(holder, cancel_running=False)
+        self.displace(holder, False)
 
     def cancel_run(self, task: ScheduledTask[Any]) -> None:
         """Cancel a running task, unless it is the caller."""
@@ -536,23 +542,8 @@ class TaskRegistry:
         """Return whether this is called in the run of a task, or in a task of a task group opened inside it."""
         return task._contains_caller()
 
-    def drop(self, task: ScheduledTask[Any]) -> None:
-        """End a task that has not started and never will."""
-        if task._dispatch_index > 0:  # as `unqueue_due`, without a call for it
-            self.unqueue(task)
-        else:
-            task._leave_queue()
-        self.finish(task, CANCELLED)
-
-    def unqueue_due(self, task: ScheduledTask[Any]) -> bool:
-        """Remove a task from its queue if it is due, and free its slot; return whether it was due."""
-        if task._dispatch_index <= 0:
-            return False
-        self.unqueue(task)
-        return True
-
     def unqueue(self, task: ScheduledTask[Any]) -> None:
-        """Remove a task that has not started from whichever queue it is in."""
+        """Remove a task that has not started from whichever queue it is in, and free its slot."""
         task._leave_queue()
         task._set_not_due()
         if self._blocked.get(task.task_id) is task:
@@ -661,9 +652,9 @@ class TaskRegistry:
         finally:
             try:
                 if type(unclosed) is COROUTINE_TYPE:
-                    close_unstarted(unclosed)  # as `ScheduledTask._close`, without a call for it
+                    close_unstarted(unclosed)
                 elif unclosed is not None:
-                    task._close(unclosed)
+                    unclosed()
             except Exception as error:  # of a coroutine that is not native, which may do anything
                 self.log_failure(task, error)
 
@@ -703,8 +694,7 @@ class TaskRegistry:
         if self.max_running is None:
             self._requeue(task)
         else:
-            index = task._dispatch_index
-            self._slot_queue.push(task, index, index)
+            queue_by_index(task, self._slot_queue)
 
     def free_slot(self, task: ScheduledTask[Any]) -> None:
         """Give the slot of a task, if it has one, to the next task that waits for one."""

@@ -32,7 +32,7 @@ from .held_up import HeldUpReports
 from .moments import Moment
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
-from .task import PENDING, RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times
+from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times
 from .texts import format_value, printable
 from .triggers import FunctionTrigger, IntervalTrigger, IterableTrigger, MeasuredFrom, MissedPolicy, Trigger
 
@@ -580,7 +580,8 @@ class Scheduler:
             registry = self._registry
             dispatcher = registry.family.dispatcher
             collector = None
-            if registry.state != "running" or dispatcher is None or dispatcher.thread != get_ident():
+            state = registry._state or registry.state  # a property, which is as slow as a call; a child asks its parent
+            if state != "running" or dispatcher is None or dispatcher.thread != get_ident():
                 dispatcher = self._running_dispatcher()
                 collector = registry.collector
             scheduled_at = None
@@ -605,17 +606,19 @@ class Scheduler:
             except TypeError:
                 _check_id(task_id)
                 raise
-            if holder is None and isinstance(task_id, _HANDLES):
-                _check_id(task_id)
             if registry.predecessors:
                 registry.predecessors.get(task_id)  # if the IDs cannot be compared, this fails here, not when it is due
-            same = holder is not None and holder._target is target
-            if same and is_coroutine(target):
-                raise ValueError(
-                    f"this coroutine is already scheduled as {format_value(task_id)}: {format_value(target)}"
-                )
-            if holder is not None and on_conflict == "error":
-                raise DuplicateTaskError(self._name, task_id)
+            if holder is None:
+                if isinstance(task_id, _HANDLES):
+                    _check_id(task_id)
+            else:
+                same = holder._target is target
+                if same and is_coroutine(target):
+                    raise ValueError(
+                        f"this coroutine is already scheduled as {format_value(task_id)}: {format_value(target)}"
+                    )
+                if on_conflict == "error":
+                    raise DuplicateTaskError(self._name, task_id)
         except BaseException:
             if not same:
                 close_unstarted(target)
@@ -633,7 +636,7 @@ class Scheduler:
             registry.set_call_site(task, scheduled_at)
         if collector is not None:
             dispatcher.add(task, when, registry)
-            registry.drop(task)
+            registry.displace(task, False)
             collector.append(task)
             self._debug("Dropped task %s, because the scheduler is being closed.", task_id)
             return task
@@ -641,7 +644,7 @@ class Scheduler:
         dispatcher.add(task, when, registry)
         if holder is not None:
             # Only now, since closing a coroutine may run finalizers, and these may try to take the ID.
-            registry.displace(holder, cancel_running=on_conflict == "replace")
+            registry.displace(holder, on_conflict == "replace")
         if self._log.is_enabled_for(DEBUG):
             self._debug("Scheduled task %s.", task_id)
         if registry.family.instruments_version:
@@ -800,10 +803,7 @@ class Scheduler:
             _check_id(task_id)
             self._log.log(WARNING, "Failed to unschedule %s (no task found).", task_id)
             return False
-        if task._status is PENDING:  # as `TaskRegistry.displace`, without a call for it
-            registry.drop(task)
-        else:
-            registry.displace(task, running == "cancel")
+        registry.displace(task, running == "cancel")
         if self._log.is_enabled_for(DEBUG):
             self._debug("Unscheduled task %s.", task_id)
         return True

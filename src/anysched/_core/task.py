@@ -7,6 +7,7 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, Final, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
@@ -15,7 +16,7 @@ from anyio.lowlevel import checkpoint
 from .coroutines import COROUTINE_TYPE, Target, close_unstarted, is_coroutine, make_coroutine
 from .moments import Moment
 from .texts import format_name, format_value
-from .timer_queue import Timer
+from .timer_queue import Timer, TimerQueue
 
 __all__ = [
     "CANCELLED",
@@ -34,6 +35,7 @@ __all__ = [
     "current_scheduled_task",
     "due_times",
     "owner_of",
+    "queue_by_index",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -556,31 +558,42 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._status = PENDING
         self._run = None
 
-    def _complete(self, status: _Status, outcome: object) -> object:
-        """Enter the final status and wake the waiting tasks. Return what the caller must pass to `_close`, if anything."""
+    def _complete(self, status: _Status, outcome: object) -> Any:
+        """Enter the final status and wake the waiting tasks.
+
+        Returns:
+            A native coroutine that the caller must close if it has not started, or a function that the caller must call;
+            otherwise `None`. This must be the last step, because it may run finalizers.
+        """
         target = self._target
+        unclosed: Any = None
         self._context = None
         self._dispatch_index = 0
-        if type(target) is COROUTINE_TYPE or (target is not None and is_coroutine(target)):
+        if type(target) is COROUTINE_TYPE:
+            unclosed = target
             self._target = None
-        else:
-            target = None  # a function that was dropped is kept with its arguments: it may be scheduled again
+        elif target is not None and is_coroutine(target):
+            unclosed = partial(close_unstarted, target)
+            self._target = None
+        # A function that was dropped is kept with its arguments: it may be scheduled again.
         self._status = status
         self._outcome = outcome
         self._run = None
         if self._finished_event is not None:
             self._finished_event.set()
             self._finished_event = None
-        return target
-
-    def _close(self, unclosed: object) -> None:
-        """Close what `_complete` has returned. This must be the last step, because it may run finalizers."""
-        close_unstarted(unclosed)
+        return unclosed
 
 
 def due_times(tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:
     """Return when tasks are due: a float on the monotonic clock, an int on the wall clock, `None` if one has started."""
     return [task._when for task in tasks]
+
+
+def queue_by_index(task: ScheduledTask[Any], queue: TimerQueue[ScheduledTask[Any]]) -> None:
+    """Add a due task to a queue in which the tasks are ordered as they became due."""
+    index = task._dispatch_index
+    queue.push(task, index, index)
 
 
 def owner_of(task: ScheduledTask[Any]) -> Owner:
