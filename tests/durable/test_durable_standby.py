@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import anyio
@@ -32,7 +33,7 @@ from anysched.durable import (
 from anysched.durable.errors import OwnershipLostError
 from anysched.durable.operations import IsEmpty, Load
 from anysched.durable.postgres import PostgresStore
-from anysched.durable.shared import Notices
+from anysched.durable.shared import Notices, TakeNotices
 from anysched.durable.window import NOTHING
 from support import EVENT_LOOPS
 
@@ -136,6 +137,38 @@ async def test_verbs_from_a_standby_reach_the_owner(process: Any, journal: list[
         with anyio.fail_after(30):
             await scheduler.join()
         await one.scheduler.join()
+
+
+async def test_what_changes_while_notices_are_taken_reaches_the_owner(
+    process: Any, journal: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is announced after the owner has read the notices, and before it has applied them."""
+    one, other = process("one"), process("other", participate="verbs")
+    commit, receive = one.store.commit, one.store.receive
+    taken, applied = Event(), Event()
+    heard: list[bool] = []
+
+    def commit_and_wait(operations: list[Any]) -> Any:
+        results = commit(operations)
+        if any(isinstance(operation, TakeNotices) for operation in operations):
+            taken.set()
+            assert applied.wait(60)
+        return results
+
+    def receive_and_count() -> Any:
+        heard.append(True)
+        return receive()
+
+    monkeypatch.setattr(one.store, "commit", commit_and_wait)
+    monkeypatch.setattr(one.store, "receive", receive_and_count)
+    async with opened(one.scheduler, other.scheduler):
+        await other.scheduler.schedule("first", other.quick, "first")
+        await until(taken.is_set)
+        await other.scheduler.schedule("second", other.quick, "second")
+        await until(lambda: len(heard) == 2)
+        await anyio.wait_all_tasks_blocked()
+        applied.set()
+        await until(lambda: sorted(journal) == ["one first 1", "one second 1"])
 
 
 async def test_the_end_of_a_task_is_waited_for_in_another_process(process: Any, journal: list[str]) -> None:

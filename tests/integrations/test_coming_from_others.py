@@ -70,6 +70,7 @@ def test_with_aiocron_a_clock_that_is_set_is_not_followed() -> None:
     in_virtual_time(main)
 
 
+@pytest.mark.filterwarnings("ignore:'asyncio.iscoroutinefunction' is deprecated:DeprecationWarning")  # fastapi-utils'
 def test_with_repeat_every_the_first_run_is_at_once_the_pause_is_fixed_and_a_failure_is_silent() -> None:
     async def main() -> None:
         starts: list[float] = []

@@ -138,7 +138,7 @@ class Engine:
         self._term = 0
         self._joined = False
         self._refused = False
-        self._taking = False
+        self._taking = self._more_notices = False
         self._handlers = handlers
         self._unknown: Unknown = unknown
         self._window_size = window
@@ -485,7 +485,7 @@ class Engine:
             len(live),
         )
         self._writer.drop_internal()
-        self._loading = self._taking = False
+        self._loading = self._taking = self._more_notices = False
         old, self._window = self._window, self._new_window()
         self._group.start_soon(old.clear, name=f"{self.name} window")
         for generation in self._waiting:
@@ -503,12 +503,21 @@ class Engine:
             self._removed(generation)
         if not complete and self._waiting:
             self._look_for(list(self._waiting))
-        if self._owner and (news.changed or not complete) and not self._taking:
-            self._taking = True
-            self._writer.post(TakeNotices(), self._apply_notices)
+        if self._owner and (news.changed or not complete):
+            if self._taking:
+                self._more_notices = True  # those being taken may be older
+            else:
+                self._take_notices()
+
+    def _take_notices(self) -> None:
+        self._taking = True
+        self._more_notices = False
+        self._writer.post(TakeNotices(), self._apply_notices)
 
     async def _apply_notices(self, notices: Notices) -> None:
         self._taking = False
+        if self._more_notices:
+            self._take_notices()
         for generation in notices.removed:
             self._drop(generation)
         for number, placed in enumerate(notices.placed, 1):
