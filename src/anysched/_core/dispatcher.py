@@ -79,6 +79,44 @@ class Dispatcher:
         debug: Whether more is checked and reported; see `Backend.debug`.
     """
 
+    # Python finds up to about thirty attributes of an object by their index. With more, reading one takes longer, and
+    # so does each call of a method.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_abandon",
+        "_announced",
+        "_cancelled",
+        "_cancelled_externally",
+        "_clock_lead",
+        "_clock_read",
+        "_closed_at",
+        "_drop_pending",
+        "_group",
+        "_has_requeued",
+        "_host_task",
+        "_is_coarse",
+        "_last_sequence",
+        "_loop_ended",
+        "_loop_started",
+        "_next_dispatch_index",
+        "_next_sequence",
+        "_requeued",
+        "_starts_per_iteration",
+        "_timers",
+        "_to_call",
+        "_unseen",
+        "_wake_at",
+        "_wakeup",
+        "_wall_timers",
+        "backend",
+        "clock",
+        "clock_followers",
+        "debug",
+        "starter",
+        "thread",
+    )
+
     def __init__(
         self,
         drop_pending: Callable[[], Coroutine[Any, Any, object]],

@@ -110,6 +110,43 @@ class TaskRegistry:
         cancelled: How many have been cancelled since entry, before their start or after.
     """
 
+    # Python finds up to about thirty attributes of an object by their index. With more, reading one takes longer, and
+    # so does each call of a method.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_blocked",
+        "_call_sites",
+        "_cancel",
+        "_ended",
+        "_idle",
+        "_instruments",
+        "_instruments_version",
+        "_number",
+        "_own_instruments",
+        "_running",
+        "_slot_queue",
+        "_slots",
+        "_state",
+        "_suppressed",
+        "cancelled",
+        "collected",
+        "failed",
+        "family",
+        "finished",
+        "log",
+        "max_running",
+        "name",
+        "parent",
+        "predecessors",
+        "scheduler",
+        "started",
+        "suppressed_exceptions",
+        "tasks",
+        "timers",
+        "wall_timers",
+    )
+
     def __init__(
         self,
         name: str,
