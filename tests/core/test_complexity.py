@@ -118,6 +118,13 @@ def test_scheduling_and_cancelling_call_few_functions(given: str) -> None:
     anyio.run(main, backend="asyncio", backend_options={"debug": False})
 
 
+@pytest.mark.anyio
+async def test_attributes_are_found_by_their_index(scheduler: Scheduler) -> None:
+    """Python does this for slots, and for the other attributes of an object if there are fewer than about thirty."""
+    for used in (scheduler, scheduler._registry, scheduler._registry.family, dispatcher_of(scheduler)):
+        assert len(vars(used)) < 25
+
+
 # Queries: the same cost with few other tasks and with many
 
 

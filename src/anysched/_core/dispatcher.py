@@ -79,8 +79,7 @@ class Dispatcher:
         debug: Whether more is checked and reported; see `Backend.debug`.
     """
 
-    # Python finds up to about thirty attributes of an object by their index. With more, reading one takes longer, and
-    # so does each call of a method.
+    # As in `TaskRegistry`, because there are more than thirty.
     __slots__ = (
         "__dict__",
         "__weakref__",

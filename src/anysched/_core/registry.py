@@ -111,7 +111,7 @@ class TaskRegistry:
     """
 
     # Python finds up to about thirty attributes of an object by their index. With more, reading one takes longer, and
-    # so does each call of a method.
+    # so does each call of a method. Tests replace methods of an object, for which it needs its `__dict__`.
     __slots__ = (
         "__dict__",
         "__weakref__",
