@@ -189,6 +189,9 @@ class Scheduler:
         """Return the descendants that hold tasks, in the order in which they were created.
 
         A scheduler does not keep track of idle children.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
         """
         self._check_thread()
         registries = self._registry.busy_members()
@@ -206,6 +209,9 @@ class Scheduler:
 
         This takes a fraction of a millisecond, however many tasks are pending. The first call after many tasks were
         cancelled or postponed also tidies the queue, which takes a fraction of the time of those calls.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
         """
         self._check_thread()
         registry = self._registry
@@ -227,6 +233,9 @@ class Scheduler:
 
         Args:
             tasks: Tasks of this scheduler, of its children or of its parents.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
         """
         self._check_thread()
         whens = due_times(tasks)
@@ -906,7 +915,8 @@ class Scheduler:
             instruments: Instruments for its tasks and those of its children, in addition to the parent's instruments.
 
         Raises:
-            RuntimeError: if the parent is closing or closed.
+            RuntimeError: if the parent is closing or closed, or if called from another thread than the event loop's.
+            TypeError, ValueError: as `Scheduler`.
         """
         self._check_thread()
         if self._registry.state in ("closing", "closed"):
@@ -1018,6 +1028,9 @@ class Scheduler:
 
         Use this if set-up and tear-down happen in different tasks, so that ``async with`` cannot be used:
         ``await task_group.start(scheduler.run)``, or ``asyncio.create_task(scheduler.run())``.
+
+        Raises:
+            RuntimeError: if the scheduler was entered before.
         """
         async with self:
             registry = self._registry

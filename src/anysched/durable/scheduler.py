@@ -94,7 +94,8 @@ class DurableScheduler:
 
     Args:
         name: Names the logger, ``anysched.<name>``, and prefixes the names of tasks, as in `anysched.Scheduler`.
-        store: The store, such as an `SQLiteStore`. No other scheduler may have it open.
+        store: The store, such as an `SQLiteStore`, which no other scheduler may have open, or an
+            `anysched.durable.postgres.PostgresStore`, which several processes can have open.
         max_running: How many tasks may run at once.
         instruments: Instruments; see `anysched.abc.Instrument`. They are called for the tasks in memory, which are the
             tasks that are due next. To an instrument, each run is a separate task.
@@ -103,7 +104,8 @@ class DurableScheduler:
             `UnknownHandlerError` is raised.
         participate: For a store that several processes can have open, such as an
             `anysched.durable.postgres.PostgresStore`. ``"run"``: this process runs the tasks, or stands by to take over.
-            ``"verbs"``: it never runs tasks, and only calls the methods.
+            ``"verbs"``: it never runs tasks. It only calls the methods, to schedule, cancel and wait for tasks that another
+            process runs.
 
     Raises:
         TypeError: if the name is not a string, or ``max_running`` is not an integer.
@@ -228,7 +230,7 @@ class DurableScheduler:
         Raises:
             DuplicateTaskError: if the ID is held and ``on_conflict`` is ``"error"``.
             RuntimeError: if the scheduler is not running, or this is not the thread of its event loop.
-            StoreError: if the store fails; in this case, nothing has changed.
+            StoreError: if the store fails. Unless it is an `UncertainCommitError`, nothing has changed.
             TypeError: if the ID or the arguments cannot be stored, or the handler does not accept the arguments.
             UnknownHandlerError: if the handler is not registered.
             ValueError: if ``on_conflict`` is unknown, or the ID contains a lone surrogate or is too long.
@@ -468,6 +470,10 @@ class DurableScheduler:
 
         A recurring task can also be paused while it is running.
 
+        Args:
+            task_id: The ID.
+            connection: A connection in whose transaction this is done; see `schedule`.
+
         Returns:
             Whether there was a task that could be paused and was not already paused.
 
@@ -481,6 +487,10 @@ class DurableScheduler:
         """Resume a paused task.
 
         If it became due in the meantime, it starts now; for a recurring task, ``missed`` decides.
+
+        Args:
+            task_id: The ID.
+            connection: A connection in whose transaction this is done; see `schedule`.
 
         Returns:
             Whether there was a paused task with this ID.
@@ -497,6 +507,10 @@ class DurableScheduler:
         A task is parked, and an ERROR is logged, when its handler does not accept its arguments, or when the process
         has ended during five attempts to run it.
 
+        Args:
+            task_id: The ID.
+            connection: A connection in whose transaction this is done; see `schedule`.
+
         Returns:
             Whether there was a parked task with this ID.
 
@@ -511,6 +525,9 @@ class DurableScheduler:
     async def holds(self, task_id: TaskId) -> bool:
         """Return whether the ID is held.
 
+        Args:
+            task_id: The ID.
+
         Raises:
             RuntimeError, StoreError: as `schedule`.
             TypeError: if the ID cannot be stored.
@@ -519,6 +536,9 @@ class DurableScheduler:
 
     async def get(self, task_id: TaskId) -> DurableTask | None:
         """Return the handle of the task that holds an ID; `None` if it is not held.
+
+        Args:
+            task_id: The ID.
 
         Raises:
             RuntimeError, StoreError: as `schedule`.
