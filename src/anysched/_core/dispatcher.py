@@ -90,7 +90,6 @@ class Dispatcher:
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_guard",
         "_abandon",
         "_announced",
         "_cancelled",
@@ -100,6 +99,7 @@ class Dispatcher:
         "_closed_at",
         "_drop_pending",
         "_group",
+        "_guard",
         "_has_requeued",
         "_host_task",
         "_is_coarse",
