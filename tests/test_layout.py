@@ -13,7 +13,7 @@ SOURCE = Path(anysched.__file__).parent
 
 # The levels of the core: a module imports only from strictly lower levels. A package represents its modules.
 CORE = [
-    {"failures", "held_up", "lazy", "moments", "texts", "timer_queue"},
+    {"failures", "guard", "held_up", "lazy", "moments", "texts", "timer_queue"},
     {"coroutines", "exceptions", "logs"},
     {"backends", "debug", "task"},
     {"clock", "run", "create_task", "waits"},

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from anysched import Scheduler
+from anysched import ScheduledTask, Scheduler
 from support import Gate, fail, forever, is_closed, nothing, records, settle, until, value
 
 pytestmark = pytest.mark.anyio
@@ -446,19 +446,28 @@ async def test_a_logger_that_the_program_has_made_for_a_child_is_used(caplog: py
 
 
 class Raising(logging.Handler):
+    def __init__(self, error: type[BaseException] = ZeroDivisionError) -> None:
+        super().__init__()
+        self._error = error
+
     def handle(self, record: logging.LogRecord) -> bool:
-        raise ZeroDivisionError
+        raise self._error
 
 
+class NotAnException(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, NotAnException, asyncio.CancelledError, GeneratorExit])
 @pytest.mark.parametrize("where", ["handler", "filter"])
 async def test_calls_take_effect_although_a_handler_or_filter_raises(
-    where: str, capsys: pytest.CaptureFixture[str]
+    where: str, error: type[BaseException], capsys: pytest.CaptureFixture[str]
 ) -> None:
     logger = logging.getLogger("anysched.raising")
-    handler = Raising()
+    handler = Raising(error)
 
     def refuse(record: logging.LogRecord) -> bool:
-        raise ZeroDivisionError
+        raise error
 
     logger.setLevel(logging.DEBUG)
     if where == "handler":
@@ -480,7 +489,54 @@ async def test_calls_take_effect_although_a_handler_or_filter_raises(
         logger.setLevel(logging.NOTSET)
         logger.removeHandler(handler)
         logger.removeFilter(refuse)
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert error.__name__ in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_request_to_end_the_process_from_a_handler_leaks_nothing(error: type[BaseException], backend: str) -> None:
+    """A recurring task fails, and the log handler raises; the coroutine of another task is closed."""
+    logger, handler = logging.getLogger("anysched.test"), Raising(error)
+    handler.setLevel(logging.ERROR)
+    tasks: list[ScheduledTask[Any]] = []
+
+    async def main() -> None:
+        async with Scheduler("test") as scheduler:
+            tasks.append(scheduler.schedule_later(HOUR, "pending", nothing()))
+            tasks.append(scheduler.schedule_every(HOUR, "fails", fail, ValueError(), first=0))
+            await anyio.sleep_forever()
+
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(BaseException) as caught:
+            anyio.run(main, backend=backend)
+    finally:
+        logger.removeHandler(handler)
+    left: BaseException = caught.value
+    while isinstance(left, BaseExceptionGroup):
+        (left,) = left.exceptions
+    assert isinstance(left, error)
+    assert [task.status.name for task in tasks] == ["CANCELLED", "CANCELLED"]
+    gc.collect()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+async def test_the_coroutine_of_a_refused_task_is_closed_although_the_log_handler_raises(
+    scheduler: Scheduler, error: type[BaseException]
+) -> None:
+    registry = scheduler._registry
+    coroutine = nothing()
+    task = scheduler.schedule_later(HOUR, "id", coroutine)
+    task._leave_queue()
+    logger, handler = logging.getLogger("anysched.test"), Raising(error)
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(error):
+            registry.finish(task, ScheduledTask.Status.FAILED, ValueError(), ValueError())
+    finally:
+        logger.removeHandler(handler)
+    assert is_closed(coroutine)
+    assert "id" not in scheduler
 
 
 async def test_a_handler_may_raise_although_standard_error_is_closed(

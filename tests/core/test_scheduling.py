@@ -736,6 +736,84 @@ async def test_an_id_that_cannot_be_compared_with_one_whose_task_is_ending(sched
     assert await scheduler.schedule(Odd(), value(1)) == 1
 
 
+class Unsteady:
+    """An ID whose hash fails later."""
+
+    steady = True
+
+    def __hash__(self) -> int:
+        if not self.steady:
+            raise ZeroDivisionError
+        return 1
+
+
+@pytest.mark.parametrize("max_running", [None, 1])
+async def test_an_id_whose_hash_fails_later_concerns_only_its_task(
+    scheduler: Scheduler, caplog: pytest.LogCaptureFixture, max_running: int | None
+) -> None:
+    child = scheduler.child("child", max_running=max_running)
+    one, two, three = Unsteady(), Unsteady(), Unsteady()
+    gate = Gate()
+    before = child.schedule_later(HOUR, "before", value(1))
+    tasks = [child.schedule(one, gate), child.schedule_every(HOUR, two, nothing, first=0)]
+    later, after = child.schedule_later(HOUR, three, nothing), child.schedule_later(HOUR, "after", value(2))
+    await gate.started.wait()
+    for task_id in (one, two, three):
+        task_id.steady = False
+    gate.open.set()
+    assert await tasks[0] == "through"
+    await until(lambda: tasks[1].run_count)
+    for task in (tasks[1], later):
+        task.cancel()
+        assert task.status.name == "CANCELLED"
+    assert list(child.tasks.values()) == [before, after]
+    for task in (before, after):
+        task.reschedule_later(0)
+    assert (await before, await after) == (1, 2)
+    with anyio.fail_after(5):
+        await child.join()
+    assert child.statistics().pending == 0
+    assert {type(record.exc_info[1]) for record in errors(caplog) if record.exc_info} == {ZeroDivisionError}
+
+
+@pytest.mark.parametrize("max_running", [None, 2])
+async def test_a_predecessor_whose_hash_fails_later_is_succeeded(
+    scheduler: Scheduler, caplog: pytest.LogCaptureFixture, max_running: int | None
+) -> None:
+    child = scheduler.child("child", max_running=max_running)
+    unsteady, ending = Unsteady(), Gate(stubborn=True)
+    other = child.schedule("other", ending)
+    running = child.schedule_every(HOUR, unsteady, gate := Gate(stubborn=True), first=0)
+    await gate.started.wait()
+    child.schedule(unsteady, nothing, on_conflict="replace")
+    await ending.started.wait()
+    child.schedule("other", value(1), on_conflict="replace")
+    await settle()
+    unsteady.steady = False
+    gate.open.set()
+    await running.wait()
+    ending.open.set()
+    await other.wait()
+    with anyio.fail_after(5):
+        await child.join()
+    assert not child._registry.predecessors
+    assert not child._registry._blocked
+    assert errors(caplog)
+
+
+async def test_an_id_whose_hash_fails_when_a_running_task_loses_it(scheduler: Scheduler) -> None:
+    unsteady, gate = Unsteady(), Gate()
+    task = scheduler.schedule(unsteady, gate)
+    await gate.started.wait()
+    unsteady.steady = False
+    task.cancel()
+    with anyio.fail_after(5):
+        await task.wait()
+    assert task.status.name == "CANCELLED"
+    assert not scheduler.tasks
+    assert not scheduler._registry.predecessors
+
+
 async def test_an_id_cannot_forge_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     class Forger:
         def __repr__(self) -> str:

@@ -398,28 +398,19 @@ def test_a_task_factory_has_its_way(by_choice: None, early: bool) -> None:
 async def test_an_error_in_the_dispatcher_ends_the_scheduler_and_is_seen(
     monkeypatch: pytest.MonkeyPatch, way: Way
 ) -> None:
-    class Unsteady:
-        steady = True
-
-        def __hash__(self) -> int:
-            if not self.steady:
-                raise ZeroDivisionError
-            return 1
+    def fail(task: object) -> bool:
+        raise ZeroDivisionError
 
     monkeypatch.setattr(dispatcher_module, "starter_for", way)
     gate = Gate()
-    task_id = Unsteady()
     with pytest.raises(ZeroDivisionError):
         async with Scheduler("test") as scheduler:
             scheduler.schedule("running", gate)
             await gate.started.wait()
-            scheduler.schedule(task_id, nothing)
-            task_id.steady = False
-            try:
-                with anyio.fail_after(5):
-                    await anyio.sleep_forever()
-            finally:
-                task_id.steady = True
+            monkeypatch.setattr(scheduler._registry, "try_admit", fail)
+            scheduler.schedule("id", nothing)
+            with anyio.fail_after(5):
+                await anyio.sleep_forever()
     assert gate.cancelled
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -19,6 +20,7 @@ from .backends import Backend, Starter
 from .backends.starter import starter_for
 from .clock import CLOCK_STEP_NS, MAX_DELAY, RECHECK_INTERVAL, TOLERANCE, TOLERANCE_NS, clock_of, exact_clock, wake_time
 from .coroutines import LazyCoroutine
+from .guard import Guard
 from .run import RunOwner, TaskRun
 from .task import ScheduledTask, queue_by_index
 from .timer_queue import QueueGroup, TimerQueue
@@ -57,6 +59,10 @@ class TaskOwner(RunOwner, Protocol):
         """Give the slot of a task, if it has one, to the next task; called if an admitted task does not start."""
         ...
 
+    def is_run_of(self, task: ScheduledTask[Any], run: TaskRun, /) -> bool:
+        """Return whether a run is the current run of a task."""
+        ...
+
     def start_refused(self, task: ScheduledTask[Any], failure: Exception, /) -> None:
         """Called when the event loop has refused to start a task."""
         ...
@@ -71,6 +77,7 @@ class Dispatcher:
         drop_pending: Called when no more tasks will be started, for any reason, to drop the pending tasks.
         abandon: Called when everything has ended.
         backend: The interface to the event loop.
+        guard: The guard of the operations.
 
     Attributes:
         backend: The interface to the event loop.
@@ -92,6 +99,7 @@ class Dispatcher:
         "_closed_at",
         "_drop_pending",
         "_group",
+        "_guard",
         "_has_requeued",
         "_host_task",
         "_is_coarse",
@@ -121,9 +129,11 @@ class Dispatcher:
         drop_pending: Callable[[], Coroutine[Any, Any, object]],
         abandon: Callable[[], object],
         backend: Backend,
+        guard: Guard,
     ) -> None:
         self._drop_pending = drop_pending
         self._abandon = abandon
+        self._guard = guard
         self.thread = threading.get_ident()
         self.backend = backend
         self.debug = backend.debug
@@ -269,7 +279,7 @@ class Dispatcher:
             if task._key < queue.place:
                 self._timers.relist(queue, task._key)
             if when < self._wake_at:
-                self._wake()
+                self.wake()
         else:
             self._wall_timers.push(owner.wall_timers, task, when, self._next_sequence())
             self._wake_for_wall(when)
@@ -289,7 +299,7 @@ class Dispatcher:
             if task._key < queue.place:
                 self._timers.relist(queue, task._key)
             if when < self._wake_at:
-                self._wake()
+                self.wake()
         else:
             self._wall_timers.move(owner.wall_timers, task, when, self._next_sequence())
             self._wake_for_wall(when)
@@ -305,7 +315,7 @@ class Dispatcher:
         self._next_sequence()  # see `_sleep`
         self._has_requeued = True  # first: an interruption may come in between
         queue_by_index(task, self._requeued)
-        self._wake()
+        self.wake()
 
     def release(self, owner: TaskOwner) -> None:
         """Release the queues of a registry that holds no tasks."""
@@ -340,8 +350,11 @@ class Dispatcher:
             self._loop_ended.set()
 
     async def _dispatch(self) -> None:
+        guard = self._guard
         while True:
             try:
+                if guard.held or guard.deferred:
+                    guard.reset()
                 self._last_sequence = self._next_sequence()
                 if self._start_due():
                     await checkpoint()
@@ -364,15 +377,22 @@ class Dispatcher:
 
     def _next_wake(self) -> float:
         # Not in `_sleep`, which would hold on to the tasks as long as it sleeps.
+        guard = self._guard
+        guard.held = True
+        # Again, since a signal handler may have cancelled the first.
+        self._timers.prune_top(sys.maxsize)
+        self._wall_timers.prune_top(sys.maxsize)
         first, first_wall = self._timers.peek(), self._wall_timers.peek()
         due = None if first is None else _when(first)
         due_ns = None if first_wall is None else int(_when(first_wall))
+        guard.release()
         now, now_ns = self.now()
         wake = wake_time(self.clock, now, now_ns, due, due_ns)
         # They want to know when the clock was set, also while none of them waits for it.
         return min(wake, now + self.clock.recheck_interval) if self.clock_followers else wake
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Make the loop look for due tasks, and complete deferred calls."""
         self._wake_at = -math.inf
         self._wakeup.set()
         self.backend.wake()
@@ -381,14 +401,14 @@ class Dispatcher:
         """Called when the clock announces that it was set."""
         if self._announced is None:
             self._announced = self.clock.monotonic()
-        self._wake()
+        self.wake()
 
     def _wake_for_wall(self, when: int) -> None:
         """Wake the loop if it sleeps for too long for a task that waits for the wall clock."""
         if self._wake_at != -math.inf:
             wake = wake_time(self.clock, self.clock.monotonic(), self.clock.time_ns(), None, when)
             if wake < self._wake_at:
-                self._wake()
+                self.wake()
 
     def _start_due(self) -> bool:
         """Start due tasks, in a batch of limited size; return whether there may be more."""
@@ -397,7 +417,9 @@ class Dispatcher:
             return True
         steps, starts = MAINTENANCE_STEPS_PER_ITERATION, self._starts_per_iteration
         last: Context | None = None
+        guard = self._guard
         while starts:
+            guard.held = True
             # This is passed for each start: queues that are empty, as they usually are, are not called.
             if self._has_requeued:
                 steps = self._requeued.prune_top(steps)
@@ -408,24 +430,24 @@ class Dispatcher:
                 break
             task = self._pop_due(now, now_ns)
             if task is None:
+                guard.release()
                 return False
             if not task._prepare(self._next_dispatch_index):
-                return True  # it has searched for its next time, which may be slow
+                break  # it has searched for its next time, which may be slow
             owner: Any = task._owner  # a `TaskOwner`
             if owner.try_admit(task):
                 context = task._context
-                if context is None:  # cancelled since it was taken from its queue; see `_start`
-                    owner.free_slot(task)
-                    continue
+                assert context is not None
                 if not self.backend.keeps_order:
                     # Native tasks can exchange their runs if they would do these in equal contexts.
                     if last is not None and not _same_variables(last, context):
                         self.requeue(task)
-                        return True
+                        break
                     last = context
                 self._start(task, owner, context)
                 starts -= 1
             steps -= 1
+        guard.release()
         return True
 
     def _call_followers(self, now: float, now_ns: int) -> bool:
@@ -471,9 +493,13 @@ class Dispatcher:
     def _start(self, task: ScheduledTask[Any], owner: TaskOwner, context: Context) -> None:
         """Hand a task to the event loop."""
         run = TaskRun(task, owner, self)
-        if not task._try_set_run(run):
-            owner.free_slot(task)
-            return
+        task._set_run(run)
+        guard = self._guard
+        guard.held = False
+        if guard.deferred:
+            guard.complete()
+            if not owner.is_run_of(task, run):
+                return  # cancelled, paused or rescheduled since it was taken from its queue
         try:
             self.starter.start(run, task.name, context)
         except Exception as failure:  # the event loop refuses

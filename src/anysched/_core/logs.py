@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import final
 
+from .failures import is_fatal
 from .texts import format_value, printable
 
 __all__ = ["SCHEDULED_AT", "SchedulerLog"]
@@ -100,7 +101,9 @@ class SchedulerLog:
             exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
             extra = {"scheduler": self._scheduler, **fields}
             logger.handle(logger.makeRecord(self._name, level, path, line, message, args, exc_info, function, extra))
-        except Exception:  # in a handler or filter; it must not end a task or fail a call that has taken effect
+        except BaseException as error:  # in a handler or filter; it must not end a task or fail a call that took effect
+            if is_fatal(error):
+                raise
             if logging.raiseExceptions:
                 with suppress(Exception):  # standard error may be closed
                     traceback.print_exc()

@@ -186,6 +186,10 @@ class RecurringTask(ScheduledTask[None]):
     def _start_cancelled(self) -> None:
         """Called when the event loop has cancelled a run before its first step: treat it like a later cancellation."""
         registry = self._registry
+        registry.guard.held = True
+        if self._run is None:  # dropped or rescheduled by a signal handler
+            registry.guard.release()
+            return
         registry.task_started(self)
         self._begin_run()
         registry.run_finished(self, Status.CANCELLED, None, None)
@@ -195,6 +199,8 @@ class RecurringTask(ScheduledTask[None]):
     ) -> float | SearchResult | BaseException:
         """Return the next due time. It is searched for in a copy of the context in which the task was scheduled.
 
+        The search may call the user's code, so the operation of the caller is suspended.
+
         Args:
             status: How a run has ended, if one has.
             steps: How many times may be read from an iterator.
@@ -202,6 +208,8 @@ class RecurringTask(ScheduledTask[None]):
         self._last_status = status or self._last_status
         assert self._call is not None
         _, _, context = self._call
+        guard = self._registry.guard
+        guard.release()
         try:
             return context.copy().run(self._trigger.next_due, *self._registry.now(), steps)
         except BaseException as failure:
@@ -209,9 +217,12 @@ class RecurringTask(ScheduledTask[None]):
         finally:
             if self._is_done():
                 self._close_trigger()  # which was not possible while the search was running
+            guard.held = True
 
     def _advance(self, found: float | SearchResult | BaseException, failure: BaseException | None) -> None:
         """Finish a run: reschedule the task, or complete it if there is no next due time. Then log failures.
+
+        This ends the operation of the caller.
 
         Args:
             found: What `_find_next` has returned.
@@ -231,6 +242,7 @@ class RecurringTask(ScheduledTask[None]):
             registry.add(self, registry.now()[0] if searching else cast("float", found))
             # The very object: `add` may have rounded it.
             self._search_due, self._trigger.due = (self._when, None) if searching else (None, self._when)
+        registry.guard.release()
         skipped, self._trigger.skipped = self._trigger.skipped, 0
         if skipped:
             registry.log_skipped(self, skipped)
@@ -267,12 +279,16 @@ class RecurringTask(ScheduledTask[None]):
             return
         if isinstance(found, str):
             registry.warn(self, found)
-        elif found is not None and is_regular and self._when is when:  # `times` may have rescheduled it
-            registry.reschedule(self, found)
-            trigger.due = self._when
+        elif found is not None:
+            registry.guard.held = True
+            # `times` may have rescheduled it, and a signal handler may have done anything.
+            if is_regular and self._when is when and self._status is Status.PENDING:
+                registry.reschedule(self, found)
+                trigger.due = self._when
+            registry.guard.release()
 
     def _finish_without_runs(self) -> None:
-        """Complete a pending task that has no due times at all."""
+        """Complete a pending task that has no due times at all. This ends the operation of the caller."""
         self._leave_queue()
         self._advance(SearchResult.EXHAUSTED, None)
 

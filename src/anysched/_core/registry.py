@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from threading import get_ident
 from typing import Any, Literal, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
@@ -18,6 +19,7 @@ from anysched.abc import Clock, Instrument
 from .clock import MAX_DELAY, SystemClock, datetime_from_ns, due_after, due_at
 from .coroutines import COROUTINE_TYPE, close_unstarted
 from .dispatcher import Dispatcher
+from .guard import Guard
 from .instruments import Instruments, combined
 from .logs import SchedulerLog
 from .moments import Moment
@@ -65,6 +67,7 @@ class Family:
         dropped: The pending tasks that were dropped because the dispatcher stopped, each with its registry, for
             `Scheduler.close`.
         raised: The requests to end the process that instruments raised in the meantime, for the exit of the root.
+        guard: Defers calls that come while the state is being changed.
         has_limits: Whether a member limits its running tasks; only then can deadlocks by waiting for slots be found.
         waits: Which task waits for which.
     """
@@ -76,6 +79,7 @@ class Family:
         self.instruments_version = 0
         self.dropped: list[tuple[TaskRegistry, ScheduledTask[Any]]] = []
         self.raised: list[BaseException] = []
+        self.guard = Guard()
         self.has_limits = False
         self.waits = WaitGraph()
         self._members = 0
@@ -98,6 +102,7 @@ class TaskRegistry:
 
     Attributes:
         family: The state that it shares with its parent and children.
+        guard: The guard of the family.
         scheduler: The scheduler of this registry.
         tasks: The tasks that hold an ID, by ID.
         predecessors: The tasks that are still running although their ID has been released or taken over.
@@ -129,11 +134,13 @@ class TaskRegistry:
         "_slots",
         "_state",
         "_suppressed",
+        "_tasks_copy",
         "cancelled",
         "collected",
         "failed",
         "family",
         "finished",
+        "guard",
         "log",
         "max_running",
         "name",
@@ -161,6 +168,7 @@ class TaskRegistry:
         self.parent = parent
         self.log: SchedulerLog = SchedulerLog(name, None if parent is None else parent.log)
         self.family: Family = Family() if parent is None else parent.family
+        self.guard: Guard = self.family.guard
         self.family.has_limits |= max_running is not None
         inherited = () if parent is None else parent.suppressed_exceptions
         self.suppressed_exceptions: tuple[type[BaseException], ...] = (*inherited, *suppressed_exceptions)
@@ -179,6 +187,8 @@ class TaskRegistry:
         self.failed = 0
         self.cancelled = 0
         self.tasks: dict[Hashable, ScheduledTask[Any]] = {}
+        # A copy of it while it releases memory.
+        self._tasks_copy: dict[Hashable, ScheduledTask[Any]] | None = None
         self.predecessors: dict[Hashable, ScheduledTask[Any]] = {}
         self.collected: list[ScheduledTask[Any]] | None = None
         self._number = self.family.next_number()
@@ -280,7 +290,7 @@ class TaskRegistry:
 
     def busy_members(self) -> list[TaskRegistry]:
         """Return this registry and those of its descendants that have tasks, in the order of their creation."""
-        busy = [registry for registry in self.family.busy if registry.is_within(self)]
+        busy = [registry for registry in list(self.family.busy) if registry.is_within(self)]
         return sorted(busy, key=lambda registry: registry._number)
 
     # Called by handles
@@ -310,7 +320,11 @@ class TaskRegistry:
             raise RuntimeError(
                 f"deadlock: task {task.name!r} awaits its successor, which cannot start until the first has ended"
             )
-        return self._note_wait(task)
+        self.guard.held = True
+        try:
+            return self._note_wait(task)
+        finally:
+            self.guard.release()
 
     def end_wait(self, task: ScheduledTask[Any], waiting: ScheduledTask[Any]) -> None:
         """Called when the run of a task no longer waits for another task."""
@@ -379,9 +393,26 @@ class TaskRegistry:
         if dispatcher is not None and dispatcher.thread != get_ident():
             dispatcher.check_thread()
         when = due(SystemClock(time.monotonic) if dispatcher is None else dispatcher.clock, moment)
+        guard = self.guard
+        if guard.held:
+            may_be_changed = self.state == "running" and task is not None and self._is_changeable(task)
+            if may_be_changed:
+                self.defer(partial(self._reschedule_if_pending, when, task))
+            return may_be_changed
+        return self._reschedule_if_pending(when, task)
+
+    def _reschedule_if_pending(self, when: float, task: ScheduledTask[Any] | None) -> bool:
+        guard = self.guard
+        guard.held = True
         if self.state != "running" or task is None or task.status is not PENDING:
+            guard.release()
             return False
-        self.reschedule(task, when)
+        try:
+            self.reschedule(task, when)
+        finally:
+            guard.held = False
+            if guard.deferred:
+                guard.complete()
         if self.log.is_enabled_for(logging.DEBUG):
             self.log.log(logging.DEBUG, "Rescheduled task %s.", task.task_id)
         if self.family.instruments_version:
@@ -391,26 +422,68 @@ class TaskRegistry:
     def pause(self, task: ScheduledTask[Any]) -> bool:
         """Pause a task that is pending or will be after its run; return whether it was paused by this call."""
         self.check_thread()
-        if self.tasks.get(task.task_id) is not task or task.paused:
-            return False
-        if task.status is PENDING:
-            self.unqueue(task)
-        elif not self.may_recur(task) or not task.recurs:
-            return False
-        task._pause()
+        guard = self.guard
+        if guard.held:
+            may_be_changed = not task.paused and (self._is_changeable(task) or task.recurs)
+            self.defer(partial(self.pause, task))
+            return may_be_changed
+        guard.held = True
+        try:
+            if self.tasks.get(task.task_id) is not task or task.paused:
+                return False
+            if task.status is PENDING:
+                self.unqueue(task)
+            elif not self.may_recur(task) or not task.recurs:
+                return False
+            task._pause()
+        finally:
+            guard.release()
         self._report_change("Paused task %s.", "task_paused", task)
         return True
 
     def resume(self, task: ScheduledTask[Any]) -> bool:
         """Resume a task; return whether it was paused. If it became due in the meantime, it is due now."""
         self.check_thread()
-        if not task.paused:
-            return False
-        when = task._unpause()
-        if when is not None:
-            self.add(task, when)
+        guard = self.guard
+        if guard.held:
+            self.defer(partial(self.resume, task))
+            return task.paused
+        guard.held = True
+        try:
+            if not task.paused:
+                return False
+            when = task._unpause()
+            if when is not None:
+                self.add(task, when)
+        finally:
+            guard.release()
         self._report_change("Resumed task %s.", "task_resumed", task)
         return True
+
+    # Calls in the middle of an operation
+
+    def defer(self, step: Callable[[], object]) -> None:
+        """Complete a call when the operation that it has interrupted has ended."""
+        self.guard.deferred.append(step)
+        assert self.dispatcher is not None
+        self.dispatcher.wake()  # if a `KeyboardInterrupt` has ended that one too early
+
+    def holder(self, task_id: Hashable) -> ScheduledTask[Any] | None:
+        """Return the holder of an ID, also in the middle of an operation."""
+        tasks = self.tasks if self._tasks_copy is None else self._tasks_copy
+        holder = tasks.get(task_id)
+        expected: ScheduledTask[Any] | None = self.guard.holders.get((self, task_id), holder)
+        return holder if expected is not None and _has_ended(expected) else expected
+
+    def holders(self) -> list[ScheduledTask[Any]]:
+        """Return the holders of all IDs, also in the middle of an operation."""
+        tasks = self.tasks if self._tasks_copy is None else self._tasks_copy
+        deferred = self.guard.holders.items() if self.guard.held else ()
+        return [*tasks.values(), *(task for (registry, _), task in deferred if registry is self and task is not None)]
+
+    def _is_changeable(self, task: ScheduledTask[Any]) -> bool:
+        """Return whether a task is pending and is not being started, in the middle of an operation."""
+        return task.status is PENDING and self.is_run_of(task, None)
 
     def _report_change(self, message: str, hook: str, task: ScheduledTask[Any]) -> None:
         self.log.log(logging.DEBUG, message, task.task_id)
@@ -423,10 +496,16 @@ class TaskRegistry:
         """Return whether a due task may start. If not, it waits here and is requeued when it may."""
         if self.state != "running":
             return False  # about to be dropped
-        task_id = task.task_id
-        if task_id in self.predecessors:
-            self._blocked[task_id] = task
-            return False
+        if self.predecessors:
+            task_id = task.task_id
+            try:
+                if task_id in self.predecessors:
+                    self._blocked[task_id] = task
+                    return False
+            except Exception as failure:  # of the hash or the comparison of the ID
+                self.task_started(task)
+                self.finish(task, FAILED, failure, failure, ran=True)
+                return False
         if self.max_running is not None and task not in self._slots:
             if len(self._slots) >= self.max_running:
                 self._queue_for_slot(task)
@@ -436,6 +515,10 @@ class TaskRegistry:
 
     def start_refused(self, task: ScheduledTask[Any], failure: Exception) -> None:
         """Called when the event loop has refused to start a task."""
+        self.guard.held = True
+        if self.is_run_of(task, None):  # a signal handler has cancelled, paused or rescheduled it in the meantime
+            self.guard.release()
+            return
         self.task_started(task)
         self.finish(task, FAILED, failure, failure, ran=True)
 
@@ -446,8 +529,8 @@ class TaskRegistry:
         return self.is_run_of(task, run) and self.state == "running"
 
     @staticmethod
-    def is_run_of(task: ScheduledTask[Any], run: TaskRun) -> bool:
-        """Return whether a run is the current run of a task."""
+    def is_run_of(task: ScheduledTask[Any], run: TaskRun | None) -> bool:
+        """Return whether a run is the current run of a task; with `None`, whether it has none."""
         return task._run is run
 
     def task_started(self, task: ScheduledTask[Any]) -> None:
@@ -464,6 +547,7 @@ class TaskRegistry:
                 raised = outcome if isinstance(outcome, BaseException) and status is FAILED else failure
                 self.instruments.run_finished(task, status, raised)
         finally:  # an instrument may raise a `KeyboardInterrupt`
+            self.guard.held = True
             fatal = status is FAILED and failure is None
             found = None if fatal or not task.recurs or not self.may_recur(task) else task._find_next(status)
             if found is None or not self.may_recur(task):  # searching for the next time may have cancelled the task
@@ -474,11 +558,12 @@ class TaskRegistry:
 
     def native_task_ended(self, task: ScheduledTask[Any], run: TaskRun, *, cancelled: bool) -> None:
         """Called when the native task of a run has ended, possibly before its first step."""
-        if not self.is_run_of(task, run):
-            return
-        if task.status is not PENDING:
+        self.guard.held = True
+        is_current, is_pending = self.is_run_of(task, run), task.status is PENDING
+        if is_current and not is_pending:
             self.finish(task, CANCELLED, ran=True)  # a `KeyboardInterrupt` came before the run could end
-        elif cancelled:
+        self.guard.release()
+        if is_current and is_pending and cancelled:
             assert self.dispatcher is not None
             stray = not self.dispatcher.is_stopping()
             task._start_cancelled()
@@ -499,7 +584,13 @@ class TaskRegistry:
 
     def may_recur(self, task: ScheduledTask[Any]) -> bool:
         """Return whether a running task still holds its ID and may become pending again."""
-        return self.state == "running" and self.predecessors.get(task.task_id) is not task
+        return self.state == "running" and not (self.predecessors and self._is_predecessor(task))
+
+    def _is_predecessor(self, task: ScheduledTask[Any]) -> bool:
+        try:
+            return self.predecessors.get(task.task_id) is task
+        except Exception:  # as in `remove`
+            return any(other is task for other in self.predecessors.values())
 
     def add(self, task: ScheduledTask[Any], when: float) -> None:
         """Queue a pending task that is not queued, unless it is paused."""
@@ -515,9 +606,11 @@ class TaskRegistry:
         dispatcher.reschedule(task, when, self)
 
     def follow_clock(self, task: ScheduledTask[Any]) -> None:
-        """Call a recurring task when the wall clock is set back."""
+        """Call a recurring task when the wall clock is set back, unless it has ended."""
         assert self.dispatcher is not None
         self.dispatcher.clock_followers[task] = None
+        if task.status is CANCELLED:  # while it was scheduled
+            self.unfollow_clock(task)
 
     def unfollow_clock(self, task: ScheduledTask[Any]) -> None:
         """Stop calling a recurring task when the wall clock is set back."""
@@ -536,17 +629,26 @@ class TaskRegistry:
             self._call_sites = WeakKeyDictionary()
         self._call_sites[task] = call_site
 
-    def hold(self, task_id: Hashable, task: ScheduledTask[Any]) -> None:
+    def hold(self, task_id: Hashable, task: ScheduledTask[Any], holder: ScheduledTask[Any] | None) -> None:
         """Add a new task to the end of the table of IDs. The previous holder must be displaced afterwards."""
         tasks = self.tasks
-        if task_id in tasks:
+        if holder is None:
+            tasks[task_id] = task
+        else:
+            # The ID must not look free in between.
+            self.guard.holders[self, task_id] = task
             del tasks[task_id]
-        tasks[task_id] = task
+            tasks[task_id] = task
+            del self.guard.holders[self, task_id]
         if len(tasks) == 1:
             self.family.busy[self] = None
 
+    def remove(self, task: ScheduledTask[Any]) -> bool:
+        """Remove a task from the table of IDs; return whether it was there. It must be displaced afterwards."""
+        return _remove(self.tasks, task)
+
     def displace(self, holder: ScheduledTask[Any], cancel_running: bool) -> None:
-        """Displace a task that has lost its ID.
+        """Displace a task that has lost its ID; called in an operation, which this may end.
 
         Args:
             holder: The task. A pending one is dropped.
@@ -559,14 +661,19 @@ class TaskRegistry:
                 holder._leave_queue()  # a task that is not due has nothing else to give back
             self.finish(holder, CANCELLED)
         else:
-            self.predecessors[holder.task_id] = holder
+            _insert(self.predecessors, holder.task_id, holder)
             if cancel_running:
                 self.cancel_run(holder)
 
     def release_id(self, holder: ScheduledTask[Any]) -> None:
-        """Release the ID of a task; a pending one is dropped, a running one finishes."""
-        self.tasks.pop(holder.task_id, None)
-        self.displace(holder, False)
+        """Release the ID of a task, unless it has ended; a pending one is dropped, a running one finishes."""
+        self.guard.held = True
+        try:
+            if not _has_ended(holder):
+                self.remove(holder)
+                self.displace(holder, False)
+        finally:
+            self.guard.release()
 
     def cancel_run(self, task: ScheduledTask[Any]) -> None:
         """Cancel a running task, unless it is the caller."""
@@ -579,21 +686,27 @@ class TaskRegistry:
         """Return whether this is called in the run of a task, or in a task of a task group opened inside it."""
         return task._contains_caller()
 
+    def drop_unscheduled(self, task: ScheduledTask[Any], when: float) -> None:
+        """End a task that was made but not entered in the tables and queues."""
+        self.guard.held = True
+        self.add(task, when)  # which sets the due time
+        self.displace(task, False)
+
     def unqueue(self, task: ScheduledTask[Any]) -> None:
         """Remove a task that has not started from whichever queue it is in, and free its slot."""
         task._leave_queue()
         task._set_not_due()
-        if self._blocked.get(task.task_id) is task:
-            del self._blocked[task.task_id]
+        if self._blocked:
+            _remove(self._blocked, task)
         self.free_slot(task)
 
     def calling_task(self) -> ScheduledTask[Any] | None:
         """Return the task of this registry inside whose run this is called, if any."""
-        return next(filter(self.is_caller, self._running), None)
+        return next(filter(self.is_caller, list(self._running)), None)
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:
         """Return the tasks that run and have not been cancelled, in the order in which they have started."""
-        return [task for task in self._running if task.status is RUNNING]
+        return [task for task in list(self._running) if task.status is RUNNING]
 
     @property
     def running(self) -> int:
@@ -607,6 +720,16 @@ class TaskRegistry:
 
     def next_due(self) -> datetime | None:
         """Return when the next pending task that is not paused is due (aware UTC)."""
+        if self.guard.held:  # the queues are being changed, by a call that a signal handler has interrupted
+            pending = [task.due for task in list(self.tasks.values()) if task.status is PENDING and not task.paused]
+            return min((due for due in pending if due is not None), default=None)
+        self.guard.held = True
+        try:
+            return self._next_due()
+        finally:
+            self.guard.release()
+
+    def _next_due(self) -> datetime | None:
         first = [next(iter(self._blocked.values()), None)]
         for queue in (self._slot_queue, self.timers, self.wall_timers):
             queue.prune_top(sys.maxsize)
@@ -615,11 +738,16 @@ class TaskRegistry:
 
     async def wait_idle(self) -> None:
         """Wait until no ID is held, and no task is unwinding."""
-        while self.tasks or self.predecessors:
-            if self._idle is None:
-                self._idle = anyio.Event()
-            await self._idle.wait()
+        while True:
+            idle = self._idle
+            if idle is None:
+                idle = self._idle = anyio.Event()  # first, since a signal handler may end the last task
+            if not self.tasks and not self.predecessors:
+                break
+            await idle.wait()
         self.family.busy.pop(self, None)  # which a `KeyboardInterrupt` may have prevented
+        if self.tasks or self.predecessors:
+            self.family.busy[self] = None  # a signal handler has scheduled a task
 
     def abandon(self) -> list[BaseException]:
         """End the remaining tasks when the dispatcher has ended. Only an untimely `KeyboardInterrupt` leaves any.
@@ -630,7 +758,7 @@ class TaskRegistry:
         raised: list[BaseException] = []
         for task in [*self.predecessors.values(), *self.tasks.values()]:
             try:
-                self.predecessors.pop(task.task_id, None)
+                _remove(self.predecessors, task)
                 self.finish(task, CANCELLED, ran=task.status is not PENDING)
             except Exception as failure:
                 self.log_failure(task, failure)
@@ -649,7 +777,7 @@ class TaskRegistry:
         failure: BaseException | None = None,
         ran: bool = False,
     ) -> None:
-        """End a task. This is the only function in which tasks end.
+        """End a task. This is the only function in which tasks end. It ends the operation of the caller.
 
         The task returned, failed, or was cancelled while it ran; or it was dropped before its start, as on closing; or
         the event loop refused to start it; or it has no more due times, or finding the next one failed.
@@ -663,13 +791,19 @@ class TaskRegistry:
         """
         # Update the tables first: if a `KeyboardInterrupt` comes in between, this is called again, and no caller waits
         # forever.
+        guard = self.guard
+        guard.held = True
         if ran:
             self._end_run(task, status)
         elif status is CANCELLED:
             self.cancelled += 1
         task_id, tasks = task._task_id, self.tasks
-        if tasks.get(task_id) is task:
-            del tasks[task_id]
+        try:  # as `remove`, without a call for it
+            if tasks.get(task_id) is task:
+                del tasks[task_id]
+        except Exception as error:
+            _remove_by_identity(tasks, task)
+            failure = failure or error
         unclosed = task._complete(status, outcome)
         self._ended += 1
         if self._ended > ENDS_PER_TASK * len(tasks) + ENDS_AT_LEAST:
@@ -681,13 +815,16 @@ class TaskRegistry:
             if self._idle is not None:
                 self._idle.set()
                 self._idle = None
-        if failure is not None:
-            self.log_failure(task, failure)
+        guard.held = False
+        if guard.deferred:
+            guard.complete()
         try:
+            if failure is not None:
+                self.log_failure(task, failure)
             if self.family.instruments_version and self.instruments is not None:
                 self.instruments.task_finished(task)
         finally:
-            try:
+            try:  # also if a log handler or an instrument has raised a request to end the process
                 if type(unclosed) is COROUTINE_TYPE:
                     close_unstarted(unclosed)
                 elif unclosed is not None:
@@ -698,10 +835,12 @@ class TaskRegistry:
     def _release_memory(self) -> None:
         """Make the tables shrink, since dictionaries and sets do not shrink by themselves."""
         self._ended = 0
-        for table in (self.tasks, self.predecessors, self._blocked):
-            tasks = dict(table)
-            table.clear()  # in place: `Scheduler.tasks` is a view of it
-            table.update(tasks)
+        self._tasks_copy = tasks = dict(self.tasks)
+        self.tasks.clear()  # in place: `Scheduler.tasks` is a view of it
+        self.tasks.update(tasks)
+        self._tasks_copy = None
+        self.predecessors = dict(self.predecessors)
+        self._blocked = dict(self._blocked)
         self._slots = set(self._slots)
         self._running = dict(self._running)
 
@@ -714,15 +853,20 @@ class TaskRegistry:
             self.failed += 1
         else:
             self.cancelled += 1
-        if self.predecessors:
-            task_id = task.task_id
-            if self.predecessors.get(task_id) is task:
-                del self.predecessors[task_id]
-                successor = self._blocked.pop(task_id, None)
-                if successor is not None:
-                    self._queue_for_slot(successor)
+        if self.predecessors and _remove(self.predecessors, task) and self._blocked:
+            self._unblock_successor(task.task_id)
         if self._slots:
             self.free_slot(task)
+
+    def _unblock_successor(self, task_id: Hashable) -> None:
+        try:
+            successor = self._blocked.pop(task_id, None)
+            successors = [] if successor is None else [successor]
+        except Exception:  # as in `remove`: which one it is, is not known, so they all try again
+            successors = list(self._blocked.values())
+            self._blocked.clear()
+        for each in successors:
+            self._queue_for_slot(each)
 
     # Slots
 
@@ -777,6 +921,43 @@ class TaskRegistry:
         """Log that missed runs were skipped."""
         runs = f"{count} missed run{'s' if count > 1 else ''}"
         self.log.log(logging.INFO, "Skipped %s of task %s.", task.task_id, runs)
+
+
+def _remove(table: dict[Hashable, ScheduledTask[Any]], task: ScheduledTask[Any]) -> bool:
+    """Remove a task from a table by ID, also if the hash or the comparison of the ID now raises an exception."""
+    task_id = task.task_id
+    try:
+        if table.get(task_id) is not task:
+            return False
+        del table[task_id]
+        return True
+    except Exception:
+        return _remove_by_identity(table, task)
+
+
+def _remove_by_identity(table: dict[Hashable, ScheduledTask[Any]], task: ScheduledTask[Any]) -> bool:
+    later: list[tuple[Hashable, ScheduledTask[Any]]] = []
+    found = False
+    while table and not found:
+        task_id, other = table.popitem()  # this does not hash the ID
+        found = other is task
+        if not found:
+            later.append((task_id, other))
+    for task_id, other in reversed(later):
+        _insert(table, task_id, other)
+    return found
+
+
+def _has_ended(task: ScheduledTask[Any]) -> bool:
+    return task.status in (FINISHED, FAILED, CANCELLED)
+
+
+def _insert(table: dict[Hashable, ScheduledTask[Any]], task_id: Hashable, task: ScheduledTask[Any]) -> None:
+    """Add a task to a table; if its ID can no longer be hashed, under the task itself, so that it is not lost."""
+    try:
+        table[task_id] = task
+    except Exception:
+        table[task] = task
 
 
 def cancel_runs(tasks: Iterable[ScheduledTask[Any]]) -> None:

@@ -8,6 +8,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from .backends import Backend, Scope, Starter
 from .failures import is_fatal, split_failure
+from .guard import Guard
 from .task import CANCELLED, FAILED, FINISHED, RUNNING, ScheduledTask, Status
 
 __all__ = ["RunHost", "RunOwner", "TaskRun"]
@@ -15,6 +16,11 @@ __all__ = ["RunHost", "RunOwner", "TaskRun"]
 
 class RunOwner(Protocol):
     """The interface of a registry to the runs of its tasks."""
+
+    @property
+    def guard(self) -> Guard:
+        """The guard of the operations."""
+        ...
 
     def accepts(self, task: ScheduledTask[Any], run: TaskRun, /) -> bool:
         """Return whether a run is still the current run of its task, which may start."""
@@ -122,11 +128,14 @@ class TaskRun:
         task, scope, owner, host = run.task, run.scope, run.owner, run.host
         assert task is not None
         assert scope is not None
-        backend, starter = host.backend, host.starter
+        backend, starter, guard = host.backend, host.starter, owner.guard
+        guard.held = True
         if not owner.accepts(task, run):
+            guard.release()
             run._clear()
             return  # it was dropped or postponed after it was passed to the event loop, or is about to be dropped
         if starter.is_cancelled():
+            guard.release()
             owner.cancel(task)  # cancelled from outside of the scheduler before its first step: it has not started
             run._clear()
             return

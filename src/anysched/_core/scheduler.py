@@ -28,6 +28,7 @@ from .debug import call_site, check_call
 from .dispatcher import Dispatcher
 from .exceptions import DuplicateTaskError
 from .failures import exit_exception
+from .guard import Guard
 from .held_up import HeldUpReports
 from .moments import Moment
 from .recurring import RecurringTask
@@ -584,9 +585,11 @@ class Scheduler:
         # Bad input is refused before anything changes.
         holder: ScheduledTask[Any] | None = None
         same = False  # whether the same coroutine is already scheduled under this ID
+        registry = self._registry
+        guard = registry.guard
+        is_own = False  # whether this call has begun an operation, as opposed to coming in the middle of another one
         try:
             check_target(target, args)
-            registry = self._registry
             dispatcher = registry.family.dispatcher
             collector = None
             state = registry._state or registry.state  # a property, which is as slow as a call; a child asks its parent
@@ -611,7 +614,11 @@ class Scheduler:
             suppressed = _exception_types(suppressed_exceptions) if suppressed_exceptions else ()
             # As `_find`, without a call for it.
             try:
-                holder = self._tasks.get(task_id)
+                if guard.held:
+                    holder = registry.holder(task_id)
+                else:
+                    guard.held = is_own = True
+                    holder = self._tasks.get(task_id)
             except TypeError:
                 _check_id(task_id)
                 raise
@@ -629,14 +636,15 @@ class Scheduler:
                 if on_conflict == "error":
                     raise DuplicateTaskError(self._name, task_id)
         except BaseException:
+            if is_own:
+                guard.release()
             if not same:
                 close_unstarted(target)
             raise
         if holder is not None and on_conflict == "keep":
-            close_unstarted(target)
-            self._log_kept(holder)
-            if registry.family.instruments_version:
-                registry.notify("task_kept", holder)
+            if is_own:
+                guard.release()
+            self._keep(holder, target)
             return holder
         task = make(registry, task_id, target, args, context)
         if suppressed:
@@ -644,21 +652,67 @@ class Scheduler:
         if scheduled_at is not None:
             registry.set_call_site(task, scheduled_at)
         if collector is not None:
-            dispatcher.add(task, when, registry)
-            registry.displace(task, False)
-            collector.append(task)
-            self._debug("Dropped task %s, because the scheduler is being closed.", task_id)
+            collect = partial(self._collect, task, when, collector)
+            if is_own:
+                collect()
+            else:
+                registry.defer(collect)
             return task
-        registry.hold(task_id, task)
-        dispatcher.add(task, when, registry)
-        if holder is not None:
-            # Only now, since closing a coroutine may run finalizers, and these may try to take the ID.
-            registry.displace(holder, on_conflict == "replace")
+        if not is_own:
+            guard.holders[registry, task_id] = task
+            registry.defer(partial(self._schedule_deferred, task, when, on_conflict))
+            return task
+        try:
+            registry.hold(task_id, task, holder)
+            dispatcher.add(task, when, registry)
+            if holder is not None:
+                # Only now, since closing a coroutine may run finalizers, and these may try to take the ID.
+                registry.displace(holder, on_conflict == "replace")
+        finally:
+            guard.held = False
+            if guard.deferred:
+                guard.complete()
         if self._log.is_enabled_for(DEBUG):
             self._debug("Scheduled task %s.", task_id)
         if registry.family.instruments_version:
             registry.notify("task_scheduled", task)
         return task
+
+    def _schedule_deferred(self, task: ScheduledTask[Any], when: float, on_conflict: ConflictPolicy) -> None:
+        """Complete a call that came in the middle of an operation; see `Guard`."""
+        registry, task_id = self._registry, task.task_id
+        dispatcher, guard = registry.dispatcher, registry.guard
+        assert dispatcher is not None
+        guard.held = True
+        try:
+            holder = self._tasks.get(task_id)
+            # The operation may have given the ID to another task, or may be closing the scheduler.
+            is_refused = registry.state != "running" or (holder is not None and on_conflict in ("keep", "error"))
+            if not is_refused:
+                registry.hold(task_id, task, holder)
+                dispatcher.add(task, when, registry)
+                if holder is not None:
+                    registry.displace(holder, on_conflict == "replace")
+        finally:
+            guard.release()
+        self._debug("Scheduled task %s.", task_id)
+        registry.notify("task_scheduled", task)
+        if is_refused:
+            registry.drop_unscheduled(task, when)
+
+    def _keep(self, holder: ScheduledTask[Any], target: Target) -> None:
+        """Close the target of a call that keeps the holder of the ID."""
+        registry = self._registry
+        close_unstarted(target)
+        self._log_kept(holder)
+        if registry.family.instruments_version:
+            registry.notify("task_kept", holder)
+
+    def _collect(self, task: ScheduledTask[Any], when: float, collector: list[ScheduledTask[Any]]) -> None:
+        """Drop a task that was scheduled while the scheduler is being closed."""
+        self._registry.drop_unscheduled(task, when)
+        collector.append(task)
+        self._debug("Dropped task %s, because the scheduler is being closed.", task.task_id)
 
     def _schedule_recurring(
         self,
@@ -688,11 +742,23 @@ class Scheduler:
         if isinstance(task, RecurringTask) and task._trigger is trigger:
             if trigger.follows_clock and task.status is Status.PENDING:
                 self._registry.follow_clock(task)
-            if trigger.empty and task.status is Status.PENDING:
-                task._finish_without_runs()
+            if trigger.empty:
+                self._finish_without_runs(task)
         else:
             trigger.close()  # the holder was kept
         return task
+
+    def _finish_without_runs(self, task: RecurringTask) -> None:
+        """Complete a task that has no due times at all, unless an instrument or signal handler has cancelled it."""
+        registry = self._registry
+        guard = registry.guard
+        if guard.held:
+            registry.defer(partial(self._finish_without_runs, task))
+            return
+        guard.held = True
+        if task.status is Status.PENDING:
+            task._finish_without_runs()
+        guard.release()
 
     def pause(self, task_id: Hashable) -> bool:
         """Pause a task: it keeps its ID, its handle and its due time, but does not start until it is resumed.
@@ -763,8 +829,9 @@ class Scheduler:
         Raises:
             TypeError: if it cannot be an ID.
         """
+        registry = self._registry
         try:
-            task = self._tasks.get(task_id)
+            task = registry.holder(task_id) if registry.guard.held else self._tasks.get(task_id)
         except TypeError:
             _check_id(task_id)
             raise
@@ -803,16 +870,30 @@ class Scheduler:
         dispatcher = registry.family.dispatcher
         if dispatcher is not None and dispatcher.thread != get_ident():
             dispatcher.check_thread()
-        try:
-            task = self._tasks.pop(task_id, None)
-        except TypeError:
-            _check_id(task_id)
-            raise
+        guard = registry.guard
+        if guard.held:
+            task = self._find(task_id)
+            if task is not None:
+                self._cancel_by_handle(task, running)
+                return True
+        else:
+            guard.held = True
+            try:
+                try:
+                    task = self._tasks.pop(task_id, None)
+                except TypeError:
+                    _check_id(task_id)
+                    raise
+                if task is not None:
+                    registry.displace(task, running == "cancel")
+            finally:
+                guard.held = False
+                if guard.deferred:
+                    guard.complete()
         if task is None:
             _check_id(task_id)
             self._log.log(WARNING, "Failed to unschedule %s (no task found).", task_id)
             return False
-        registry.displace(task, running == "cancel")
         if self._log.is_enabled_for(DEBUG):
             self._debug("Unscheduled task %s.", task_id)
         return True
@@ -831,17 +912,30 @@ class Scheduler:
         """
         self._check_thread()
         _check_running_policy(running)
-        for task in list(self._tasks.values()):
+        for task in self._registry.holders():
             self._cancel_by_handle(task, running)
 
     def _cancel_by_handle(self, task: ScheduledTask[Any], running: RunningPolicy) -> None:
-        if self._tasks.get(task.task_id) is task:
-            self.cancel(task.task_id, running=running)
-            return
         self._check_thread()
         _check_running_policy(running)
-        if running == "cancel":
-            self._registry.cancel_run(task)
+        task_id, registry = task.task_id, self._registry
+        guard = registry.guard
+        if guard.held:
+            if registry.holder(task_id) is task:
+                guard.holders[registry, task_id] = None
+            registry.defer(partial(self._cancel_by_handle, task, running))
+            return
+        guard.held = True
+        try:
+            is_holder = registry.remove(task)
+            if is_holder:
+                registry.displace(task, running == "cancel")
+            elif running == "cancel":
+                registry.cancel_run(task)
+        finally:
+            guard.release()
+        if is_holder and self._log.is_enabled_for(DEBUG):
+            self._debug("Unscheduled task %s.", task_id)
 
     # Logging
 
@@ -950,7 +1044,7 @@ class Scheduler:
             raise RuntimeError(
                 "start() is for asyncio; on trio, a task needs a nursery: await nursery.start(scheduler.run)"
             )
-        registry.family.dispatcher = Dispatcher(self._drop_when_stopped, self._abandon, backend)
+        registry.family.dispatcher = Dispatcher(self._drop_when_stopped, self._abandon, backend, registry.guard)
         registry.state = "running"
         self._hosted = backend.create_task(self.run(), f"anysched {printable(self._name)}", self._host_ended)
 
@@ -980,9 +1074,11 @@ class Scheduler:
         if self._entered or not is_started_host:
             self._check_enterable()
         if registry.parent is None:
-            dispatcher = registry.dispatcher or Dispatcher(self._drop_when_stopped, self._abandon, current_backend())
+            dispatcher = registry.dispatcher or Dispatcher(
+                self._drop_when_stopped, self._abandon, current_backend(), registry.guard
+            )
             dispatcher.backend.protect(
-                (Scheduler, TaskRegistry, Dispatcher, ScheduledTask, RecurringTask, LazyCoroutine)
+                (Scheduler, TaskRegistry, Dispatcher, Guard, ScheduledTask, RecurringTask, LazyCoroutine)
             )
             self._entered = True
             await dispatcher.enter()
@@ -1138,8 +1234,7 @@ class Scheduler:
         count = 0
         for registry in self._registry.busy_members():
             for task in list(registry.tasks.values()):
-                # It may have been cancelled in the meantime.
-                if task.status is Status.PENDING and registry.tasks.get(task.task_id) is task:
+                if task.status is Status.PENDING:  # it may have been cancelled in the meantime
                     _drop(task, registry, raised)
                     dropped.append((registry, task))
                     count += 1
@@ -1287,8 +1382,6 @@ def _drop(task: ScheduledTask[Any], registry: TaskRegistry, raised: list[BaseExc
     """Drop a pending task. An exception is logged or, if it is a request to end the process, appended to ``raised``."""
     try:
         registry.release_id(task)
-    except Exception as failure:  # for example, the hash of an ID now raises an exception
-        registry.log_failure(task, failure)
     except BaseException as failure:
         raised.append(failure)
 

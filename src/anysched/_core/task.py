@@ -14,6 +14,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from .coroutines import COROUTINE_TYPE, Target, close_unstarted, is_coroutine, make_coroutine
+from .guard import Guard
 from .moments import Moment
 from .texts import format_name, format_value
 from .timer_queue import Timer, TimerQueue
@@ -72,6 +73,11 @@ class Owner(Protocol):
     @property
     def family(self) -> Family:
         """The state that the registry shares with others."""
+        ...
+
+    @property
+    def guard(self) -> Guard:
+        """The guard of the operations."""
         ...
 
     @property
@@ -397,11 +403,13 @@ class ScheduledTask(Timer, Generic[T_co]):
         if self._is_done():
             await checkpoint()
             return
-        if self._finished_event is None:
-            self._finished_event = anyio.Event()
+        finished = self._finished_event
+        if finished is None:
+            finished = self._finished_event = anyio.Event()
         waiting = self._owner.begin_wait(self)
         try:
-            await self._finished_event.wait()
+            if not self._is_done():  # by a signal handler, before there was an event
+                await finished.wait()
         finally:
             if waiting is not None:
                 self._owner.end_wait(self, waiting)
@@ -487,20 +495,8 @@ class ScheduledTask(Timer, Generic[T_co]):
         """Set the run with which the task is handed to the event loop."""
         self._run = run
 
-    def _try_set_run(self, run: Run) -> bool:
-        """Set the run if the task can start; return whether it can.
-
-        It cannot if a signal handler or finalizer has cancelled, paused or rescheduled it after it was taken from its
-        queue; then it is not due.
-        """
-        self._set_run(run)
-        if self._status is PENDING and self._dispatch_index > 0 and self._segment is None:
-            return True
-        self._set_not_due()
-        return False
-
     def _start(self) -> Coroutine[Any, Any, T_co]:
-        """Enter the status RUNNING, and return the coroutine to await."""
+        """Enter the status RUNNING, which ends the operation of starting, and return the coroutine to await."""
         target, args, when, run = self._target, self._args, self._when, self._run
         assert target is not None
         assert when is not None
@@ -513,6 +509,10 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._status = RUNNING
         _current.set(run)
         owner = self._owner
+        guard = owner.guard
+        guard.held = False
+        if guard.deferred:
+            guard.complete()
         if owner.family.instruments_version and owner.instruments is not None:
             try:
                 owner.instruments.run_started(self, when)
@@ -531,7 +531,8 @@ class ScheduledTask(Timer, Generic[T_co]):
 
     def _contains_caller(self) -> bool:
         """Return whether this is called in the task's run, or in a task of a task group opened inside it."""
-        return self._run is not None and self._run.contains_current_task()
+        run = self._run
+        return run is not None and run.contains_current_task()
 
     def _cancel_run(self) -> None:
         """Cancel the running coroutine, unless it has already been cancelled."""
