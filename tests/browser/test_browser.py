@@ -327,6 +327,25 @@ def test_it_reconnects_after_a_restart(site: Site, page: Any) -> None:
     see(page, "window.notReloaded")
 
 
+def test_more_tabs_than_connections(site: Site, page: Any) -> None:
+    """A browser has six connections to a server, for all tabs together; only the one that is seen follows the events."""
+    first = page.current_window_handle
+    site.call(site.scheduler.schedule_later, HOUR, "report", broken)
+    for _ in range(7):
+        page.switch_to.new_window("tab")
+        page.get(site.url)
+        see(page, text("connection"), "Live")
+        see(page, IDS, ["report"])
+    site.call(site.scheduler.schedule_later, HOUR, "second", broken)
+    see(page, IDS, ["report", "second"])
+    for handle in page.window_handles:
+        if handle != first:
+            page.switch_to.window(handle)
+            page.close()
+    page.switch_to.window(first)
+    see(page, IDS, ["report", "second"])
+
+
 def test_ids_that_are_scripts_are_text(site: Site, page: Any) -> None:
     task_ids = ["<script>window.hacked = 1</script>", "<img src=x onerror='window.hacked = 1'>"]
     for number, task_id in enumerate(task_ids):

@@ -368,6 +368,13 @@ async def test_a_home_that_cannot_be_entered_is_told_and_the_command_runs_in_the
     ]
 
 
+async def test_a_home_that_is_empty_is_told_and_the_command_runs_in_the_root(stage: Stage) -> None:
+    async with running(stage, "HOME=\n@reboot 0 a"):
+        await stage.clock.settle()
+    assert [call["directory"] for call in stage.calls] == ["/"]
+    assert stage.notes == ["line-2: HOME is empty; it runs in /"]
+
+
 # The end
 
 

@@ -348,6 +348,9 @@ def test_a_call_between_any_two_instructions(
 # Each call in the middle of an operation
 
 
+unhashable: Any = []
+
+
 @contextmanager
 def operation(scheduler: Scheduler) -> Iterator[None]:
     """Be in the middle of an operation, in which nothing may change."""
@@ -374,7 +377,7 @@ async def test_scheduling_in_the_middle_of_an_operation(scheduler: Scheduler, ca
         with pytest.raises(DuplicateTaskError):
             scheduler.schedule("new", nothing, on_conflict="error")
         with pytest.raises(TypeError, match="unhashable"):
-            scheduler.schedule([], nothing)
+            scheduler.schedule(unhashable, nothing)
         with pytest.raises(TypeError, match="handle"):
             scheduler.schedule(new, nothing)
         last = scheduler.schedule("held", value(3), on_conflict="replace")
@@ -460,7 +463,7 @@ async def test_cancelling_in_the_middle_of_an_operation(scheduler: Scheduler) ->
         running.cancel()
         assert running.status.name == "RUNNING"
         with pytest.raises(TypeError):
-            scheduler.cancel([])
+            scheduler.cancel(unhashable)
     assert [task.status.name for task in (pending, other, running)] == ["CANCELLED", "CANCELLED", "CANCELLING"]
     assert await new == 1
     gate.open.set()

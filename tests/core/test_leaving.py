@@ -729,6 +729,46 @@ async def test_a_scope_that_is_left_open_and_cancelled_is_logged_once(
     assert [record.levelname for record in records(caplog)] == ["ERROR"]
 
 
+@pytest.mark.parametrize("children", ["none", "forever", "failing", "stubborn"])
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_task_that_leaves_task_groups_open_fails_alone(
+    scheduler: Scheduler, caplog: pytest.LogCaptureFixture, children: str, count: int, anyio_backend_name: str
+) -> None:
+    gate = Gate(stubborn=True)
+
+    async def work() -> None:
+        for _ in range(count):
+            group = anyio.create_task_group()
+            await group.__aenter__()
+            if children == "failing":
+                group.start_soon(fail, ValueError("in the group"))
+            elif children == "stubborn":
+                group.start_soon(gate)
+            elif children == "forever":
+                group.start_soon(forever)
+        if children == "stubborn":
+            await gate.started.wait()
+
+    sibling = scheduler.schedule("sibling", forever)
+    task = scheduler.schedule("id", work)
+    await settle()
+    if children == "stubborn" and anyio_backend_name == "trio":
+        assert gate.cancelled
+        assert task.status.name == "RUNNING"
+    gate.open.set()
+    with anyio.fail_after(5):
+        await task.wait()
+    assert isinstance(task.exception, RuntimeError)
+    assert task.status.name == "FAILED"
+    assert len(records(caplog, logging.ERROR)) == 1
+    await settle()
+    assert sibling.status.name == "RUNNING"
+    assert await scheduler.schedule("next", value(1)) == 1
+    if children == "failing" and anyio_backend_name == "trio":
+        assert "in the group" in caplog.text
+    caplog.clear()
+
+
 # Other threads
 
 

@@ -20,7 +20,7 @@ from .clock import MAX_DELAY, SystemClock, datetime_from_ns, due_after, due_at
 from .coroutines import COROUTINE_TYPE, close_unstarted
 from .dispatcher import Dispatcher
 from .guard import Guard
-from .instruments import Instruments, combined
+from .instruments import Instruments, checked, combined
 from .logs import SchedulerLog
 from .moments import Moment
 from .run import TaskRun
@@ -228,9 +228,9 @@ class TaskRegistry:
         """Add instruments to those of the scheduler.
 
         Raises:
-            TypeError: if one is not an `Instrument`.
+            TypeError: if one is not an `Instrument`, or one of its methods is a coroutine function.
         """
-        found = combined(self._own_instruments, instruments)
+        found = combined(self._own_instruments, checked(instruments))
         if len(found) > len(self._own_instruments):
             self._own_instruments = found
             self.family.instruments_version += 1

@@ -171,8 +171,8 @@ class TaskRun:
                             status = CANCELLED
                             outcome = stray = exception if run._is_stray() else None
         except Exception as exception:  # from the scope: the task has entered another one and never left it
-            backend.leave_scopes(scope)
             status, outcome, failure, stray = FAILED, exception, exception, None
+            exception.__context__ = await backend.leave_scopes(scope) or exception.__context__
         finally:
             owner.run_finished(task, status, outcome, failure)
             if stray is not None:

@@ -674,8 +674,8 @@ class Scheduler:
                 guard.complete()
         if self._log.is_enabled_for(DEBUG):
             self._debug("Scheduled task %s.", task_id)
-        if registry.family.instruments_version:
-            registry.notify("task_scheduled", task)
+        if registry.family.instruments_version and registry.instruments is not None:
+            registry.instruments.task_scheduled(task)
         return task
 
     def _schedule_deferred(self, task: ScheduledTask[Any], when: float, on_conflict: ConflictPolicy) -> None:
@@ -967,7 +967,7 @@ class Scheduler:
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.
-            TypeError: if it is not an `anysched.abc.Instrument`.
+            TypeError: if it is not an `anysched.abc.Instrument`, or one of its methods is a coroutine function.
         """
         self._check_thread()
         self._registry.add_instruments([instrument])

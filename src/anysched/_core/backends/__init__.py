@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ class Backend:
         has_pending_cancellation: Returns whether a native task has been cancelled and has not received it yet. On
             asyncio it would receive it when it ends, and its task group would be cancelled with it.
         leave_scopes: Leaves a cancel scope of the running task that could not be left, and the scopes that were entered
-            inside it and not left.
+            inside it and not left. On trio, returns what the tasks in nurseries among these raised.
         protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and the functions that
             they call. It is raised in the main task instead, at its next checkpoint. asyncio does this itself for the
             first SIGINT, and cannot do it for a second one.
@@ -149,7 +149,7 @@ class Backend:
     is_done: Callable[[Any], bool]
     is_cancelling: Callable[[Any], bool]
     has_pending_cancellation: Callable[[Any], bool]
-    leave_scopes: Callable[[Scope], None]
+    leave_scopes: Callable[[Scope], Awaitable[BaseException | None]]
     protect: Callable[[tuple[type, ...]], object]
     wake: Callable[[], object]
     create_task: Callable[[Coroutine[Any, Any, None], str, Callable[[], object]], HostTask] | None

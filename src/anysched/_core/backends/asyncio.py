@@ -84,12 +84,13 @@ def create_host_task(
     return AsyncioHostTask(task)
 
 
-def leave_scopes(scope: Scope) -> None:
+async def leave_scopes(scope: Scope) -> BaseException | None:
     """Leave a cancel scope of the running task that could not be left, and those entered inside it and not left."""
     state = _private._task_states[asyncio.current_task()]
     outer: Any = scope.outer if isinstance(scope, LateScope) else cast("Any", scope)._parent_scope
     while state.cancel_scope is not outer:
         state.cancel_scope.__exit__(None, None, None)
+    return None
 
 
 @cache

@@ -54,7 +54,7 @@ def current_backend() -> Backend:
             is_done=lambda _: False,
             is_cancelling=lambda _: False,
             has_pending_cancellation=lambda _: False,
-            leave_scopes=lambda _: None,  # trio has left them
+            leave_scopes=on_trio.leave_nurseries,  # trio has left the scopes
             protect=on_trio.protect,
             wake=lambda: None,  # every signal wakes trio
             create_task=None,

@@ -12,10 +12,12 @@ from typing import Any, final
 
 import trio
 
-from . import Startable, StartableT
+from anysched._core.failures import split_failure
+
+from . import Scope, Startable, StartableT
 from .group import NestedStarter
 
-__all__ = ["TrioStarter", "ancestors", "current_task", "protect"]
+__all__ = ["TrioStarter", "ancestors", "current_task", "leave_nurseries", "protect"]
 
 
 def current_task() -> trio.lowlevel.Task | None:
@@ -33,6 +35,20 @@ def ancestors() -> Iterator[trio.lowlevel.Task]:
         yield task
         nursery = task.parent_nursery
         task = None if nursery is None else nursery.parent_task
+
+
+async def leave_nurseries(_: Scope) -> BaseException | None:
+    """Leave the nurseries that the running task has opened and not left, as cancelled; return what their tasks raised.
+
+    Otherwise trio would report them when the task ends, which would end the scheduler.
+    """
+    failure: BaseException | None = None
+    for nursery in reversed(trio.lowlevel.current_task().child_nurseries):
+        nursery.cancel_scope.cancel()
+        # This is how its context manager leaves it. There is no public way without that.
+        leave: Any = getattr(nursery, "_nested_child_finished")  # noqa: B009  # it is private
+        failure = await leave(failure)
+    return None if failure is None else split_failure(failure, trio.Cancelled)[0]
 
 
 @cache

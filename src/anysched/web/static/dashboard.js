@@ -166,8 +166,12 @@ function refresh(urgent = false) {
   refreshDetail(urgent);
 }
 
+let source = null;
+
+// A page that is not seen follows nothing: a browser has only six connections to a server for all of its tabs.
 function follow() {
-  const source = new EventSource("api/events");
+  if (source || document.hidden) return;
+  source = new EventSource("api/events");
   source.onopen = () => connection("live", "Live");
   source.onmessage = event => {
     showNumbers(JSON.parse(event.data));
@@ -176,7 +180,7 @@ function follow() {
   source.onerror = () => {
     connection("lost", "Connection lost, reconnecting …");
     if (source.readyState === EventSource.CLOSED) { // the server has answered with an error
-      source.close();
+      source = null;
       setTimeout(follow, 3000);
     }
   };
@@ -586,7 +590,15 @@ document.addEventListener("keydown", event => {
 });
 window.addEventListener("hashchange", route);
 window.addEventListener("resize", () => { drawTimeline(); drawChart(); });
-document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    source?.close();
+    source = null;
+  } else {
+    follow();
+    refresh();
+  }
+});
 
 setInterval(() => {
   if (document.hidden) return;
