@@ -403,6 +403,7 @@ async def test_a_removed_job_is_listed_too_if_it_has_to_be_stopped(stage: Stage)
         stage.clock.autojump = True
         await runner.close(signal.SIGINT, 0)
     assert stage.states("old-line-1") == ["running", "cancelled", "unfinished"]
+    assert stage.notes == ["SIGINT: 1 running terminated"]
     assert runner.summary() == "done: 1 unfinished"
 
 

@@ -123,9 +123,10 @@ async def close(
     pending = sum(command.due is not None for command in commands.values())
     running = len(commands) - pending
     limit = "any time" if grace == float("inf") else f"{format_duration(grace)} more"
+    outlook = f"may take {limit}" if grace else "terminated"
     parts = [
         *([f"{pending} pending dropped"] if pending else []),
-        *([f"{running} running may take {limit}"] if running else []),
+        *([f"{running} running {outlook}"] if running else []),
     ]
     report.note(": ".join([number.name, *([", ".join(parts)] if parts else [])]))
     return [commands[task] for task in await scheduler.close(grace) if task in commands]
