@@ -205,15 +205,14 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def kills(session: nox.Session) -> None:
-    """Kill a program with a durable scheduler three hundred times at random moments, and check what it did."""
+    """Kill a program with a durable scheduler three hundred times at random moments, and check what it did.
+
+    On PostgreSQL, the server is restarted and, with the rights of root on Linux, the network is cut in between.
+    """
     install(session, "test")
-    session.run(
-        "pytest",
-        "tests/durable/test_durable_kills.py",
-        "tests/durable/test_durable_kills_postgres.py",
-        *session.posargs,
-        env={"KILLS": "300"},
-    )
+    kills = session.env.get("KILLS") or "300"
+    session.run("pytest", "tests/durable/test_durable_kills.py", *session.posargs, env={"KILLS": kills})
+    session.run("python", "tests/durable/kills_postgres.py", kills)
 
 
 @nox.session(python=sorted({PYTHONS[0], NEWEST}, key=PYTHONS.index))

@@ -54,7 +54,7 @@ OUTSIDE = {
     "web": {"__init__", "abc", "durable", "history"},
     "_core": {"abc"},
     "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
-    "durable": {"__init__", "abc", "cron"},
+    "durable": {"__init__", "_core.moments", "abc", "cron"},
     "testing": {"_virtual", "pytest_plugin"},
     "pytest_plugin": {"_virtual", "_core.lazy"},
     "cron": set(),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ._cli.arguments import parse_arguments
 from ._cli.crontab.arguments import CrontabArguments
 from ._cli.durable.arguments import DurableArguments
-from ._cli.exit_statuses import EXIT_USAGE
+from ._cli.exit_statuses import EXIT_FAILURE, EXIT_USAGE
 from ._cli.streams import closed_streams, leave_streams, prepare_process, print_error
 
 __all__ = ["main"]
@@ -43,7 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run(options)
     finally:
-        leave_streams()
+        failure = leave_streams()
+        if failure is not None:  # the help; the rest is written without the buffer of the stream
+            print_error(f"cannot write to the standard output: {failure.strerror}")
+            raise SystemExit(EXIT_FAILURE)
 
 
 if __name__ == "__main__":

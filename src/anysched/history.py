@@ -149,8 +149,8 @@ class History(Instrument):
         self._minutes: dict[datetime, MinuteRecord] = {}
         # Not a plain dict, which finds its first key more slowly the more keys were removed before.
         self._locations: OrderedDict[ScheduledTask[Any], Location] = OrderedDict()
-        # The identity of the failure of the run that has just ended; the failure itself must not be kept alive.
-        self._failure_id: int | None = None
+        # The task whose run has failed last, and the identity of the failure, which must not be kept alive.
+        self._failed_run: tuple[ScheduledTask[Any], int] | None = None
 
     @property
     def runs(self) -> list[RunRecord]:
@@ -204,7 +204,7 @@ class History(Instrument):
     def task_scheduled(self, task: ScheduledTask[Any], /) -> None:
         """Record where the task was scheduled."""
         frame = sys._getframe(1)
-        while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:
             frame = frame.f_back
         self._locations[task] = _location(frame.f_code, frame.f_lineno)
         if len(self._locations) > MAX_LOCATIONS:
@@ -221,7 +221,7 @@ class History(Instrument):
     def run_finished(self, task: ScheduledTask[Any], run: FinishedRun, /) -> None:
         """Record the run."""
         self._running.pop(task, None)
-        self._failure_id = None if run.failure is None else id(run.failure)
+        self._failed_run = None if run.failure is None else (task, id(run.failure))
         record = self._record(task, run)
         assert record.ended is not None
         self._runs.append(record)
@@ -239,12 +239,15 @@ class History(Instrument):
 
     def task_finished(self, task: ScheduledTask[Any], /) -> None:
         """Record a task that failed without a run, and discard its location."""
-        if task.status is _Status.FAILED and task.exception is not None and id(task.exception) != self._failure_id:
+        recorded: int | None = None
+        if self._failed_run is not None and self._failed_run[0] is task:
+            recorded = self._failed_run[1]
+            self._failed_run = None
+        if task.status is _Status.FAILED and task.exception is not None and id(task.exception) != recorded:
             now = task.due or datetime.now(UTC)
             failed = FinishedRun(now, now, 0.0, _Status.FAILED, task.exception, 0.0)
             self._failures.append(self._record(task, failed, number=0))
             self._minute(now).failed += 1
-        self._failure_id = None
         self._locations.pop(task, None)
 
     def _record(self, task: ScheduledTask[Any], run: StartedRun, number: int | None = None) -> RunRecord:

@@ -120,6 +120,34 @@ def test_a_second_signal_cuts_the_grace_short(start: Start) -> None:
         assert plain_lines(out)[-2:] == ["a unfinished cancelled: sleep 60", "# done: 1 unfinished"]
 
 
+def test_a_signal_that_has_no_meaning_here_ends_it_and_leaves_no_commands_behind(
+    start: Start, gone: Callable[[int], bool]
+) -> None:
+    """A crontab is read again on SIGUSR2."""
+    for process in start("--grace", "0"):
+        feed(process, {"id": "a", "run": ["sleep", "60"]})
+        assert process.stdout is not None
+        assert "pending" in process.stdout.readline()
+        pid = int(process.stdout.readline().split()[-1])
+        process.send_signal(signal.SIGUSR2)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (128 + signal.SIGUSR2, "")
+        assert plain_lines(out)[-1] == "# done: 1 unfinished"
+        assert gone(pid)
+
+
+def test_a_broken_pipe_that_is_not_the_report_does_not_end_it(start: Start) -> None:
+    """The system sends SIGPIPE, for example, when a browser closes its connection to the page."""
+    for process in start():
+        feed(process, {"id": "a", "run": ["true"]})
+        read_until(process, "a finished")
+        process.send_signal(signal.SIGPIPE)
+        feed(process, {"id": "b", "run": ["true"]})
+        read_until(process, "b finished")
+        assert process.communicate(timeout=30)[1] == ""
+        assert process.returncode == 0
+
+
 def test_nohup_is_respected(start: Start) -> None:
     for process in start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)):
         feed(process, {"id": "a", "run": ["sh", "-c", "sleep 0.1; echo alive"]})

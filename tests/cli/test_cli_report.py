@@ -107,8 +107,9 @@ def test_plain_lines_without_a_terminal_or_without_rich(monkeypatch: pytest.Monk
     monkeypatch.setenv("TERM", "xterm")
     assert isinstance(for_stream(Terminal()), TableReport)
     assert isinstance(for_stream(io.StringIO()), PlainReport)
-    monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(for_stream(Terminal()), PlainReport)
+    for incapable in ("dumb", "unknown"):
+        monkeypatch.setenv("TERM", incapable)
+        assert isinstance(for_stream(Terminal()), PlainReport)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delitem(sys.modules, "anysched._cli.reports.table")
     for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
@@ -259,9 +260,45 @@ def test_the_table_fits_the_terminal_and_prefers_what_goes_on(terminal: Terminal
         "19",
         "18",
         "17",
-        "16",
     ]
     assert "15 pending, 1 running, 1 cancelling, 3 finished" in text
+
+
+def test_the_table_never_begins_in_the_first_line_of_the_terminal(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tmux would add the table to its history each time that it is redrawn."""
+    for lines, rows in ((12, 10), (9, 7), (5, 3), (2, 1), (1, 1)):
+        monkeypatch.setenv("LINES", str(lines))
+        with TableReport(terminal) as report:
+            for line in range(20):
+                report.show(Event(line, line, "pending", ("ls",), NOW))
+            terminal.truncate(0)
+            report._draw()
+            report._draw()
+            assert report._rows == rows
+            assert f"\x1b[{lines - 1}A" not in terminal.getvalue() or lines == 2
+
+
+def test_in_a_narrow_terminal_ids_and_states_have_room(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with TableReport(terminal) as report:
+        report.show(Event(1, "job-100", "pending", ("ls",), datetime.now(UTC) + timedelta(seconds=1)))
+    (row,) = (line for line in shown(terminal).splitlines() if line.startswith("│"))
+    assert "job-100" in row
+    assert "pending" in row
+    assert "(in" not in row
+
+
+def test_control_characters_in_output_do_not_change_the_terminal(terminal: Terminal) -> None:
+    with TableReport(terminal) as report:
+        output = ("\x0e\x9b31m\x7f", "tab\tend\x1b", "\x1b[1mbold\x1b[0m")
+        report.pass_on(Event(1, "a", "running", "ls", output=output))
+    lines = terminal.getvalue()
+    assert "| \u240e\ufffd31m\ufffd" in lines
+    assert "end\u241b" in lines
+    assert "\x1b[1mbold\x1b[0m" in lines
+    assert not {"\x0e", "\x9b", "\x7f"} & set(lines)
 
 
 def test_what_was_cancelled_at_the_end_stands_once_in_the_table(terminal: Terminal) -> None:
@@ -422,6 +459,13 @@ def test_what_the_library_logs_is_reported() -> None:
     assert told == ["slow: x"]
 
 
+def test_what_the_event_loop_logs_is_reported() -> None:
+    told: list[str] = []
+    with logs_to(told.append):
+        logging.getLogger("asyncio").error("exception in a callback")
+    assert told == ["exception in a callback"]
+
+
 def test_a_terminal_in_the_background_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as stream:
@@ -436,6 +480,27 @@ def test_a_terminal_in_the_background_is_left_as_it_is(monkeypatch: pytest.Monke
         echo.restore()
         assert termios.tcgetattr(ours)[3] & termios.ECHOCTL
     os.close(ours)
+
+
+def test_in_the_background_there_are_lines_and_no_table(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_background = True
+    monkeypatch.setattr(EchoControl, "is_in_background", lambda _: in_background)
+
+    def drawn() -> str:
+        terminal.seek(0)
+        terminal.truncate()
+        report._draw()
+        return terminal.getvalue()
+
+    with TableReport(terminal) as report:
+        assert terminal.getvalue() == "\x1b[?25l\x1b[?25h"
+        report.show(Event(1, "a", "running", "ls"))
+        assert "a           running" in drawn()
+        assert drawn() == ""  # what the shell shows is left alone
+        in_background = False
+        assert drawn().startswith("\x1b[?25l\r\x1b[J┏")
+        in_background = True
+        assert drawn() == "\x1b[?25h"
 
 
 def test_streams_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,6 +610,9 @@ def test_signals_that_leave_the_schedule_as_it_is(monkeypatch: pytest.MonkeyPatc
     report = SimpleNamespace(suspend=lambda: done.append("suspend"), resume=lambda: done.append("resume"))
     monkeypatch.setattr(signal, "raise_signal", lambda number: done.append(str(signal.getsignal(number))))
     actions = state_actions(cast("Report", report), list)
+    for is_broken in (True, False):
+        report.is_broken = is_broken
+        assert actions[signal.SIGPIPE]() is is_broken
     handler = signal.getsignal(signal.SIGTSTP)
     assert actions[signal.SIGTSTP]() is False
     assert done == ["suspend", str(signal.SIG_DFL), "resume"]
@@ -555,5 +623,7 @@ def test_the_state_of_what_is_just_being_started() -> None:
     running, starting = Event(1, "a", "running", "ls"), Event(2, "b", "pending", "ls")
     lines = state_lines([(running, NOW), (starting, None), (Event(3, "c", "pending", "ls", NOW), None)], TimeFormat())
     assert lines[0] == "2 running, 1 pending"
+    assert state_lines([(Event(3, "c", "pending", "ls", NOW), None)], TimeFormat())[0] == "1 pending"
+    assert state_lines([], TimeFormat()) == ["nothing is running or pending"]
     assert lines[2].startswith("  b           running since ")
     assert lines[3] == f"  c           due {SHOWN_NOW}: ls"

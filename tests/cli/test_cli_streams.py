@@ -161,6 +161,21 @@ def test_a_full_disk_is_told(options: tuple[str, ...], crontab: Path) -> None:
     assert (status, err) == (1, "anysched: cannot write to the standard output: No space left on device\n")
 
 
+@pytest.mark.parametrize("argv", [("--help",), ("--version",), ("crontab", "--help"), ("durable", "ls", "--help")])
+def test_help_that_cannot_be_written_is_told(argv: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        status, _, err = run_cli(*argv, stdout=full)
+    assert (status, err) == (1, "anysched: cannot write to the standard output: No space left on device\n")
+
+
+def test_help_whose_reader_has_left_needs_no_message() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    status, _, err = run_cli("--help", stdout=theirs)
+    os.close(theirs)
+    assert (status, err) == (0, "")
+
+
 def test_until_the_ends_of_the_calendar(crontab: Path) -> None:
     for until in ("0001-01-01T00:00+14:00", "0001-01-01"):
         options = ("--dry-run", "--until", until, "--zone", "Asia/Tokyo")
@@ -238,7 +253,7 @@ def test_the_state_is_also_written_during_the_grace(start: Start) -> None:
         run.read_until("# SIGTERM: 1 running may take any time")
         run.process.send_signal(signal.SIGUSR1)
         assert run.process.stderr is not None
-        assert run.process.stderr.readline() == "anysched: 1 running, 0 pending\n"
+        assert run.process.stderr.readline() == "anysched: 1 running\n"
         status, lines, _ = run.end()
         assert (status, lines[-1]) == (143, "# done: 1 unfinished")
 
@@ -333,6 +348,21 @@ sys.exit(main())
     run = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False, env=environment)
     assert run.returncode == 143
     assert "line-1 | 0" in plain_lines(run.stdout)
+
+
+def test_in_the_background_of_a_shell_it_draws_no_table(on_terminal: Callable[..., OnTerminal], tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash here")
+    shell = f"import os; os.execv({bash!r}, ['bash', '--norc', '--noprofile', '--noediting', '-i'])"
+    terminal = on_terminal("@reboot sleep 60\n", "-c", shell)
+    os.write(terminal.ours, f"{sys.executable} -m anysched crontab {tmp_path}/crontab --grace 0 &\n".encode())
+    terminal.read_until("pid ")
+    os.write(terminal.ours, b"kill %1; wait %1; exit $?\n")
+    out = terminal.read_all()
+    assert terminal.process.wait(timeout=20) == 143
+    assert "done: 1 unfinished" in out
+    assert "┏" not in out
 
 
 def test_in_a_shell_it_is_stopped_and_continued(on_terminal: Callable[..., OnTerminal], tmp_path: Path) -> None:

@@ -108,6 +108,30 @@ def test_a_command_that_does_not_read_its_input_ends_all_the_same(backend: str) 
     assert [ending.state for ending in ended] == ["finished"]
 
 
+@pytest.mark.parametrize("there_is", ["only memory", "only a disk", "memory that is refused"])
+def test_the_standard_input_is_in_memory_or_in_a_file(
+    there_is: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container, there may be no file system to which a file can be written."""
+    ended: list[CommandResult] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if there_is == "only a disk":
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    elif there_is == "memory that is refused":
+        monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    elif hasattr(os, "memfd_create"):
+        monkeypatch.setattr(subprocesses, "TemporaryFile", refuse)
+
+    async def run() -> None:
+        await run_command(("cat",), lambda pid: None, ended.append, stdin=b"hello\n")
+
+    anyio.run(run, backend=backend)
+    assert [(result.state, result.output) for result in ended] == [("finished", ("hello",))]
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -368,6 +368,13 @@ async def test_a_home_that_cannot_be_entered_is_told_and_the_command_runs_in_the
     ]
 
 
+async def test_a_home_that_is_empty_is_told_and_the_command_runs_in_the_root(stage: Stage) -> None:
+    async with running(stage, "HOME=\n@reboot 0 a"):
+        await stage.clock.settle()
+    assert [call["directory"] for call in stage.calls] == ["/"]
+    assert stage.notes == ["line-2: HOME is empty; it runs in /"]
+
+
 # The end
 
 
@@ -396,6 +403,7 @@ async def test_a_removed_job_is_listed_too_if_it_has_to_be_stopped(stage: Stage)
         stage.clock.autojump = True
         await runner.close(signal.SIGINT, 0)
     assert stage.states("old-line-1") == ["running", "cancelled", "unfinished"]
+    assert stage.notes == ["SIGINT: 1 running terminated"]
     assert runner.summary() == "done: 1 unfinished"
 
 

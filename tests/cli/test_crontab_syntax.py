@@ -296,6 +296,13 @@ def test_a_line_that_is_too_long_is_wrong_and_the_others_are_there(monkeypatch: 
         ("0 0 1 1 * */2 do", "the command begins with '*/2', which"),
         ("0 0 1 1 * mon-fri do", "the command begins with 'mon-fri', which"),
         ("0 0 * * * ? do", "the command begins with '?', which"),
+        ("0 0 * * *\t*\tdo", "the command begins with '*', which"),
+        ("0 0 12 * * MON do", "the command begins with 'MON', which"),
+        ("0 0 12 * * sat,sun do", "the command begins with 'sat,sun', which"),
+        ("0 0 12 * * L do", "the command begins with 'L', which"),
+        ("0 0 12 * * 5L do", "the command begins with '5L', which"),
+        ("0 0 12 * * 5#2 do", "the command begins with '5#2', which"),
+        ("@daily\troot\tdo", "the command begins with 'root', the name of a user: is --system missing?"),
         ("@daily root do", "the command begins with 'root', the name of a user: is --system missing?"),
         ("@daily tar czf $(date +%F).tgz .", "the command ends before the first %, as in `date +`: write \\% for a %"),
     ],
@@ -316,6 +323,8 @@ def test_a_suspicious_line_is_told(text: str, reason: str) -> None:
         r"@daily date +\%F",
         "@daily do%in",
         "@daily cat%date +%",
+        "@daily date; echo +%",
+        "@daily %in",
     ],
 )
 def test_others_are_not(text: str) -> None:

@@ -73,6 +73,58 @@ def test_the_cost_of_an_id_does_not_depend_on_their_number(backend: str, work: C
     assert all(many <= few + 0.1 for few, many in zip(small, large, strict=True)), (small, large)
 
 
+# Frequent calls: few function calls for each
+
+
+def functions_called(call: Callable[[], Any]) -> list[str]:
+    """Return the names of the Python functions that are called, in order."""
+    names: list[str] = []
+
+    def profile(frame: Any, event: str, _argument: Any) -> None:
+        if event == "call":
+            names.append(frame.f_code.co_qualname)
+
+    before = sys.getprofile()
+    gc.disable()  # it may have callbacks
+    sys.setprofile(profile)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+        gc.enable()
+    return names
+
+
+@pytest.mark.parametrize("given", ["coroutine", "function"])
+def test_scheduling_and_cancelling_call_few_functions(given: str) -> None:
+    """A function call takes about as long as everything else that one of these does."""
+
+    async def main() -> None:
+        async with Scheduler("test") as scheduler:
+            for number in range(100):
+                scheduler.schedule_later(HOUR, number, nothing)
+            await settle()
+            work: Any = nothing() if given == "coroutine" else nothing
+            scheduling = functions_called(partial(scheduler.schedule_later, HOUR, "id", work))
+            work = None
+            cancelling = functions_called(partial(scheduler.cancel, "id"))
+            postponing = functions_called(partial(scheduler.reschedule_later, HOUR, 5))
+        # Closing a coroutine that has not started is a call of it on some versions of Python.
+        cancelling = [name for name in cancelling if name != nothing.__qualname__]
+        assert len(scheduling) <= 11, scheduling
+        assert len(cancelling) <= 7, cancelling
+        assert len(postponing) <= 13, postponing
+
+    anyio.run(main, backend="asyncio", backend_options={"debug": False})
+
+
+@pytest.mark.anyio
+async def test_attributes_are_found_by_their_index(scheduler: Scheduler) -> None:
+    """Python does this for slots, and for the other attributes of an object if there are fewer than about thirty."""
+    for used in (scheduler, scheduler._registry, scheduler._registry.family, dispatcher_of(scheduler)):
+        assert len(vars(used)) < 25
+
+
 # Queries: the same cost with few other tasks and with many
 
 

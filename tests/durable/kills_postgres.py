@@ -1,6 +1,7 @@
 """Three processes with one store in PostgreSQL. The owner is killed repeatedly, and the server is restarted.
 
-``python kills_postgres.py 300`` kills 300 owners and prints the figures.
+``python kills_postgres.py 300`` kills 300 owners and prints the figures. Where network namespaces are permitted, each
+process is on a separate machine, whose network is cut now and then.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -22,6 +24,7 @@ from typing import Any
 
 import anyio
 from kills import Figures, Journal, Victim, examine
+from network import OWN_NETWORK, Machine, Network, reason_to_skip
 from postgres_server import PostgresServer
 
 from anysched.durable import StoreError
@@ -123,33 +126,51 @@ class Takeovers:
     """How long it took until another process was the owner, in seconds, sorted."""
 
     seconds: list[float]
+    after: str
 
     def __str__(self) -> str:
         def at(part: float) -> str:
             return f"{self.seconds[min(math.floor(len(self.seconds) * part), len(self.seconds) - 1)]:.3f}"
 
-        return f"take-over after {len(self.seconds)} kills: p50 {at(0.5)} s, p99 {at(0.99)} s, max {at(1)} s"
+        return f"take-over after {len(self.seconds)} {self.after}: p50 {at(0.5)} s, p99 {at(0.99)} s, max {at(1)} s"
 
 
-def kill_owners(folder: Path, kills: int, seed: int, *, restarts: bool = True) -> tuple[Figures, Takeovers]:
-    """Kill the owner repeatedly, with a restart of the server every tenth time. Then let all tasks end, and check the journal."""
+def kill_owners(
+    folder: Path, kills: int, seed: int, *, restarts: bool = True, network: Network | None = None
+) -> tuple[Figures, list[Takeovers]]:
+    """Kill the owner repeatedly, with a restart of the server every tenth time. Then let all tasks end, and check the journal.
+
+    With a network, which has three machines, its owner is cut off every tenth time until another process has taken over,
+    and any process for some seconds every tenth time.
+    """
     chance = random.Random(seed)
     journal = folder / "journal"
     ours = Journal(journal)
     seconds: list[float] = []
-    processes: dict[int, tuple[subprocess.Popen[bytes], str]] = {}
+    seconds_of_cuts: list[float] = []
+    processes: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
     read = 0
     owner: int | None = None
     opened: set[int] = set()
     gained = 0.0
 
-    def start(what: str, number: int, hot: str) -> subprocess.Popen[bytes]:
+    def start(what: str, number: int, place: int) -> subprocess.Popen[bytes]:
         backend = ("asyncio", "trio")[number % 2]
-        command = [sys.executable, __file__, what, str(folder), backend, f"{seed} {number}", hot, database]
+        command: Sequence[str] = (sys.executable, __file__, what, str(folder), backend, f"{seed} {number}")
+        command = (*command, f"hot{place}-", database)
+        if network is not None:
+            command = network.machines[place].command(*command)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
         process = subprocess.Popen(command, env=environment)
-        processes[process.pid] = process, hot
+        processes[process.pid] = process, place
         return process
+
+    def cut_off(process: int) -> Machine:
+        assert network is not None
+        machine = network.machines[processes[process][1]]
+        ours.write("cut", process)
+        machine.cut()
+        return machine
 
     def read_journal() -> None:
         nonlocal read, owner, gained
@@ -178,15 +199,16 @@ def kill_owners(folder: Path, kills: int, seed: int, *, restarts: bool = True) -
         owner = former
         wait_until(lambda: owner != former and owner in processes, "there is no owner")
 
-    with PostgresServer() as server:
-        database = server.new_database()
+    with PostgresServer() if network is None else network.new_server() as server:
+        database = server.new_database() if network is None else network.new_database(server)
         for number in range(3):
-            start("live", number, f"hot{number}-")
+            start("live", number, number)
         wait_for_owner(None)
         for number in range(kills):
             restart = restarts and number % 10 == 9
+            cut = number % 10 if network is not None else None
             # Mostly there are processes that stand by; sometimes they are only starting. A start needs the server.
-            if restart or chance.random() < 0.8:
+            if restart or cut in (4, 7) or chance.random() < 0.8:
                 wait_until(lambda: processes.keys() <= opened, "a process does not open the store")
             time.sleep(chance.random() * 0.5)
             if restart:
@@ -194,21 +216,38 @@ def kill_owners(folder: Path, kills: int, seed: int, *, restarts: bool = True) -
                 server.start()
                 wait_for_owner(None)
             assert owner is not None
-            victim, hot = processes.pop(owner)
+            if cut == 4:
+                began = time.monotonic()
+                machine = cut_off(owner)
+                wait_for_owner(owner)
+                seconds_of_cuts.append(gained - began)
+                machine.mend()
+            elif cut == 7:
+                # Some notice it, and some have what was lost sent again.
+                machine = cut_off(chance.choice(sorted(processes)))
+                time.sleep(chance.random() * 8)
+                machine.mend()
+                read_journal()
+            assert owner is not None
+            victim, place = processes.pop(owner)
             assert victim.poll() is None
             killed = time.monotonic()
             ours.write("killed", process=victim.pid)
             victim.send_signal(signal.SIGKILL)
             victim.wait()
-            start("live", 3 + number, hot)
+            start("live", 3 + number, place)
             wait_for_owner(owner)
-            seconds.append(gained - killed)
+            if gained > killed:  # else the cut had already ended its ownership
+                seconds.append(gained - killed)
         for process, _ in processes.values():
             ours.write("killed", process=process.pid)
             process.kill()
             process.wait()
-        assert start("drain", 0, "hot").wait(240) == 0
-    return examine(journal.read_text().splitlines(), kills), Takeovers(sorted(seconds))
+        assert start("drain", 0, 0).wait(240) == 0
+    takeovers = [Takeovers(sorted(seconds), "kills")]
+    if seconds_of_cuts:
+        takeovers.append(Takeovers(sorted(seconds_of_cuts), "cuts of the network"))
+    return examine(journal.read_text().splitlines(), kills), takeovers
 
 
 def main(arguments: list[str]) -> None:
@@ -219,9 +258,18 @@ def main(arguments: list[str]) -> None:
         process = Process(journal, JournaledPostgresStore(database, journal), seed, hot=hot)
         anyio.run(process.live if what == "live" else process.drain, backend=backend)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        figures, takeovers = kill_owners(Path(folder), int(arguments[0]), time.time_ns())
-    print(figures, takeovers, sep="\n")
+    kills, *inside = arguments
+    if not inside and (reason := reason_to_skip()) is None:
+        os.execvp(OWN_NETWORK[0], [*OWN_NETWORK, sys.executable, __file__, kills, "inside"])
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        if inside:
+            network = stack.enter_context(Network(3))
+        else:
+            print(f"Without cuts of the network: {reason}.")
+            network = None
+        figures, takeovers = kill_owners(Path(folder), int(kills), time.time_ns(), network=network)
+    print(figures, *takeovers, sep="\n")
     for problem in (*figures.violations, *figures.lost):
         print(problem)
     if figures.violations or figures.lost:

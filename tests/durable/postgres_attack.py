@@ -1,6 +1,7 @@
 """Three processes on one PostgreSQL server under attack, and what their journal must show.
 
-``python tests/durable/postgres_attack.py 60 1`` attacks for 60 seconds, with a seed, and prints the figures. It needs PostgreSQL.
+``python tests/durable/postgres_attack.py 60 1 safe`` attacks for 60 seconds, with a seed, and prints the figures; with
+``prompt``, owners that do not react are deposed. It needs PostgreSQL.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from anysched.durable.postgres import PostgresStore
 
 IDS = 8
 
+FAILOVER_AFTER = 1.0  # processes are frozen for up to three seconds
+
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 CLOCKS = {"a": "+20s", "b": "-15s", "c": "+0s"}
 
@@ -46,12 +49,14 @@ class Journal:
 class Victim:
     """Schedules, replaces, moves and cancels all the time under IDs of its own, and runs tasks if it is the owner."""
 
-    def __init__(self, dsn: str, folder: Path, name: str) -> None:
+    def __init__(self, dsn: str, folder: Path, name: str, failover: Any) -> None:
         self.journal = Journal(folder / "journal")
         self.name = name
         self.folder = folder
         self.random = random.Random(f"{name} {time.time_ns()}")
-        self.scheduler = DurableScheduler("victim", PostgresStore(dsn))
+        self.scheduler = DurableScheduler(
+            "victim", PostgresStore(dsn, failover=failover, failover_after=FAILOVER_AFTER)
+        )
         self.scheduler.handler("work")(self.work)
 
     async def work(self, task_id: str, version: int) -> None:
@@ -113,6 +118,7 @@ class Figures:
     refused: int = 0
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
+    beside_frozen: list[str] = field(default_factory=list)
     after_cancel: list[str] = field(default_factory=list)
     again: int = 0
     gaps: list[float] = field(default_factory=list)
@@ -128,6 +134,8 @@ def examine(path: Path) -> Figures:
     running: dict[str, dict[int, tuple[int, int]]] = defaultdict(dict)  # by ID: process -> generation, since
     ended: set[int] = set()
     cancelled_at: dict[str, int] = {}
+    frozen: dict[int, int] = {}  # when each process was frozen last, and continued
+    thawed: dict[int, int] = {}
     for now_text, process_text, word, *words in lines:
         now, process = int(now_text), int(process_text)
         if word == "ask":
@@ -147,14 +155,24 @@ def examine(path: Path) -> Figures:
             figures.again += int(words[3]) > 1
             others = {other: since for other, since in running[task_id].items() if other != process}
             if others:
-                figures.twice.append(f"{task_id} {version} at {now}: also in {others}")
-            if task_id in cancelled_at and now - cancelled_at[task_id] > 200_000_000:
-                figures.after_cancel.append(f"{task_id} {version} {(now - cancelled_at[task_id]) / 1e6:.0f} ms")
+                # Only with a prompt failover may there be any whose process was frozen since they began.
+                excused = all(frozen.get(other, 0) > since for other, (_, since) in others.items())
+                (figures.beside_frozen if excused else figures.twice).append(
+                    f"{task_id} {version} at {now}: also in {others}"
+                )
+            # An owner that was frozen between the commit of a start and the start hears of it when it continues.
+            since = max(cancelled_at.get(task_id, now), thawed.get(process, 0))
+            if now - since > 200_000_000:
+                figures.after_cancel.append(f"{task_id} {version} {(now - since) / 1e6:.0f} ms")
             running[task_id][process] = (int(words[2]), now)
         elif word in {"end", "cancelled"}:
             running[words[0]].pop(process, None)
             if word == "end":
                 ended.add(int(words[1]))
+        elif word == "frozen":
+            frozen[int(words[0])] = now
+        elif word == "thawed":
+            thawed[int(words[0])] = now
         elif word == "killed":
             for entry in running.values():
                 entry.pop(int(words[0]), None)
@@ -171,9 +189,11 @@ class Attack:
         seconds: How long it takes.
         ways: The names of the methods that attack; ``clocks`` for processes with clocks that differ.
         seed: Of the random numbers.
+        failover: That of the stores.
     """
 
-    def __init__(self, seconds: float, ways: list[str], seed: int) -> None:
+    def __init__(self, seconds: float, ways: list[str], seed: int, failover: str) -> None:
+        self.failover = failover
         self.seconds = seconds
         self.clocks = "clocks" in ways
         self.ways = [way for way in ways if way != "clocks"]
@@ -182,7 +202,7 @@ class Attack:
         self.counts: dict[str, int] = defaultdict(int)
 
     def start(self, name: str) -> None:
-        command = [sys.executable, __file__, "victim", self.dsn, str(self.folder), name]
+        command = [sys.executable, __file__, "victim", self.dsn, str(self.folder), name, self.failover]
         with (self.folder / "log").open("ab") as log:
             clock = {"LD_PRELOAD": FAKETIME, "FAKETIME": CLOCKS[name], "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
             environment = os.environ | (clock if self.clocks else {})
@@ -276,17 +296,17 @@ WAYS = ["kill", "freeze", "terminate", "terminate_all", "deafen", "restart"]
 def main() -> None:
     if sys.argv[1] == "victim":
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
-        _, _, dsn, path, name = sys.argv
-        anyio.run(Victim(dsn, Path(path), name).main)
+        _, _, dsn, path, name, failover = sys.argv
+        anyio.run(Victim(dsn, Path(path), name, failover).main)
         return
-    seconds, seed, *ways = sys.argv[1:]
+    seconds, seed, failover, *ways = sys.argv[1:]
     folder = Path(tempfile.mkdtemp(prefix="attack-"))
     with PostgresServer(fsync="on") as server:
-        attack = Attack(float(seconds), ways or WAYS, int(seed))
+        attack = Attack(float(seconds), ways or WAYS, int(seed), failover)
         figures = attack.run(server, folder)
     print(folder, dict(attack.counts))
     print(f"acknowledged {figures.acknowledged}, refused {figures.refused}, run again {figures.again}")
-    for name in ("lost", "twice", "after_cancel"):
+    for name in ("lost", "twice", "beside_frozen", "after_cancel"):
         found = getattr(figures, name)
         print(name, len(found), *found[:5], sep="\n  ")
 

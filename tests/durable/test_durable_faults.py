@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
 from durable_support import Program
 
 from anysched.durable import DurableScheduler, MemoryStore, Store, StoreError, UncertainCommitError
 from anysched.durable import window as window_module
-from anysched.durable.operations import Cancel, Claim, End, Operation, Put
+from anysched.durable.operations import Cancel, Claim, End, Operation, Park, Put
 from anysched.testing import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -516,3 +519,153 @@ async def test_calls_whose_answer_is_lost_have_happened_also_in_memory() -> None
     assert [(word, text) for _, word, text in program.journal] == [
         ("begin", "first"), ("cancelled", "first"), ("begin", "second"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", ["before", "during"])
+@pytest.mark.parametrize(
+    "verb", ["schedule", "replace", "cancel", "cancel_all", "reschedule", "pause", "resume", "retry"]
+)
+async def test_a_verb_that_is_cancelled_has_happened_wholly_or_not_at_all(
+    program: Program, faulty: FaultyStore, verb: str, moment: str
+) -> None:
+    """In the store and in memory alike: before its commit has begun not at all, and during its commit wholly."""
+    faulty.store.open()
+    faulty.store.commit([Put('"parked"', 0, 0, "quick", '["parked"]'), Claim(1, 0), Park(1, "broken")])
+    faulty.store.close()
+    async with program.start() as scheduler:
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "schedule": partial(scheduler.schedule_later, 10, "new", program.quick, "new"),
+            "replace": partial(scheduler.schedule_later, 10, "id", program.quick, "new", on_conflict="replace"),
+            "cancel": partial(scheduler.cancel, "id"),
+            "cancel_all": scheduler.cancel_all,
+            "reschedule": partial(scheduler.reschedule_later, 10, "id"),
+            "pause": partial(scheduler.pause, "id"),
+            "resume": partial(scheduler.resume, "paused"),
+            "retry": partial(scheduler.retry, "parked"),
+        }
+        await scheduler.schedule_later(100, "id", program.quick, "id")
+        await scheduler.schedule_later(100, "paused", program.quick, "paused")
+        await scheduler.pause("paused")
+        scope = anyio.CancelScope()
+
+        async def call() -> None:
+            with scope:
+                await calls[verb]()
+
+        async with anyio.create_task_group() as group:
+
+            def before(operations: Sequence[Operation[Any]]) -> None:
+                faulty.before = lambda operations: None
+                anyio.from_thread.run_sync(partial(group.start_soon, call))
+                pass_some_time()
+                anyio.from_thread.run_sync(scope.cancel)
+                pass_some_time()
+
+            def during(operations: Sequence[Operation[Any]]) -> None:
+                faulty.before = lambda operations: None
+                anyio.from_thread.run_sync(scope.cancel)
+                pass_some_time()
+
+            faulty.before = before if moment == "before" else during
+            if moment == "before":
+                await scheduler.holds("id")
+            else:
+                await call()
+        assert scope.cancelled_caught
+        await anyio.sleep(200)
+    untouched = [(100, "id")]
+    expected = {
+        "schedule": [(10, "new"), *untouched],
+        "replace": [(10, "new")],
+        "cancel": [],
+        "cancel_all": [],
+        "reschedule": [(10, "id")],
+        "pause": [],
+        "resume": [*untouched, (100, "paused")],
+        "retry": [(0, "parked"), *untouched],
+    }[verb]
+    assert program.began == (untouched if moment == "before" else expected)
+
+
+async def test_a_call_that_is_being_committed_when_the_scheduler_is_closed(
+    program: Program, faulty: FaultyStore
+) -> None:
+    """It returns, and what it has stored is there."""
+    async with program.start() as scheduler, anyio.create_task_group() as group:
+
+        def close(operations: Sequence[Operation[Any]]) -> None:
+            faulty.before = lambda operations: None
+            anyio.from_thread.run_sync(partial(group.start_soon, scheduler.close))
+            pass_some_time()
+
+        faulty.before = close
+        task = await scheduler.schedule("id", program.quick, "id")
+        assert task.status == "pending"
+    assert scheduler.state == "closed"
+    assert program.began == []
+    async with program.start() as scheduler:
+        await scheduler.join()
+    assert program.began == [(0, "id")]
+
+
+async def test_a_close_that_is_cancelled_closes_at_once(program: Program) -> None:
+    async with program.start() as scheduler:
+        await scheduler.schedule("id", program.slow, "id", 100)
+        await anyio.sleep(1)
+        with anyio.move_on_after(5) as scope:
+            await scheduler.close(math.inf)
+        assert scope.cancelled_caught
+        assert scheduler.state == "closed"
+    assert program.journal == [(0, "begin", "id"), (6, "cancelled", "id")]
+    async with program.start() as scheduler:
+        await scheduler.join()
+    assert program.journal[2:] == [(6, "begin", "id"), (106, "end", "id")]
+
+
+class SlowStore(FaultyStore):
+    """A store that is opened when it is told to be."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.opening, self.go_on, self.closed = threading.Event(), threading.Event(), threading.Event()
+
+    def open(self) -> None:
+        self.opening.set()
+        assert self.go_on.wait(60)
+        super().open()
+
+    def close(self) -> None:
+        super().close()
+        self.closed.set()
+
+
+async def test_closing_waits_for_the_opening() -> None:
+    store = SlowStore(MemoryStore())
+    scheduler = Program(store).start()
+    async with anyio.create_task_group() as group:
+        group.start_soon(scheduler.run)
+        await to_thread.run_sync(store.opening.wait)
+        group.start_soon(scheduler.close)
+        await anyio.lowlevel.checkpoint()
+        store.go_on.set()
+    assert scheduler.state == "closed"
+    assert store.closed.is_set()
+
+
+async def test_an_opening_that_asyncio_cancels_leaves_nothing_open(anyio_backend_name: str) -> None:
+    """Its own cancellation reaches what anyio's shields keep one from."""
+    if anyio_backend_name == "trio":
+        return
+    store = SlowStore(MemoryStore())
+    program = Program(store)
+    scheduler = program.start()
+    hosting = asyncio.create_task(scheduler.run())
+    await to_thread.run_sync(store.opening.wait)
+    hosting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hosting
+    assert scheduler.state == "closed"
+    store.go_on.set()
+    await to_thread.run_sync(store.closed.wait)
+    async with program.start() as scheduler:
+        assert not await scheduler.holds("id")

@@ -124,3 +124,30 @@ def test_a_period_from_the_end() -> None:
 
 def test_beyond_the_calendar_there_is_no_next_time() -> None:
     assert find_next(Recurrence(Interval(MAX_DUE)), Run(SECOND, SECOND, SECOND), SECOND) == Next(None)
+
+
+@pytest.mark.parametrize("missed", ["latest", "all", "skip"])
+def test_missed_times_that_are_too_late_are_skipped_and_later_ones_are_not(missed: Any) -> None:
+    recurrence = Recurrence(Interval(60 * SECOND), missed)
+    now = 365 * 86_400 * SECOND + 5 * SECOND
+    expired = Run(0, 0, now, ran=False)
+    assert find_next(recurrence, expired, now, 10 * SECOND).time == now - 5 * SECOND
+    assert find_next(recurrence, expired, now, 3 * SECOND).time == now + 55 * SECOND
+    # After a long run.
+    expected = now + 55 * SECOND if missed == "latest" else now - 65 * SECOND if missed == "all" else now - 5 * SECOND
+    assert find_next(recurrence, Run(0, 0, 0 if missed != "latest" else now), now, 80 * SECOND).time == expected
+    # Jitter may make the run due later.
+    jitter = Recurrence(Interval(60 * SECOND), missed, 4 * SECOND)
+    assert find_next(jitter, expired, now, 3 * SECOND).time == now - 5 * SECOND
+
+
+def test_a_list_of_times_that_are_all_too_late_has_an_end() -> None:
+    assert find_next(Recurrence(Times((1, 2, 3)), "all"), Run(1, 1, 90, ran=False), 100, 5) == Next(None, skipped=True)
+
+
+def test_a_run_that_was_moved_and_has_expired_does_not_use_up_its_time() -> None:
+    recurrence = Recurrence(Interval(60 * SECOND))
+    assert (
+        find_next(recurrence, Run(60 * SECOND, 5 * SECOND, 30 * SECOND, ran=False), 30 * SECOND, SECOND).time
+        == 60 * SECOND
+    )

@@ -613,3 +613,118 @@ async def test_a_store_in_memory_is_copied() -> None:
         await scheduler.join()
     assert other.began == [(5, "id")]
     assert seconds(scheduler.now()) == 5
+
+
+async def test_a_missed_run_that_is_not_too_late_yet_starts(program: Program, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with program.start() as scheduler:
+        for missed in ("latest", "all", "skip"):
+            await scheduler.schedule_every(3_600, missed, program.quick, missed, expires=30, missed=missed)
+    await anyio.sleep(10 * 3_600 + 20)
+    async with program.start() as scheduler:
+        await anyio.sleep(3_600)
+        assert sorted(caplog.messages) == [
+            f"Skipped missed runs of task '{missed}'." for missed in ("all", "latest", "skip")
+        ]
+    # In any order: each starts when its previous run, which was skipped, has ended.
+    assert sorted(program.began) == [
+        (time, missed) for time in (36_020, 11 * 3_600) for missed in ("all", "latest", "skip")
+    ]
+
+
+async def test_jitter_is_not_drawn_again_at_a_restart(program: Program) -> None:
+    async with program.start() as scheduler:
+        due = (await scheduler.schedule_every(3_600, "id", program.quick, "id", first=0, jitter=1_800)).due
+    for _ in range(3):
+        async with program.start() as scheduler:
+            task = await scheduler.get("id")
+            assert task is not None
+            assert task.due == due
+    async with program.start() as scheduler:
+        await anyio.sleep(3 * 3_600)
+    assert program.began[0] == (seconds(due), "id")
+    assert [int(time // 3_600) for time, _ in program.began] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("missed", ["latest", "all", "skip"])
+async def test_a_recurring_task_that_was_paused_over_a_restart(program: Program, missed: Any) -> None:
+    async with program.start() as scheduler:
+        await scheduler.schedule_every(100, "id", program.slow, "id", missed=missed)
+        await anyio.sleep(101)
+        assert await scheduler.pause("id")
+        await anyio.sleep(200)
+    async with program.start() as scheduler:
+        await anyio.sleep(150)
+        assert await scheduler.resume("id")
+        await anyio.sleep(60)
+    expected = {"latest": [451, 500], "all": [451, 461, 471, 500], "skip": [451, 500]}[missed]
+    # Its second run was not interrupted: it ended while it was paused.
+    assert [time for time, _ in program.began] == [100, *expected]
+
+
+async def test_a_clock_that_goes_back_and_forth_at_the_start_makes_nothing_early_or_twice(
+    program: Program, virtual_clock: VirtualClock
+) -> None:
+    async with program.start() as scheduler:
+        await scheduler.schedule_later(7_200, "once", program.quick, "once")
+        await scheduler.schedule_every(3_600, "every", program.quick, "every")
+        await anyio.sleep(3_601)
+    virtual_clock.step_wall(-3_000)
+    async with program.start() as scheduler:
+        await anyio.sleep(10)
+        virtual_clock.step_wall(5_000)
+        await anyio.sleep(100)
+        virtual_clock.step_wall(-2_500)
+        await anyio.sleep(100)
+        await scheduler.cancel("every")
+        await scheduler.join()
+    assert [text for _, text in program.began if text == "once"] == ["once"]
+    assert [int(time // 3_600) for time, _ in program.began] == sorted(
+        {int(time // 3_600) for time, _ in program.began}
+    )
+
+
+async def test_a_scheduler_that_could_not_be_opened_is_closed(program: Program) -> None:
+    async with program.start():
+        other = program.start()
+        with pytest.raises(StoreInUseError):
+            await other.run()
+        assert other.state == "closed"
+        with pytest.raises(RuntimeError, match=r"is not running \(closed\)"):
+            await other.holds("id")
+        assert await other.close() == []
+
+
+@pytest.mark.parametrize("grace", [-1, timedelta(seconds=-1)])
+async def test_a_grace_that_is_refused_closes_nothing(program: Program, grace: Any) -> None:
+    async with program.start() as scheduler:
+        with pytest.raises(ValueError, match="grace must not be negative"):
+            await scheduler.close(grace)
+        assert scheduler.state == "running"
+        await scheduler.schedule("id", program.quick, "id")
+        await scheduler.join()
+
+
+async def test_a_failure_of_the_body_is_not_replaced_by_a_cancellation(program: Program) -> None:
+    with anyio.CancelScope() as scope, pytest.raises(ZeroDivisionError):
+        async with program.start() as scheduler:
+            await scheduler.schedule("id", program.slow, "id")
+            await anyio.sleep(1)
+            scope.cancel()
+            raise ZeroDivisionError
+    assert scheduler.state == "closed"
+
+
+@pytest.mark.parametrize("follow", [True, False])
+async def test_a_parked_task_does_not_hold_up_its_successor(program: Program, store: Store, follow: bool) -> None:
+    store.open()
+    store.commit([Put('"id"', 0, 0, "quick", "[]"), Claim(1, 0), Park(1, "broken")])
+    store.close()
+    async with program.start() as scheduler:
+        if follow:
+            await scheduler.schedule("id", program.quick, "next", on_conflict="follow")
+        else:
+            assert await scheduler.cancel("id", running="leave")
+        with anyio.fail_after(60):
+            await scheduler.join()
+    assert [text for _, text in program.began] == ["next"] * follow

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import anyio
+import arrow
 import pytest
 from durable_support import START, Program, seconds
 
@@ -15,6 +19,7 @@ from anysched import DuplicateTaskError, ScheduledTask
 from anysched.abc import FinishedRun, Instrument
 from anysched.cron import Cron
 from anysched.durable import DurableScheduler, Store, UnknownHandlerError, current_run
+from anysched.durable.operations import Claim, Park, Pause, Put, Release
 
 pytestmark = pytest.mark.anyio
 
@@ -699,3 +704,230 @@ async def test_a_run_knows_whether_it_was_cancelled_or_interrupted(store: Store)
         ("interrupted", False, False),
         ("replaced", False, True),
     ]
+
+
+class Stamp:
+    """As in Pendulum, pandas and other libraries."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def timestamp(self) -> float:
+        return START.timestamp() + self._seconds
+
+
+async def test_moments_and_durations_of_other_libraries(program: Program) -> None:
+    kind: Any = type("dtype", (), {"kind": "m"})()
+
+    class Minutes(float):
+        """As ``numpy.timedelta64``, whose unit `float` ignores."""
+
+        dtype = kind
+
+        def astype(self, unit: str) -> Any:
+            return self
+
+        def item(self) -> timedelta | None:
+            return None if math.isnan(self) else timedelta(minutes=self)
+
+    async with program.start() as scheduler:
+        await scheduler.schedule_at(arrow.get(START).shift(seconds=5), "arrow", program.quick, "arrow")
+        await scheduler.schedule_at(Stamp(6), "stamp", program.quick, "stamp")
+        await scheduler.schedule_at_times([Stamp(8), START + timedelta(seconds=7)], "times", program.quick, "times")
+        await scheduler.schedule_every(3_600, "every", program.quick, "every", first=Stamp(9))
+        await scheduler.schedule_later(Minutes(1), "minute", program.quick, "minute")
+        await scheduler.schedule_later(1, "moved", program.quick, "moved")
+        await scheduler.reschedule_at(Stamp(10), "moved")
+        wrong: Any
+        for wrong in (Minutes(math.nan), Decimal("sNaN")):
+            with pytest.raises(ValueError, match="delay must be a finite"):
+                await scheduler.schedule_later(wrong, "id", program.quick, "never")
+        await anyio.sleep(100)
+        await scheduler.cancel("every")
+    assert program.began == [
+        (5, "arrow"), (6, "stamp"), (7, "times"), (8, "times"), (9, "every"), (10, "moved"), (60, "minute"),
+    ]  # fmt: skip
+
+
+async def test_not_a_time_is_refused(program: Program) -> None:
+    class NaT(datetime):
+        """Like pandas' `NaT`."""
+
+        def __ne__(self, other: object) -> bool:
+            return True
+
+    async with program.start() as scheduler:
+        with pytest.raises(TypeError, match="time must be a datetime, not NaT"):
+            await scheduler.schedule_at(NaT(2025, 1, 1), "id", program.quick, "never")
+        assert not await scheduler.holds("id")
+
+
+async def test_durations_beyond_all_bounds(program: Program) -> None:
+    """What does not fit into a column of a store is cut off when the call is made."""
+    async with program.start() as scheduler:
+        await scheduler.schedule("expires", program.quick, "expires", expires=timedelta.max)
+        await scheduler.schedule_later(timedelta.max, "later", program.quick, "later")
+        await scheduler.schedule_later(timedelta.min, "now", program.quick, "now")
+        await scheduler.schedule_every(timedelta.max, "every", program.quick, "every", first=0)
+        times = await scheduler.schedule_at_times([START], "times", program.quick, "times", jitter=timedelta.max)
+        await anyio.sleep(1)
+        assert times.due > START
+        assert [task.task_id async for task in scheduler.tasks()] == ["later", "times"]
+    assert program.began == [(0, "expires"), (0, "now"), (0, "every")]
+
+
+async def test_times_before_1970_are_missed_and_keep_their_grid(program: Program) -> None:
+    async with program.start() as scheduler:
+        first = datetime(1960, 1, 1, 0, 30)
+        await scheduler.schedule_every(3_600, "every", program.quick, "every", first=first)
+        await scheduler.schedule_at_times([first], "times", program.quick, "times")
+        await anyio.sleep(7_200)
+    assert program.began == [(0, "every"), (0, "times"), (1_800, "every"), (5_400, "every")]
+
+
+async def test_a_task_does_not_wait_for_its_successor(program: Program) -> None:
+    scheduler = program.start()
+    raised: list[str] = []
+
+    @scheduler.handler("wait")
+    async def wait() -> None:
+        dropped = await scheduler.schedule("id", program.quick, "dropped", on_conflict="follow")
+        successor = await scheduler.schedule("id", program.quick, "successor", on_conflict="replace")
+        await dropped.wait()
+        with pytest.raises(RuntimeError) as caught:
+            await successor.wait()
+        raised.append(str(caught.value))
+
+    async with scheduler:
+        earlier = await scheduler.schedule("id", program.quick, "earlier")
+        await earlier.wait()
+        await scheduler.schedule("id", wait)
+        with anyio.fail_after(60):
+            await scheduler.join()
+    assert raised == ["deadlock: task 'id' awaits its successor, which cannot start until it has ended"]
+    assert [text for _, text in program.began] == ["earlier", "successor"]
+
+
+async def test_ids_are_nested_as_deeply_as_can_be_read_again(program: Program) -> None:
+    def nested(depth: int) -> Any:
+        return (nested(depth - 1),) if depth else 7
+
+    async with program.start() as scheduler:
+        await scheduler.schedule_later(1, nested(50), program.quick, "deep")
+        for depth in (51, 900):
+            with pytest.raises(ValueError, match="a durable ID is nested at most 50 levels deep"):
+                await scheduler.schedule(nested(depth), program.quick, "too deep")
+        deep: Any = 7
+        for _ in range(100_000):
+            deep = [deep]
+        with pytest.raises(TypeError, match="must be JSON that is not nested too deeply"):
+            await scheduler.schedule("id", program.quick, deep)
+        assert [task.task_id async for task in scheduler.tasks()] == [nested(50)]
+        await scheduler.join()
+    assert program.began == [(1, "deep")]
+
+
+async def test_an_id_with_the_last_character_of_ascii_is_found_by_its_prefix(program: Program) -> None:
+    async with program.start() as scheduler:
+        for task_id in ("a\x7f", "\x7f", ("\x7f", 1)):
+            await scheduler.schedule_later(60, task_id, program.quick, "id")
+        assert [task.task_id async for task in scheduler.tasks("a")] == ["a\x7f"]
+        assert {task.task_id async for task in scheduler.tasks("")} == {"a\x7f", "\x7f"}
+        assert [task.task_id async for task in scheduler.tasks(("\x7f",))] == [("\x7f", 1)]
+
+
+@pytest.mark.parametrize("state", ["pending", "running", "interrupted", "parked", "unknown", "paused"])
+@pytest.mark.parametrize("policy", ["keep", "replace", "follow", "error"])
+async def test_every_policy_with_every_state_of_the_holder(
+    program: Program, store: Store, state: str, policy: Any
+) -> None:
+    setup: dict[str, list[Any]] = {
+        "pending": [],
+        "running": [Claim(2, 0)],
+        "interrupted": [Claim(2, 0), Release(2, begun=True)],
+        "parked": [Claim(2, 0), Park(2, "broken")],
+        "unknown": [],
+        "paused": [Pause('"id"')],
+    }
+    store.open()
+    # The first occupies the only slot, so that the holder does not start before the call.
+    first = Put('"first"', 1 if state == "running" else 0, 0, "slow", '["first"]')
+    store.commit([first, Put('"id"', 0, 0, "gone" if state == "unknown" else "slow", '["old"]'), *setup[state]])
+    store.close()
+    async with program.start(max_running=1) as scheduler:
+        await anyio.sleep(1)
+        try:
+            task = await scheduler.schedule("id", program.quick, "new", on_conflict=policy)
+            replaced = task.args == ("new",)
+        except DuplicateTaskError:
+            replaced = False
+        assert replaced == (policy in ("replace", "follow"))
+        if not replaced and state in ("parked", "unknown", "paused"):
+            await anyio.sleep(30)
+            assert await scheduler.cancel("id")
+        with anyio.fail_after(100):
+            await scheduler.join()
+    ended = [text for _, word, text in program.journal if word in ("begin", "end") and text in ("old", "new")]
+    finishes = ["old", "old"]
+    begins = finishes if state in ("pending", "running", "interrupted") else []
+    if not replaced:
+        assert ended == begins
+    elif policy == "replace":
+        assert ended == (["old", "new"] if state == "running" else ["new"])
+    else:
+        assert ended == ([*finishes, "new"] if state in ("running", "interrupted") else ["new"])
+
+
+@pytest.mark.parametrize("verb", ["cancel", "cancel_all", "replace", "wait", "join", "close"])
+async def test_a_task_that_a_run_started_elsewhere_is_not_inside_of_it(program: Program, verb: str) -> None:
+    """Although it has a copy of the context of the run, as in the core."""
+    scheduler = program.start()
+    finished: list[str] = []
+
+    @scheduler.handler("parent")
+    async def parent() -> None:
+        outer.start_soon(child)
+        try:
+            await anyio.sleep(10)
+            finished.append("parent")
+        except anyio.get_cancelled_exc_class():
+            finished.append("cancelled")
+            raise
+
+    async def child() -> None:
+        await anyio.sleep(1)
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "cancel": partial(scheduler.cancel, "id"),
+            "cancel_all": scheduler.cancel_all,
+            "replace": partial(scheduler.schedule, "id", program.quick, "next", on_conflict="replace"),
+            "wait": task.wait,
+            "join": scheduler.join,
+            "close": partial(scheduler.close, 60),
+        }
+        await calls[verb]()
+        finished.append("child")
+
+    async with anyio.create_task_group() as outer, scheduler:
+        task = await scheduler.schedule("id", parent)
+        await anyio.sleep(20)
+    is_cancelled = verb in ("cancel", "cancel_all", "replace")
+    assert sorted(finished) == sorted(["cancelled" if is_cancelled else "parent", "child"])
+    assert program.began == ([(1, "next")] if verb == "replace" else [])
+
+
+async def test_a_task_of_a_group_inside_a_run_is_inside_of_it(program: Program) -> None:
+    scheduler = program.start()
+    finished: list[str] = []
+
+    @scheduler.handler("parent")
+    async def parent() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(scheduler.cancel, "id")
+            await anyio.sleep(1)
+            finished.append("parent")
+
+    async with scheduler:
+        await scheduler.schedule("id", parent)
+        await scheduler.join()
+        assert not await scheduler.holds("id")
+    assert finished == ["parent"]

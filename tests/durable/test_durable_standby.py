@@ -472,6 +472,35 @@ async def test_an_end_is_not_stored_after_the_ownership_was_lost(
     assert "The end of a run of task 'id' could not be stored before the ownership was lost" in caplog.text
 
 
+async def test_a_handler_that_outlasts_the_loss_of_the_ownership_is_waited_for_in_its_process(
+    process: Any, journal: list[str]
+) -> None:
+    one: Process = process("one")
+    engine: Any = one.scheduler._engine
+    finish = anyio.Event()
+
+    @one.scheduler.handler("stubborn")
+    async def stubborn() -> None:
+        journal.append("began")
+        if not finish.is_set():
+            with anyio.CancelScope(shield=True):
+                await finish.wait()
+            journal.append("ended")
+
+    async with one.scheduler as scheduler:
+        await scheduler.schedule("id", stubborn)
+        await until(lambda: journal)
+        engine.lose(OwnershipLostError("lost"))
+        await until(lambda: scheduler.role == "owner" and len(engine._window) == 1)
+        await scheduler.schedule("later", one.quick, "later")  # would start after a second run of the other
+        await until(lambda: len(journal) == 2)
+        assert journal == ["began", "one later 1"]
+        finish.set()
+        await until(lambda: len(journal) == 4)
+        assert journal[2:] == ["ended", "began"]
+        await scheduler.join()
+
+
 async def test_an_owner_that_gives_signs_of_life_is_not_deposed(
     database: str, postgres: PostgresServer, journal: list[str]
 ) -> None:
@@ -537,6 +566,40 @@ async def test_the_session_of_the_owner_does_not_answer(
         await until(lambda: "one slow 2" in journal)
         await scheduler.cancel("slow")
     assert not any("never" in line for line in journal)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+async def test_an_owner_that_commits_nothing_finds_that_its_session_does_not_answer(
+    process: Any, journal: list[str], postgres: PostgresServer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks for changes now and then."""
+    monkeypatch.setattr(membership, "POLL", 0.05)
+    one = process("one")
+    async with one.scheduler as scheduler:
+        await scheduler.schedule("slow", one.slow, "slow")
+        await until(lambda: journal == ["one slow 1"])
+        [(session,)] = postgres.execute("select backend from anysched_scheduler", database)
+        with stopped(session):
+            await until(lambda: "one slow cancelled" in journal)
+        await until(lambda: journal[-1].startswith("one slow") and journal[-1] != "one slow cancelled")
+        await scheduler.cancel("slow")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+async def test_a_standby_finds_that_its_session_does_not_answer(
+    process: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It connects again, perhaps to the server to which PostgreSQL has failed over."""
+    monkeypatch.setattr(membership, "POLL", 0.05)
+    one, other = process("one"), process("other")
+    async with opened(one.scheduler, other.scheduler):
+        candidate = other.store._candidate
+        with stopped(candidate.info.backend_pid):
+            await until(lambda: other.store._candidate not in {None, candidate})
+        assert candidate.closed
+        assert "cannot stand by to run the tasks: the session that waited for the ownership" in caplog.text
+        await one.scheduler.close()
+        await until(lambda: other.scheduler.role == "owner")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")

@@ -616,3 +616,104 @@ def test_an_end_that_is_repeated_changes_nothing(store: Store) -> None:
     assert (result.removed, result.next) == (False, Placed(1, '"a"', 5, ready=True))
     assert store.commit([Find('"a"'), Existing((1, 2))]) == [entry, frozenset({1})]
     store.close()
+
+
+@pytest.mark.parametrize("kind", ["follow", "cancel", "cancel all"])
+def test_a_parked_holder_leaves_nothing_behind(store: Store, kind: str) -> None:
+    """As a predecessor it could not be retried, and its successor would wait for it for ever."""
+    store.open()
+    store.commit([PUT, Claim(1, 1), Park(1, "does not fit")])
+    if kind == "follow":
+        (result,) = store.commit([Put('"a"', 2, 2, "send", "[]", on_conflict="follow")])
+        assert (result.removed, result.ready) == (1, True)
+    elif kind == "cancel":
+        assert store.commit([Cancel('"a"', leave=True)])[0].removed
+    else:
+        assert store.commit([CancelAll(leave=True)]) == [frozenset()]
+    assert store.commit([Find(generation=1)]) == [None]
+    store.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_links_to_a_file_have_the_lock_of_the_file(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "store.db")
+    store.open()
+    (tmp_path / "link.db").symlink_to(store.path)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    for path in (tmp_path / "link.db", tmp_path / "folder" / "store.db"):
+        with pytest.raises(StoreInUseError, match=r"is in use by process \d+"):
+            SQLiteStore(path).open()
+    store.close()
+    link = SQLiteStore(tmp_path / "link.db")
+    link.open()
+    assert link.commit([PUT])[0].added
+    with pytest.raises(StoreInUseError):
+        store.open()
+    link.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be deleted")
+def test_a_lock_that_is_deleted_is_made_again(tmp_path: Path) -> None:
+    store, other = SQLiteStore(tmp_path / "store.db"), SQLiteStore(tmp_path / "store.db")
+    lock = tmp_path / "store.db.lock"
+    store.open()
+    lock.unlink()
+    assert is_empty(store)
+    with pytest.raises(StoreInUseError):
+        other.open()
+    lock.unlink()
+    other.open()  # it is faster
+    for _ in range(2):
+        with pytest.raises(StoreInUseError, match=r"is in use by process \d+"):
+            store.commit([PUT])
+    assert is_empty(other)
+    other.close()
+    assert is_empty(store)
+    store.close()
+
+
+def test_asking_for_the_owner_does_not_create_a_file(tmp_path: Path) -> None:
+    """The owner would take it for another file, even when its own is back."""
+    store = SQLiteStore(tmp_path / "store.db")
+    store.open()
+    moved = store.path.rename(tmp_path / "moved.db")
+    with pytest.raises(StoreInUseError, match="is in use by another process"):
+        SQLiteStore(store.path).open()
+    assert not store.path.exists()
+    moved.rename(store.path)
+    assert is_empty(store)
+    store.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit of the size of files")
+def test_a_file_that_must_not_grow(tmp_path: Path) -> None:
+    """What was acknowledged before and after the disk was full is kept, and nothing else."""
+    code = f"""
+import resource
+from anysched.durable import SQLiteStore, StoreError
+from anysched.durable.operations import Put
+store = SQLiteStore({str(tmp_path / "store.db")!r})
+store.open()
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
+failed = 0
+for number in range(200):
+    try:
+        store.commit([Put(f'"{{number}}"', 1, 1, "send", "x" * 5_000)])
+    except StoreError:
+        failed += 1
+        if failed == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    else:
+        print(number)
+store.close()
+assert failed == 3, failed
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    acknowledged = {f'"{number}"' for number in ended.stdout.split()}
+    assert len(acknowledged) == 197
+    store = SQLiteStore(tmp_path / "store.db")
+    store.open()
+    (snapshot,) = store.commit([Export()])
+    assert {entry.task_id for entry in snapshot.entries} == acknowledged
+    store.close()

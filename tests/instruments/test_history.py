@@ -14,6 +14,7 @@ import pytest
 
 from anysched import ScheduledTask, Scheduler
 from anysched import history as history_module
+from anysched.abc import FinishedRun, Instrument
 from anysched.history import History
 from anysched.testing import VirtualClock
 from anysched.testing import virtual_anyio_backend as anyio_backend  # noqa: F401
@@ -245,6 +246,30 @@ async def test_tasks_and_exceptions_are_not_kept(
     gc.collect()
     assert [reference() for reference in references] == [None, None]
     assert len(history.failures) == 1
+
+
+async def test_a_failure_is_recorded_once_if_an_instrument_ends_another_task_in_between(
+    scheduler: Scheduler, history: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    class CancelRest(Instrument):
+        def run_finished(self, task: ScheduledTask[Any], run: FinishedRun, /) -> None:
+            scheduler.cancel("other")
+
+    scheduler.add_instrument(CancelRest())
+    scheduler.schedule_later(HOUR, "other", nothing)
+    await scheduler.schedule("id", fail, ValueError("broken")).wait()
+    assert [(run.task_id, run.number) for run in history.failures] == [("id", 1)]
+    assert sum(minute.failed for minute in history.minutes) == 1
+    assert "other" not in scheduler
+    assert len(errors(caplog)) == 1
+
+
+@pytest.mark.parametrize("module", [{}, {"__name__": None}])
+async def test_a_task_that_is_scheduled_by_code_without_a_module(
+    scheduler: Scheduler, history: History, module: dict[str, Any]
+) -> None:
+    exec("scheduler.schedule_later(3600, 'id', nothing)", {**module, "scheduler": scheduler, "nothing": nothing})
+    assert str(history.location(scheduler.tasks["id"])) == "<string>:1 in <module>"
 
 
 async def test_one_that_was_added_during_a_run(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:

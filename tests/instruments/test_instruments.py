@@ -365,20 +365,19 @@ class Raising(Instrument):
         setattr(self, hook, method)
 
 
-USED = [hook for hook in HOOKS if hook not in ("task_paused", "task_resumed")]
-
-
 async def use_all(scheduler: Scheduler) -> None:
     """Make every method of an instrument be called."""
     gate = Gate()
     task = scheduler.schedule_later(HOUR, "id", gate)
     scheduler.schedule("id", nothing)
+    scheduler.pause("id")
+    scheduler.resume("id")
     scheduler.reschedule_later(0, "id")
     gate.open.set()
     assert await task == "through"
 
 
-@pytest.mark.parametrize("hook", USED)
+@pytest.mark.parametrize("hook", HOOKS)
 async def test_one_that_raises_is_logged_and_removed_and_the_task_goes_on(
     scheduler: Scheduler, hook: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -393,7 +392,7 @@ async def test_one_that_raises_is_logged_and_removed_and_the_task_goes_on(
     assert record.getMessage() == f"Error in instrument {instrument!r}, which has been removed!"
     assert record.exc_info is not None
     assert record.__dict__["scheduler"] == "test"
-    events = ["scheduled", "kept", "rescheduled", "started", "run finished", "ended"]
+    events = ["scheduled", "kept", "paused", "resumed", "rescheduled", "started", "run finished", "ended"]
     assert [event for event, _, _ in recorder.events] == events * 2
     with pytest.raises(KeyError):
         scheduler.remove_instrument(instrument)
@@ -497,10 +496,66 @@ async def test_an_instrument_may_replace_the_task_that_ends(scheduler: Scheduler
     assert await successors[0] == "next"
 
 
-async def test_an_instrument_may_remove_itself(scheduler: Scheduler, recorder: Recorder) -> None:
+async def test_an_instrument_may_remove_another(scheduler: Scheduler, recorder: Recorder) -> None:
     scheduler.add_instrument(Acting("run_started", lambda _: scheduler.remove_instrument(recorder)))
     await scheduler.schedule("id", nothing)
     assert [event for event, _, _ in recorder.events] == ["scheduled", "started"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_an_instrument_may_remove_itself_and_add_another(
+    scheduler: Scheduler, recorder: Recorder, hook: str
+) -> None:
+    successor = Recorder()
+
+    def replace(_: ScheduledTask[Any]) -> None:
+        scheduler.remove_instrument(instrument)
+        scheduler.add_instrument(successor)
+
+    instrument = Acting(hook, replace)
+    scheduler.add_instrument(instrument)
+    await use_all(scheduler)
+    hooks = ["task_scheduled", "task_kept", "task_paused", "task_resumed", "task_rescheduled", "run_started"]
+    position = [*hooks, "run_finished", "task_finished"].index(hook)
+    expected = [event for event, _, _ in recorder.events][position + 1 :]
+    if hook == "run_started":  # starts and ends come in pairs
+        expected.remove("run finished")
+    assert [event for event, _, _ in successor.events] == expected
+    with pytest.raises(KeyError):
+        scheduler.remove_instrument(instrument)
+
+
+@pytest.mark.parametrize(
+    ("action", "event"),
+    [
+        (lambda task: task.cancel(), "ended"),
+        (lambda task: task.pause(), "paused"),
+        (lambda task: task.reschedule_later(1), "rescheduled"),
+    ],
+)
+async def test_all_hear_of_a_task_before_they_hear_what_an_instrument_has_done_to_it(
+    scheduler: Scheduler, action: Any, event: str
+) -> None:
+    before, after = Recorder(), Recorder()
+    for instrument in (before, Acting("task_scheduled", action), after):
+        scheduler.add_instrument(instrument)
+    scheduler.schedule_later(HOUR, "id", nothing)
+    for recorder in (before, after):
+        assert [name for name, _, _ in recorder.events] == ["scheduled", event]
+    instruments = scheduler._registry.instruments
+    assert instruments is not None
+    assert instruments._announced == {}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_a_method_that_is_a_coroutine_function_is_refused(scheduler: Scheduler, hook: str) -> None:
+    async def method(*_: object) -> None:
+        """Never called."""
+
+    instrument: Instrument = type("Asynchronous", (Instrument,), {hook: method})()
+    with pytest.raises(TypeError, match=f"called synchronously: its method {hook} must not be"):
+        scheduler.add_instrument(instrument)
+    await use_all(scheduler)
 
 
 async def test_nothing_is_kept_of_tasks_that_have_ended(scheduler: Scheduler, recorder: Recorder) -> None:

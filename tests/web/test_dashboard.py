@@ -13,6 +13,7 @@ import anyio
 import httpx
 import pytest
 from anyio.lowlevel import checkpoint
+from dashboard_client import opened
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -149,6 +150,53 @@ async def test_what_is_not_a_scheduler_is_refused(wrong: Any, error: type[Except
         dashboard(wrong)
 
 
+async def test_schedulers_that_cannot_be_told_apart_are_refused(scheduler: Scheduler) -> None:
+    child = scheduler.child("child")
+    for wrong in ([scheduler, scheduler], [child, scheduler], [Scheduler("test"), scheduler]):
+        with pytest.raises(ValueError, match="cannot be told apart: the names"):
+            dashboard(wrong)
+    dashboard([Scheduler("test-2"), child, Scheduler("testing")])
+
+
+async def test_two_pages_of_one_scheduler_and_of_its_child(scheduler: Scheduler) -> None:
+    child = scheduler.child("child")
+    app = Starlette(
+        routes=[Mount("/a", dashboard(scheduler)), Mount("/b", dashboard(scheduler)), Mount("/c", dashboard(child))]
+    )
+    scheduler.schedule_later(1, "id", nothing)
+    child.schedule_later(2, "child's", nothing)
+    async with client_of(app) as client:
+        shown = [[row["id"] for row in (await client.get(f"/{page}/api/tasks")).json()["rows"]] for page in "abc"]
+    assert shown == [["id", "child's"], ["id", "child's"], ["child's"]]
+
+
+async def test_behind_a_proxy_that_adds_a_prefix(scheduler: Scheduler) -> None:
+    app = Starlette(routes=[Mount("/jobs", dashboard(scheduler))])
+    transport = httpx.ASGITransport(app, root_path="/prefix")
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        page = await client.get("/prefix/jobs", follow_redirects=True)
+        assert page.url.path == "/prefix/jobs/"
+        assert (await client.get(page.url.join("static/dashboard.js"))).status_code == 200
+        assert (await client.get(page.url.join("api/tasks"))).json()["total"] == 0
+
+
+async def test_other_methods_than_get(scheduler: Scheduler, client: httpx.AsyncClient) -> None:
+    for path in ("/", "/static/dashboard.js", "/api/tasks", "/api/overview", "/api/events"):
+        head = await client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert "content-security-policy" in head.headers
+        for method in ("OPTIONS", "POST", "DELETE"):
+            assert (await client.request(method, path)).status_code == 405
+
+
+async def test_a_query_that_is_huge(scheduler: Scheduler, client: httpx.AsyncClient) -> None:
+    scheduler.schedule_later(HOUR, "x" * 199, nothing)
+    for name in ("search", "status", "scheduler", "order", "page", "unknown"):
+        found = await table(client, **{name: "x" * 60_000})
+        assert found["total"] == (0 if name in ("search", "scheduler") else 1)
+    assert (await client.get("/api/tasks/" + "x" * 60_000)).status_code == 404
+
+
 # The table
 
 
@@ -252,6 +300,51 @@ async def test_tasks_that_were_scheduled_before(scheduler: Scheduler) -> None:
         child.schedule_later(HOUR, number, nothing)
     async with client_of(dashboard(scheduler)) as client:
         assert (await table(client))["total"] == 1_000
+
+
+async def test_tasks_are_not_searched_for_if_there_were_none(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[Scheduler] = []
+
+    async def search(_: object, found: Scheduler) -> None:
+        searched.append(found)
+
+    monkeypatch.setattr(index_module.TaskIndex, "_add_all", search)
+    async with client_of(dashboard(scheduler)) as client:
+        scheduler.schedule_later(HOUR, "id", nothing)
+        assert await ids(client) == ["id"]
+        assert searched == []
+    async with client_of(dashboard(scheduler)) as client:
+        assert await ids(client) == []
+        assert searched == [scheduler]
+
+
+async def test_tasks_that_were_already_running_are_counted_as_running(scheduler: Scheduler) -> None:
+    gate, again = Gate(), Gate()
+    scheduler.schedule("id", gate)
+    recurring = scheduler.schedule_every(HOUR, "recurring", lambda: again(), first=0)
+    await gate.started.wait()
+    await again.started.wait()
+    scheduler.schedule_later(HOUR, "pending", nothing)
+    async with opened(scheduler) as page:
+
+        async def counted() -> tuple[int, int]:
+            numbers = await page.numbers()
+            return numbers["pending"], numbers["running"]
+
+        assert await counted() == (1, 2)
+        gate.open.set()
+        again.open.set()
+        await settle()
+        assert await counted() == (2, 0)
+        again.open = anyio.Event()
+        recurring.reschedule_later(0)
+        await settle()
+        assert await counted() == (1, 1)
+        recurring.cancel()
+        await settle()
+        assert await counted() == (1, 0)
 
 
 async def test_tasks_that_come_and_go_while_those_before_are_found(
@@ -362,6 +455,23 @@ async def test_a_key_from_before_a_restart_names_the_same_task(scheduler: Schedu
         assert (gone["status"], gone["runs"], gone["actions"], gone["location"]) == ("ended", [], [], None)
     async with client_of(dashboard(scheduler)) as client:
         assert (await client.get(f"/api/tasks/{key}")).status_code == 404
+
+
+async def test_arguments_are_not_shown(
+    scheduler: Scheduler, acting: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def send(_: str) -> None:
+        raise ValueError("broken")
+
+    scheduler.schedule_later(HOUR, "pending", send, "secret")
+    await scheduler.schedule("failed", send, "secret").wait()
+    paths = ["/api/tasks", "/api/tasks?status=failed", "/api/overview?window=86400"]
+    rows = [row for path in paths[:2] for row in (await acting.get(path)).json()["rows"]]
+    paths += [f"/api/tasks/{row['key']}" for row in rows]
+    assert len(paths) == 5
+    for path in paths:
+        assert "secret" not in (await acting.get(path)).text
+    assert len(errors(caplog)) == 1
 
 
 # One task
@@ -558,6 +668,8 @@ async def test_actions_are_posted(scheduler: Scheduler, acting: httpx.AsyncClien
         ({**ACTION, "origin": "http://testserver"}, True),
         ({**ACTION, "origin": "http://evil.example"}, False),
         ({**ACTION, "origin": "null"}, False),
+        ({**ACTION, "origin": "http://[not-an-address"}, False),
+        ({**ACTION, "origin": "testserver"}, False),
         ({**ACTION, "sec-fetch-site": "same-origin", "origin": "http://behind-a-proxy.example"}, True),
         ({**ACTION, "sec-fetch-site": "same-site"}, False),
         ({**ACTION, "sec-fetch-site": "cross-site"}, False),
@@ -608,6 +720,32 @@ async def test_each_request_is_authorized(
         assert (await client.post("/api/tasks/1/cancel", json={}, headers=ACTION)).status_code == status
     if status == 401:
         assert response.headers["www-authenticate"] == "Basic"
+
+
+async def test_a_refusal_may_have_a_detail_as_in_fastapi(scheduler: Scheduler) -> None:
+    def refuse(_: Request) -> bool:
+        detail: Any = {"error": "who are you?"}
+        raise HTTPException(401, detail)
+
+    async with client_of(dashboard(scheduler, authorize=refuse)) as client:
+        response = await client.get("/api/tasks")
+    assert (response.status_code, response.json()) == (401, {"error": "who are you?"})
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_a_check_that_fails_refuses_the_request(scheduler: Scheduler, asynchronous: bool) -> None:
+    async def fail_later(_: Request) -> bool:
+        await checkpoint()
+        raise LookupError
+
+    def fail_at_once(_: Request) -> bool:
+        raise LookupError
+
+    app = dashboard(scheduler, authorize=fail_later if asynchronous else fail_at_once)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        response = await client.get("/api/tasks")
+    assert (response.status_code, response.text) == (500, "Internal Server Error")
 
 
 async def test_a_request_that_is_allowed(scheduler: Scheduler) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -152,6 +152,55 @@ async def test_a_connection_without_events_is_kept_alive(scheduler: Scheduler) -
     async with following(dashboard(scheduler), client):
         await anyio.sleep(35)
         assert [text for _, text in client.chunks[2:]] == [": still here\n\n"] * 2
+
+
+async def test_numbers_that_change_as_time_passes(scheduler: Scheduler) -> None:
+    client = Client()
+    async with following(dashboard(scheduler), client):
+        await scheduler.schedule("id", nothing)
+        await anyio.sleep(5)
+        assert client.states[-1][1]["lateness"] is not None
+        await anyio.sleep(700)
+        assert client.states[-1][1]["lateness"] is None
+        assert len(client.states) < 10
+
+
+async def test_a_scheduler_that_starts_and_closes_without_tasks(virtual_clock: VirtualClock) -> None:
+    scheduler = Scheduler("test")
+    client = Client()
+    async with following(dashboard(scheduler), client):
+        for state in ("new", "running", "closed"):
+            if state == "running":
+                context = AsyncExitStack()
+                await context.enter_async_context(scheduler)
+            elif state == "closed":
+                await context.aclose()
+            await anyio.sleep(20)
+            assert client.states[-1][1]["state"] == state
+
+
+@pytest.mark.parametrize("message", [0, 1, 3])
+async def test_a_server_that_raises_an_error_if_the_client_has_gone(scheduler: Scheduler, message: int) -> None:
+    sent: list[Any] = []
+
+    class Gone(Client):
+        async def _send(self, message_: Any) -> None:
+            if len(sent) == message:
+                raise OSError("disconnected")
+            sent.append(message_)
+
+    client = Gone()
+    async with following(dashboard(scheduler), client):
+        await client.ended.wait()
+    assert len(sent) == message
+
+
+async def test_a_request_for_the_headers_is_not_a_stream(scheduler: Scheduler) -> None:
+    client = Client()
+    await dashboard(scheduler)({**SCOPE, "method": "HEAD"}, client._receive, client._send)
+    assert client.status == 200
+    assert client.headers[b"content-type"].startswith(b"text/event-stream")
+    assert client.chunks == []
 
 
 async def test_a_client_that_disconnects_is_forgotten(scheduler: Scheduler) -> None:

@@ -1,4 +1,4 @@
-"""Log records of the library, reported instead of written to the standard error across the report."""
+"""Log records of the library and of the event loop, reported instead of written to the standard error across the report."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ class _Handler(logging.Handler):
 
 @contextmanager
 def logs_to(error: Callable[[str], None]) -> Generator[None]:
-    """Pass warnings and errors of the library on as long as the context lasts.
+    """Pass warnings and errors on as long as the context lasts.
+
+    Otherwise `logging` would write those of asyncio to the standard error, and wait for its reader.
 
     Args:
         error: Called with each message.
     """
-    logger = logging.getLogger("anysched")
+    logger = logging.getLogger()
     handler = _Handler(error)
     logger.addHandler(handler)
     try:

@@ -221,6 +221,6 @@ class Session:
 
 
 def _signals() -> tuple[signal.Signals, ...]:
-    # `nohup` ignores SIGHUP for its command.
+    # `nohup` ignores SIGHUP for its command. SIGUSR2 has no meaning here, and so ends the schedule.
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return (*ending_signals(), *STATE_SIGNALS, *(() if ignored else (signal.SIGHUP,)))
+    return (*ending_signals(), *STATE_SIGNALS, signal.SIGUSR2, *(() if ignored else (signal.SIGHUP,)))

@@ -60,12 +60,15 @@ C = TypeVar("C", bound=Command)
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that end any schedule. SIGPIPE means that the reader of the report has closed it."""
+    """Return the signals that end any schedule; SIGPIPE only by the action in `state_actions`."""
     return tuple(signal.Signals[name] for name in ENDING if name in signal.Signals.__members__)
 
 
 def state_actions(report: Report, commands: Callable[[], Iterable[Command]]) -> Actions:
-    """Return what signals do that leave the schedule as it is: SIGUSR1 reports its state, SIGTSTP stops the process.
+    """Return what signals do that do not always end the schedule.
+
+    SIGUSR1 reports its state, and SIGTSTP stops the process. SIGPIPE ends the schedule if the reader of the report has
+    closed it. The system also sends it when a browser closes its connection to the page.
 
     Args:
         report: Where to report.
@@ -86,7 +89,7 @@ def state_actions(report: Report, commands: Callable[[], Iterable[Command]]) -> 
         report.resume()
         return False
 
-    return {signal.SIGUSR1: show_state, signal.SIGTSTP: stop}
+    return {signal.SIGUSR1: show_state, signal.SIGTSTP: stop, signal.SIGPIPE: lambda: report.is_broken}
 
 
 async def first_ending_signal(signals: AsyncIterator[signal.Signals], actions: Actions) -> signal.Signals:
@@ -120,9 +123,10 @@ async def close(
     pending = sum(command.due is not None for command in commands.values())
     running = len(commands) - pending
     limit = "any time" if grace == float("inf") else f"{format_duration(grace)} more"
+    outlook = f"may take {limit}" if grace else "terminated"
     parts = [
         *([f"{pending} pending dropped"] if pending else []),
-        *([f"{running} running may take {limit}"] if running else []),
+        *([f"{running} running {outlook}"] if running else []),
     ]
     report.note(": ".join([number.name, *([", ".join(parts)] if parts else [])]))
     return [commands[task] for task in await scheduler.close(grace) if task in commands]

@@ -88,17 +88,24 @@ def descriptor_of(stream: TextIO) -> int | None:
         return None
 
 
-def leave_streams() -> None:
+def leave_streams() -> OSError | None:
     """Flush the standard streams; redirect one that cannot be written to the null device.
 
     The interpreter would otherwise fail in this at exit, and end with status 120.
+
+    Returns:
+        Why the rest of the standard output could not be written; `None` if it could, or if the reader has closed it.
     """
+    failure: OSError | None = None
     streams: tuple[TextIO | None, ...] = (sys.stdout, sys.stderr)
     for stream in filter(None, streams):
         try:
             stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if stream is sys.stdout and isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                failure = error
             with suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, stream.fileno())
                 os.close(nowhere)
+    return failure

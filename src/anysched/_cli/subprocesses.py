@@ -164,7 +164,7 @@ def _start(
         # A file takes all of the input at once; a pipe would need a task that writes to it and ends with the process.
         source: int | IO[bytes] = subprocess.DEVNULL
         if stdin:
-            source = stack.enter_context(TemporaryFile())
+            source = stack.enter_context(_input_file())
             source.write(stdin)
             source.seek(0)
         process = subprocess.Popen(  # noqa: S603  # running commands is the purpose of the program
@@ -182,6 +182,14 @@ def _start(
         if pipe is not None:
             os.set_blocking(pipe.fileno(), False)
     return process
+
+
+def _input_file() -> IO[bytes]:
+    """Return an empty file without a name, in memory if possible: a container may have no directory for temporary files."""
+    if hasattr(os, "memfd_create"):
+        with suppress(PermissionError):  # in a sandbox
+            return os.fdopen(os.memfd_create("stdin"), "w+b")
+    return TemporaryFile()
 
 
 def _buffer(printed: OnOutput | None, stream: StreamName) -> Buffer:

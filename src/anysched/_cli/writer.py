@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -181,6 +182,8 @@ class Writer:
                     select.select([], [self._descriptor], [])
         except BrokenPipeError:
             self.is_broken = True
+            # The system has sent it before, when it could not yet be seen that it was because of this stream.
+            signal.raise_signal(signal.SIGPIPE)
         except OSError as error:  # a full disk, a terminal that has closed
             self.error = error
             self.lost += self._unwritten_lines

@@ -22,7 +22,7 @@ from .clock import CLOCK_STEP_NS, MAX_DELAY, RECHECK_INTERVAL, TOLERANCE, TOLERA
 from .coroutines import LazyCoroutine
 from .guard import Guard
 from .run import RunOwner, TaskRun
-from .task import ScheduledTask
+from .task import ScheduledTask, queue_by_index
 from .timer_queue import QueueGroup, TimerQueue
 
 __all__ = ["Dispatcher"]
@@ -86,6 +86,44 @@ class Dispatcher:
         debug: Whether more is checked and reported; see `Backend.debug`.
     """
 
+    # As in `TaskRegistry`, because there are more than thirty.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_abandon",
+        "_announced",
+        "_cancelled",
+        "_cancelled_externally",
+        "_clock_lead",
+        "_clock_read",
+        "_closed_at",
+        "_drop_pending",
+        "_group",
+        "_guard",
+        "_has_requeued",
+        "_host_task",
+        "_is_coarse",
+        "_last_sequence",
+        "_loop_ended",
+        "_loop_started",
+        "_next_dispatch_index",
+        "_next_sequence",
+        "_requeued",
+        "_starts_per_iteration",
+        "_timers",
+        "_to_call",
+        "_unseen",
+        "_wake_at",
+        "_wakeup",
+        "_wall_timers",
+        "backend",
+        "clock",
+        "clock_followers",
+        "debug",
+        "starter",
+        "thread",
+    )
+
     def __init__(
         self,
         drop_pending: Callable[[], Coroutine[Any, Any, object]],
@@ -129,7 +167,8 @@ class Dispatcher:
         self._group: TaskGroup
         self.starter: Starter
         self._starts_per_iteration = 1
-        # When the loop will wake, and the event that wakes it earlier. While it is awake, it must not be woken.
+        # When the loop will wake, and the event that wakes it earlier. While it is awake, it must not be woken: no due
+        # time is earlier than minus infinity.
         self._wake_at = -math.inf
         self._wakeup = anyio.Event()
         self._loop_task: Any = self  # until it starts: no task
@@ -240,10 +279,11 @@ class Dispatcher:
             queue.push(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
             if task._key < queue.place:
                 self._timers.relist(queue, task._key)
+            if when < self._wake_at:
+                self.wake()
         else:
             self._wall_timers.push(owner.wall_timers, task, when, self._next_sequence())
-        if self._wake_at != -math.inf:
-            self._wake_for(when)
+            self._wake_for_wall(when)
 
     def reschedule(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
         """Change the due time of a pending task that does not wait for a predecessor or a slot."""
@@ -259,10 +299,11 @@ class Dispatcher:
             queue.move(task, int(when * 1e12) if when < MAX_DELAY else MAX_KEY, self._next_sequence())
             if task._key < queue.place:
                 self._timers.relist(queue, task._key)
+            if when < self._wake_at:
+                self.wake()
         else:
             self._wall_timers.move(owner.wall_timers, task, when, self._next_sequence())
-        if self._wake_at != -math.inf:
-            self._wake_for(when)
+            self._wake_for_wall(when)
 
     def _by_loop_time(self, when: float) -> float:
         """Convert a due time to the coarse clock of the event loop: a task that is already due starts now."""
@@ -272,10 +313,9 @@ class Dispatcher:
 
     def requeue(self, task: ScheduledTask[Any]) -> None:
         """Queue a task again that was due, had to wait and may start now. Its dispatch index is unchanged."""
-        index = task._dispatch_index
         self._next_sequence()  # see `_sleep`
         self._has_requeued = True  # first: an interruption may come in between
-        self._requeued.push(task, index, index)
+        queue_by_index(task, self._requeued)
         self.wake()
 
     def release(self, owner: TaskOwner) -> None:
@@ -369,12 +409,12 @@ class Dispatcher:
             self._announced = self.clock.monotonic()
         self.wake()
 
-    def _wake_for(self, when: float) -> None:
-        """Wake the loop if it would sleep past a due time, or too long for a task that waits for the wall clock."""
-        if not isinstance(when, float):
-            when = wake_time(self.clock, self.clock.monotonic(), self.clock.time_ns(), None, when)
-        if when < self._wake_at:
-            self.wake()
+    def _wake_for_wall(self, when: int) -> None:
+        """Wake the loop if it sleeps for too long for a task that waits for the wall clock."""
+        if self._wake_at != -math.inf:
+            wake = wake_time(self.clock, self.clock.monotonic(), self.clock.time_ns(), None, when)
+            if wake < self._wake_at:
+                self.wake()
 
     def _start_due(self) -> bool:
         """Start due tasks, in a batch of limited size; return whether there may be more."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, final
 
 from anysched.abc import FinishedRun, Instrument, StartedRun
@@ -13,7 +14,7 @@ from .failures import is_fatal
 from .task import ScheduledTask, Status
 from .texts import format_value
 
-__all__ = ["Instruments", "combined"]
+__all__ = ["Instruments", "checked", "combined"]
 
 
 _HOOKS = tuple(name for name in vars(Instrument) if not name.startswith("_"))
@@ -47,11 +48,27 @@ class Instruments:
         }
         self._of_runs = self._hooks["run_started"] + self._hooks["run_finished"]
         self._runs: dict[ScheduledTask[Any], _Run] = {} if previous is None else previous._runs
+        # The tasks that are being announced, each with the instruments that do not know of it yet.
+        self._announced: dict[ScheduledTask[Any], Iterator[Instrument]] = (
+            {} if previous is None else previous._announced
+        )
 
     def notify(self, hook: str, task: ScheduledTask[Any]) -> None:
         """Call the method named ``hook`` of each instrument that overrides it."""
+        if self._announced:  # an instrument has used the new task: the others must hear of it first
+            for instrument in self._announced.get(task, ()):
+                self._call(instrument, "task_scheduled", task)
         for instrument in self._hooks[hook]:
             self._call(instrument, hook, task)
+
+    def task_scheduled(self, task: ScheduledTask[Any]) -> None:
+        """Called when a task was scheduled."""
+        self._announced[task] = instruments = iter(self._hooks["task_scheduled"])
+        try:
+            for instrument in instruments:
+                self._call(instrument, "task_scheduled", task)
+        finally:
+            del self._announced[task]
 
     def run_started(self, task: ScheduledTask[Any], when: float) -> None:
         """Called when a run starts.
@@ -109,18 +126,31 @@ def combined(inherited: Iterable[Instrument], own: Iterable[Instrument]) -> list
     """Return the instruments of a scheduler, each once, with those of its ancestors first.
 
     They are compared by identity, because an instrument that is a dataclass may equal another and not be hashable.
-
-    Raises:
-        TypeError: if one is not an `Instrument`.
     """
     found: list[Instrument] = []
     for instrument in (*inherited, *own):
+        if all(instrument is not other for other in found):
+            found.append(instrument)
+    return found
+
+
+def checked(instruments: Iterable[Instrument]) -> list[Instrument]:
+    """Return the instruments that a caller has passed.
+
+    Raises:
+        TypeError: if one is not an `Instrument`, or one of its methods is a coroutine function.
+    """
+    found = list(instruments)
+    for instrument in found:
         if not isinstance(instrument, Instrument):
             raise TypeError(
                 f"an instrument must be an instance of anysched.abc.Instrument, not {format_value(instrument)}"
             )
-        if all(instrument is not other for other in found):
-            found.append(instrument)
+        for hook in _HOOKS:
+            if inspect.iscoroutinefunction(getattr(instrument, hook)):
+                raise TypeError(
+                    f"an instrument is called synchronously: its method {hook} must not be a coroutine function"
+                )
     return found
 
 

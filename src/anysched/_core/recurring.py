@@ -292,17 +292,14 @@ class RecurringTask(ScheduledTask[None]):
         self._leave_queue()
         self._advance(SearchResult.EXHAUSTED, None)
 
-    def _complete(self, status: Status, outcome: object) -> Target | None:
+    def _complete(self, status: Status, outcome: object) -> Callable[[], object]:
         """Enter the final status. The return value of the last run is discarded, like those of all runs."""
         if self._run is not None:
             self._last_status = status
         self._call = None
         self._registry.unfollow_clock(self)
-        return super()._complete(status, None if status is Status.FINISHED else outcome)
-
-    def _close(self, target: Target | None) -> None:
-        """Also close the trigger. This must be the last step, because it may run finalizers."""
-        self._close_trigger()
+        super()._complete(status, None if status is Status.FINISHED else outcome)
+        return self._close_trigger
 
     def _close_trigger(self) -> None:
         try:

@@ -17,9 +17,10 @@ import anyio
 from anysched.abc import Clock, Instrument
 
 from .clock import MAX_DELAY, SystemClock, datetime_from_ns, due_after, due_at
+from .coroutines import COROUTINE_TYPE, close_unstarted
 from .dispatcher import Dispatcher
 from .guard import Guard
-from .instruments import Instruments, combined
+from .instruments import Instruments, checked, combined
 from .logs import SchedulerLog
 from .moments import Moment
 from .run import TaskRun
@@ -34,6 +35,7 @@ from .task import (
     Status,
     current_scheduled_task,
     owner_of,
+    queue_by_index,
 )
 from .timer_queue import TimerQueue
 from .waits import WaitGraph
@@ -113,6 +115,45 @@ class TaskRegistry:
         cancelled: How many have been cancelled since entry, before their start or after.
     """
 
+    # Python finds up to about thirty attributes of an object by their index. With more, reading one takes longer, and
+    # so does each call of a method. Tests replace methods of an object, for which it needs its `__dict__`.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_blocked",
+        "_call_sites",
+        "_cancel",
+        "_ended",
+        "_idle",
+        "_instruments",
+        "_instruments_version",
+        "_number",
+        "_own_instruments",
+        "_running",
+        "_slot_queue",
+        "_slots",
+        "_state",
+        "_suppressed",
+        "_tasks_copy",
+        "cancelled",
+        "collected",
+        "failed",
+        "family",
+        "finished",
+        "guard",
+        "log",
+        "max_running",
+        "name",
+        "parent",
+        "predecessors",
+        "scheduler",
+        "started",
+        "suppressed_exceptions",
+        "tasks",
+        "timers",
+        "wall_timers",
+    )
+
     def __init__(
         self,
         name: str,
@@ -187,9 +228,9 @@ class TaskRegistry:
         """Add instruments to those of the scheduler.
 
         Raises:
-            TypeError: if one is not an `Instrument`.
+            TypeError: if one is not an `Instrument`, or one of its methods is a coroutine function.
         """
-        found = combined(self._own_instruments, instruments)
+        found = combined(self._own_instruments, checked(instruments))
         if len(found) > len(self._own_instruments):
             self._own_instruments = found
             self.family.instruments_version += 1
@@ -560,7 +601,8 @@ class TaskRegistry:
         """Change the due time of a pending task."""
         dispatcher = self.family.dispatcher
         assert dispatcher is not None
-        self.unqueue_due(task)
+        if task._dispatch_index > 0:
+            self.unqueue(task)
         dispatcher.reschedule(task, when, self)
 
     def follow_clock(self, task: ScheduledTask[Any]) -> None:
@@ -605,7 +647,7 @@ class TaskRegistry:
         """Remove a task from the table of IDs; return whether it was there. It must be displaced afterwards."""
         return _remove(self.tasks, task)
 
-    def displace(self, holder: ScheduledTask[Any], *, cancel_running: bool) -> None:
+    def displace(self, holder: ScheduledTask[Any], cancel_running: bool) -> None:
         """Displace a task that has lost its ID; called in an operation, which this may end.
 
         Args:
@@ -613,7 +655,11 @@ class TaskRegistry:
             cancel_running: Whether to cancel a running task, unless it is the caller. Otherwise it is left to finish.
         """
         if holder._status is PENDING:
-            self.drop(holder)
+            if holder._dispatch_index > 0:
+                self.unqueue(holder)
+            else:
+                holder._leave_queue()  # a task that is not due has nothing else to give back
+            self.finish(holder, CANCELLED)
         else:
             _insert(self.predecessors, holder.task_id, holder)
             if cancel_running:
@@ -625,7 +671,7 @@ class TaskRegistry:
         try:
             if not _has_ended(holder):
                 self.remove(holder)
-                self.displace(holder, cancel_running=False)
+                self.displace(holder, False)
         finally:
             self.guard.release()
 
@@ -640,27 +686,14 @@ class TaskRegistry:
         """Return whether this is called in the run of a task, or in a task of a task group opened inside it."""
         return task._contains_caller()
 
-    def drop(self, task: ScheduledTask[Any]) -> None:
-        """End a task that has not started and never will."""
-        if not self.unqueue_due(task):
-            task._leave_queue()
-        self.finish(task, CANCELLED)
-
     def drop_unscheduled(self, task: ScheduledTask[Any], when: float) -> None:
         """End a task that was made but not entered in the tables and queues."""
         self.guard.held = True
         self.add(task, when)  # which sets the due time
-        self.drop(task)
-
-    def unqueue_due(self, task: ScheduledTask[Any]) -> bool:
-        """Remove a task from its queue if it is due, and free its slot; return whether it was due."""
-        if task._dispatch_index <= 0:
-            return False
-        self.unqueue(task)
-        return True
+        self.displace(task, False)
 
     def unqueue(self, task: ScheduledTask[Any]) -> None:
-        """Remove a task that has not started from whichever queue it is in."""
+        """Remove a task that has not started from whichever queue it is in, and free its slot."""
         task._leave_queue()
         task._set_not_due()
         if self._blocked:
@@ -742,7 +775,6 @@ class TaskRegistry:
         status: Status,
         outcome: object = None,
         failure: BaseException | None = None,
-        *,
         ran: bool = False,
     ) -> None:
         """End a task. This is the only function in which tasks end. It ends the operation of the caller.
@@ -765,14 +797,14 @@ class TaskRegistry:
             self._end_run(task, status)
         elif status is CANCELLED:
             self.cancelled += 1
-        task_id, tasks = task.task_id, self.tasks
+        task_id, tasks = task._task_id, self.tasks
         try:  # as `remove`, without a call for it
             if tasks.get(task_id) is task:
                 del tasks[task_id]
         except Exception as error:
             _remove_by_identity(tasks, task)
             failure = failure or error
-        target = task._complete(status, outcome)
+        unclosed = task._complete(status, outcome)
         self._ended += 1
         if self._ended > ENDS_PER_TASK * len(tasks) + ENDS_AT_LEAST:
             self._release_memory()
@@ -793,7 +825,10 @@ class TaskRegistry:
                 self.instruments.task_finished(task)
         finally:
             try:  # also if a log handler or an instrument has raised a request to end the process
-                task._close(target)
+                if type(unclosed) is COROUTINE_TYPE:
+                    close_unstarted(unclosed)
+                elif unclosed is not None:
+                    unclosed()
             except Exception as error:  # of a coroutine that is not native, which may do anything
                 self.log_failure(task, error)
 
@@ -840,8 +875,7 @@ class TaskRegistry:
         if self.max_running is None:
             self._requeue(task)
         else:
-            index = task._dispatch_index
-            self._slot_queue.push(task, index, index)
+            queue_by_index(task, self._slot_queue)
 
     def free_slot(self, task: ScheduledTask[Any]) -> None:
         """Give the slot of a task, if it has one, to the next task that waits for one."""

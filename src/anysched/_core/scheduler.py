@@ -592,7 +592,8 @@ class Scheduler:
             check_target(target, args)
             dispatcher = registry.family.dispatcher
             collector = None
-            if registry.state != "running" or dispatcher is None or dispatcher.thread != get_ident():
+            state = registry._state or registry.state  # a property, which is as slow as a call; a child asks its parent
+            if state != "running" or dispatcher is None or dispatcher.thread != get_ident():
                 dispatcher = self._running_dispatcher()
                 collector = registry.collector
             scheduled_at = None
@@ -621,17 +622,19 @@ class Scheduler:
             except TypeError:
                 _check_id(task_id)
                 raise
-            if holder is None and isinstance(task_id, _HANDLES):
-                _check_id(task_id)
             if registry.predecessors:
                 registry.predecessors.get(task_id)  # if the IDs cannot be compared, this fails here, not when it is due
-            same = holder is not None and holder._target is target
-            if same and is_coroutine(target):
-                raise ValueError(
-                    f"this coroutine is already scheduled as {format_value(task_id)}: {format_value(target)}"
-                )
-            if holder is not None and on_conflict == "error":
-                raise DuplicateTaskError(self._name, task_id)
+            if holder is None:
+                if isinstance(task_id, _HANDLES):
+                    _check_id(task_id)
+            else:
+                same = holder._target is target
+                if same and is_coroutine(target):
+                    raise ValueError(
+                        f"this coroutine is already scheduled as {format_value(task_id)}: {format_value(target)}"
+                    )
+                if on_conflict == "error":
+                    raise DuplicateTaskError(self._name, task_id)
         except BaseException:
             if is_own:
                 guard.release()
@@ -664,15 +667,15 @@ class Scheduler:
             dispatcher.add(task, when, registry)
             if holder is not None:
                 # Only now, since closing a coroutine may run finalizers, and these may try to take the ID.
-                registry.displace(holder, cancel_running=on_conflict == "replace")
+                registry.displace(holder, on_conflict == "replace")
         finally:
             guard.held = False
             if guard.deferred:
                 guard.complete()
         if self._log.is_enabled_for(DEBUG):
             self._debug("Scheduled task %s.", task_id)
-        if registry.family.instruments_version:
-            registry.notify("task_scheduled", task)
+        if registry.family.instruments_version and registry.instruments is not None:
+            registry.instruments.task_scheduled(task)
         return task
 
     def _schedule_deferred(self, task: ScheduledTask[Any], when: float, on_conflict: ConflictPolicy) -> None:
@@ -689,7 +692,7 @@ class Scheduler:
                 registry.hold(task_id, task, holder)
                 dispatcher.add(task, when, registry)
                 if holder is not None:
-                    registry.displace(holder, cancel_running=on_conflict == "replace")
+                    registry.displace(holder, on_conflict == "replace")
         finally:
             guard.release()
         self._debug("Scheduled task %s.", task_id)
@@ -882,7 +885,7 @@ class Scheduler:
                     _check_id(task_id)
                     raise
                 if task is not None:
-                    registry.displace(task, cancel_running=running == "cancel")
+                    registry.displace(task, running == "cancel")
             finally:
                 guard.held = False
                 if guard.deferred:
@@ -926,7 +929,7 @@ class Scheduler:
         try:
             is_holder = registry.remove(task)
             if is_holder:
-                registry.displace(task, cancel_running=running == "cancel")
+                registry.displace(task, running == "cancel")
             elif running == "cancel":
                 registry.cancel_run(task)
         finally:
@@ -964,7 +967,7 @@ class Scheduler:
 
         Raises:
             RuntimeError: if called from another thread than the event loop's.
-            TypeError: if it is not an `anysched.abc.Instrument`.
+            TypeError: if it is not an `anysched.abc.Instrument`, or one of its methods is a coroutine function.
         """
         self._check_thread()
         self._registry.add_instruments([instrument])

@@ -7,6 +7,7 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, Final, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
@@ -16,7 +17,7 @@ from .coroutines import COROUTINE_TYPE, Target, close_unstarted, is_coroutine, m
 from .guard import Guard
 from .moments import Moment
 from .texts import format_name, format_value
-from .timer_queue import Timer
+from .timer_queue import Timer, TimerQueue
 
 __all__ = [
     "CANCELLED",
@@ -35,6 +36,7 @@ __all__ = [
     "current_scheduled_task",
     "due_times",
     "owner_of",
+    "queue_by_index",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -557,12 +559,22 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._status = PENDING
         self._run = None
 
-    def _complete(self, status: _Status, outcome: object) -> Target | None:
-        """Enter the final status and wake the waiting tasks. Return the target, which the caller must close."""
+    def _complete(self, status: _Status, outcome: object) -> Any:
+        """Enter the final status and wake the waiting tasks.
+
+        Returns:
+            A native coroutine that the caller must close if it has not started, or a function that the caller must call;
+            otherwise `None`. This must be the last step, because it may run finalizers.
+        """
         target = self._target
+        unclosed: Any = None
         self._context = None
         self._dispatch_index = 0
-        if type(target) is COROUTINE_TYPE or (target is not None and is_coroutine(target)):
+        if type(target) is COROUTINE_TYPE:
+            unclosed = target
+            self._target = None
+        elif target is not None and is_coroutine(target):
+            unclosed = partial(close_unstarted, target)
             self._target = None
         # A function that was dropped is kept with its arguments: it may be scheduled again.
         self._status = status
@@ -571,17 +583,18 @@ class ScheduledTask(Timer, Generic[T_co]):
         if self._finished_event is not None:
             self._finished_event.set()
             self._finished_event = None
-        return target
-
-    def _close(self, target: Target | None) -> None:
-        """Close a target that will never run. This must be the last step, because it may run finalizers."""
-        if target is not None:
-            close_unstarted(target)
+        return unclosed
 
 
 def due_times(tasks: Iterable[ScheduledTask[Any]]) -> list[float | None]:
     """Return when tasks are due: a float on the monotonic clock, an int on the wall clock, `None` if one has started."""
     return [task._when for task in tasks]
+
+
+def queue_by_index(task: ScheduledTask[Any], queue: TimerQueue[ScheduledTask[Any]]) -> None:
+    """Add a due task to a queue in which the tasks are ordered as they became due."""
+    index = task._dispatch_index
+    queue.push(task, index, index)
 
 
 def owner_of(task: ScheduledTask[Any]) -> Owner:

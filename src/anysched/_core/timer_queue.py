@@ -67,9 +67,9 @@ class Timer:
             self._segment = None
             # If `pop` was interrupted, it has already been removed.
             segment.timers.pop(self._heap_key, None)
-            segment.removals += 1
-            left = len(segment.timers)
-            if left * 2 < len(segment.heap) or segment.removals > left + SLACK:
+            segment.removals = removals = segment.removals + 1
+            # There are no more stale entries than removals, so they never outnumber the timers.
+            if removals > len(segment.timers):
                 segment.compact()
 
 

@@ -13,12 +13,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from random import randint
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Literal, TypeVar, final
+from typing import Any, Literal, TypeVar, cast, final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -58,7 +57,7 @@ from .recurrence import Recurrence, Run, find_next, skip_after
 from .run import DurableRun, running
 from .shared import Beat, News, Notices, SharedStore, TakeNotices, TransactionalStore, Watch
 from .store import Store
-from .values import decode_args, decode_id, encode_id, microseconds_from_datetime, moment, storable
+from .values import TaskId, decode_args, decode_id, encode_id, microseconds_from_datetime, moment, storable
 from .window import NOTHING, Window
 from .writer import StoppedError, Writer
 
@@ -146,6 +145,7 @@ class Engine:
         self._group: TaskGroup
         self._state: SchedulerState = "new"
         self._entered = False
+        self._opened: anyio.Event | None = None  # set when it has been opened, or that has failed
         self._thread = 0
         self._identity = ""
         self._seen = 0
@@ -198,6 +198,16 @@ class Engine:
         if self._entered:
             raise RuntimeError(f"the scheduler {self.name!r} can be entered only once: create a new one")
         self._entered = True
+        self._opened = anyio.Event()
+        try:
+            await self._open()
+        except BaseException:
+            self._mark_closed()
+            raise
+        finally:
+            self._opened.set()
+
+    async def _open(self) -> None:
         self._thread = get_ident()
         self._context = copy_context()
         self._window = self._new_window()
@@ -257,13 +267,18 @@ class Engine:
             finally:
                 self._mark_closed()
 
-    async def close(self, grace: float | timedelta) -> list[Entry]:
+    async def close(self, grace: float) -> list[Entry]:
         """Start no more tasks, give the running ones time to finish, and close the store.
+
+        Args:
+            grace: How long the running tasks may take, in seconds.
 
         Returns:
             The tasks whose runs were interrupted. They are pending in the store.
         """
-        self._check_not_inside("close()")
+        await self._check_not_inside("close()")
+        if self._opened is not None:
+            await self._opened.wait()
         if self._state == "new":
             self._entered = True
             self._mark_closed()
@@ -272,9 +287,8 @@ class Engine:
                 await self._writer.closed.wait()
             await checkpoint()
             return []
-        seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
         self._state = "closing"
-        self._writer.give_up_at(anyio.current_time() + seconds)
+        self._writer.give_up_at(anyio.current_time() + grace)
         try:
             await self._core.close(grace)
         finally:
@@ -295,7 +309,7 @@ class Engine:
 
     async def join(self) -> None:
         """Wait until the store is empty or the scheduler is closed."""
-        self._check_not_inside("join()")
+        await self._check_not_inside("join()")
         self._check_running()
         while self._state == "running":
             self._changed = changed = self._changed or anyio.Event()
@@ -365,9 +379,28 @@ class Engine:
             )
 
     def caller(self) -> int | None:
-        """Return the generation of the task in whose run this is called."""
+        """Return the generation of the task in whose run this is called, or in a context that was copied there."""
         run = running.get(None)
         return run.generation if run is not None and run.owner is self and run.generation in self._live else None
+
+    async def inside(self, task_id: str | None = None) -> int | None:
+        """Return the generation of the task inside whose run this is called, as the core defines it; `None` if there is none.
+
+        The context alone does not tell: it is also copied to tasks that do not belong to the run.
+
+        Args:
+            task_id: If given, only a task with this encoded ID counts.
+        """
+        caller = self.caller()
+        if caller is None or (task_id is not None and encode_id(running.get().task_id) != task_id):
+            return None
+        try:
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await self._core.join()
+        except RuntimeError:  # it is refused inside of a run
+            return caller
+        return None
 
     def was_cancelled(self, generation: int) -> bool:
         """Return whether a call has removed a running task from the store."""
@@ -405,10 +438,9 @@ class Engine:
 
     async def cancel(self, operation: Cancel, connection: object = None) -> bool:
         """Cancel a task, and return whether there was one."""
-        caller = self.caller()
+        caller = await self.inside(operation.task_id)
         if connection is not None:
-            run = running.get(None)
-            if caller is not None and run is not None and encode_id(run.task_id) == operation.task_id:
+            if caller is not None:
                 operation = replace(operation, leave=True)  # it finishes, as if it was not by way of the database
             return await self.submit_in(connection, operation) is not None
 
@@ -421,7 +453,7 @@ class Engine:
 
     async def cancel_all(self, operation: CancelAll) -> None:
         """Cancel all tasks."""
-        caller = self.caller()
+        caller = await self.inside()
 
         async def drop(left: frozenset[int]) -> None:
             gone = [generation for generation in (*self._window, *self._live) if generation not in left]
@@ -570,10 +602,13 @@ class Engine:
         """Wait until a task has ended.
 
         Raises:
-            RuntimeError: if it is the caller's own task, or the scheduler is closed before the task has ended.
+            RuntimeError: if it is the caller's own task or its successor, or the scheduler is closed before the task has
+                ended.
         """
-        if self.caller() == generation:
+        caller = await self.inside(task_id)
+        if caller == generation:
             raise RuntimeError(f"deadlock: task {decode_id(task_id)!r} awaits itself")
+        is_successor = caller is not None and generation > caller
 
         def apply(entry: Entry | None) -> None:
             if (entry is not None or generation in self._live) and generation not in self._waiting:
@@ -588,6 +623,10 @@ class Engine:
                 self._removed(generation)
         event = self._waiting.get(generation)
         if event is not None:
+            if is_successor:
+                raise RuntimeError(
+                    f"deadlock: task {decode_id(task_id)!r} awaits its successor, which cannot start until it has ended"
+                )
             await event.wait()
             if generation in self._waiting:
                 raise RuntimeError(
@@ -604,8 +643,8 @@ class Engine:
         if self._state == "running" and self._owner:
             self._writer.post(Adopt(handler), apply)
 
-    def _check_not_inside(self, method: str) -> None:
-        if self.caller() is not None:
+    async def _check_not_inside(self, method: str) -> None:
+        if await self.inside() is not None:
             raise RuntimeError(
                 f"{method} was called in a task of the scheduler {self.name!r}, for which it would wait forever"
             )
@@ -689,7 +728,7 @@ class Engine:
                 self._claiming -= 1
                 self._refill()
             if entry is not None:  # else it has been cancelled, moved or paused in the meantime
-                await self._run_claimed(entry, term)
+                await self._run_claimed(entry, cast("TaskId", task.task_id), term)
         except StoppedError:
             pass  # closed, or the ownership was lost, before its start was stored
         finally:
@@ -711,12 +750,12 @@ class Engine:
         if term == self._term:
             self._writer.post(Release(generation, begun))
 
-    async def _run_claimed(self, entry: Entry, term: int) -> None:
+    async def _run_claimed(self, entry: Entry, task_id: TaskId, term: int) -> None:
         generation = entry.generation
         if self._state != "running":
             self._give_back(generation, term, entry)
             return
-        if entry.handler not in self._handlers.names:
+        if entry.handler not in self._handlers:
             # It was retried, or another process, of another version, has scheduled it.
             self._writer.post(Shelve(generation))
             self._log.warning(
@@ -739,7 +778,7 @@ class Engine:
             await self._end(entry, recurrence, started, term, ran=False)
             return
         run = DurableRun(
-            task_id=decode_id(entry.task_id),
+            task_id=task_id,
             due=moment(entry.due),
             attempt=entry.attempts,
             key=f"{self._identity}-{generation}-{entry.run_count}",
@@ -775,11 +814,12 @@ class Engine:
         operation = End(entry.generation, ran, task_id=entry.task_id)
         if recurrence is not None:
             try:
-                following = find_next(recurrence, Run(entry.time, entry.due, started), self.now())
+                run = Run(entry.time, entry.due, started, ran)
+                following = find_next(recurrence, run, self.now(), entry.expires)
             except Exception as error:
                 await self._park(entry, error, term)
                 return
-            if following.skipped:
+            if following.skipped and ran:
                 self._log_left_out(entry.task_id)
             if following.time is not None:
                 due = put_off(following.time, recurrence.jitter)

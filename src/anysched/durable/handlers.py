@@ -25,11 +25,15 @@ class Handlers:
         self._functions: dict[str, Handler] = {}
         self._names: dict[Handler, str] = {}
         self._signatures: dict[str, Signature | None] = {}
+        self._accepted: dict[str, set[int]] = {}  # with which numbers of arguments each can be called
 
     @property
     def names(self) -> frozenset[str]:
         """The names of all handlers."""
         return frozenset(self._functions)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._functions
 
     def add(self, name: str, function: Handler) -> None:
         """Register a function.
@@ -48,6 +52,7 @@ class Handlers:
             self._signatures[name] = signature(function).replace(return_annotation=Signature.empty)
         except (TypeError, ValueError):  # a function of C may have none
             self._signatures[name] = None
+        self._accepted[name] = set()
         self._functions[name] = function
         self._names[function] = name
 
@@ -77,11 +82,14 @@ class Handlers:
             TypeError: if it does not.
         """
         found = self._signatures[name]
-        if found is not None:
+        accepted = self._accepted[name]
+        # They are positional: only their number counts.
+        if found is not None and len(args) not in accepted:
             try:
                 found.bind(*args)
             except TypeError as error:
                 raise TypeError(f"the handler {name!r}{found} cannot be called with {args!r}: {error}") from None
+            accepted.add(len(args))
 
     def function(self, name: str) -> Handler:
         """Return the function that is registered under a name."""

@@ -18,7 +18,7 @@ __all__ = ["POLL", "Member", "Membership"]
 R = TypeVar("R")
 
 POLL = 10.0
-"""How often to look for changes that were not announced, in seconds."""
+"""How often to look for changes that were not announced, in seconds. This also shows whether the server still reacts."""
 
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
 """How long to wait before trying to connect again, in seconds. The wait doubles each time."""
@@ -129,7 +129,8 @@ class Membership:
             try:
                 owner = gained or (not asked and await to_thread.run_sync(self._store.contend, limiter=self._owning))
                 while not owner:
-                    await wait_readable(self._store.ownership_socket())
+                    with anyio.move_on_after(POLL):
+                        await wait_readable(self._store.ownership_socket())
                     owner = await to_thread.run_sync(self._store.acquire, limiter=self._owning)
             except StoreError as error:
                 self._log_failure(error)

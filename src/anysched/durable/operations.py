@@ -6,7 +6,7 @@ docstring of an operation is its contract; ``tests/durable`` compares every stor
 A stored task is called an *entry*. Its *generation* is its number in the store, which is assigned once and never
 reused. The methods of the scheduler act on the entry that *holds* the ID. An entry that does not hold its ID is a
 *predecessor*, which was left to finish when its ID was released or taken over. An entry has *begun* if it is running,
-or was interrupted while it was running.
+or was interrupted while it was running and is not parked: a parked predecessor could not be retried.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class Put(Operation[PutResult]):
     With ``"replace"`` the holder is removed. With ``"follow"`` it is removed unless it has begun; then it becomes a
     predecessor. If the caller is the holder's own run, ``"replace"`` means ``"follow"``.
 
-    The new entry must wait for a predecessor that was interrupted, is parked or has no handler. (If the predecessor is
+    The new entry must wait for a predecessor that was interrupted or has no handler. (If the predecessor is
     running, the scheduler makes the new entry wait.)
     """
 

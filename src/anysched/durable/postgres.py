@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -21,11 +22,11 @@ except ModuleNotFoundError as _error:
     ) from _error
 
 from .errors import ContendedError, OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError
-from .operations import Operation
-from .postgres_connections import Session, execute, perform_in, run
+from .operations import Operation, Seen
+from .postgres_connections import Session, execute, is_overdue, perform_in, run
 from .postgres_operations import VERBS, Transaction
 from .postgres_schema import migrate, script
-from .shared import News
+from .shared import Beat, News, TakeNotices
 from .steps import Statement, Steps
 from .values import check_text
 
@@ -36,16 +37,18 @@ R = TypeVar("R")
 MIN_POSTGRES = 140_000
 """The first version in which a session that waits for a lock ends when its process ends."""
 
-# The client notices a network failure sooner than the server. An owner that is cut off therefore cancels its running
-# tasks before the server ends its session and another owner starts.
+# After a network failure, TCP gives up here after at most 4 seconds, or after 8 if something was sent in this time, since
+# that is waited for afresh. The server (`SESSION`) gives up between 10 and 13 seconds after the failure: the last answer to
+# its probes is up to 2 seconds old, and what it had sent is waited for a little longer. An owner that is cut off therefore cancels its running tasks before the server ends its
+# session and another owner starts.
 CLIENT_PARAMETERS: dict[str, Any] = {
     "application_name": "anysched",
     "client_encoding": "utf8",
     "connect_timeout": 5,
     "keepalives_idle": 2,
     "keepalives_interval": 1,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 5_000,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 4_000,
     "target_session_attrs": "read-write",
 }
 """Default parameters of the connections."""
@@ -57,10 +60,10 @@ SESSION = """
     set idle_in_transaction_session_timeout = '60s';
     set statement_timeout = '60s';
     set lock_timeout = '3s';
-    set tcp_keepalives_idle = 5;
-    set tcp_keepalives_interval = 2;
-    set tcp_keepalives_count = 3;
-    set tcp_user_timeout = '11s'
+    set tcp_keepalives_idle = 2;
+    set tcp_keepalives_interval = 5;
+    set tcp_keepalives_count = 2;
+    set tcp_user_timeout = '12s'
 """
 """The settings of the sessions."""
 
@@ -69,6 +72,12 @@ WAIT_FOR_LOCK = "set statement_timeout = 0; set lock_timeout = '30s'"
 
 ROW_LOCK_TIMEOUT = "50ms"
 """How long a commit waits for a transaction of a user's, while all other commits of the scheduler wait for it."""
+
+FORGETTABLE: frozenset[type[Operation[Any]]] = frozenset({Beat, Seen, TakeNotices})
+"""Operations that need not survive a crash of the server, which ends the ownership: the next owner reads everything.
+
+So their commits do not wait for the disk, and what other processes schedule starts sooner.
+"""
 
 ATTEMPTS = 3
 """How many times a transaction is tried if PostgreSQL ends it because of a deadlock with another one."""
@@ -133,6 +142,7 @@ class PostgresStore:
         self._session: Session | None = None
         self._candidate: Session | None = None
         self._owns = False
+        self._asked = 0.0  # when the wait for the ownership was begun or renewed last
         self._ownership_socket: socket | None = None
         self._listener: Session | None = None
         self._news_socket: socket | None = None
@@ -226,6 +236,9 @@ class PostgresStore:
         session = self._candidate if owns else self._session
         assert session is not None
         handlers: dict[str, int] = {}
+        setting = f"; set local lock_timeout = '{ROW_LOCK_TIMEOUT}'"
+        if FORGETTABLE.issuperset(map(type, operations)):
+            setting += "; set local synchronous_commit = off"
 
         def perform(session: Session) -> list[Any]:
             handlers.update(self._handlers)
@@ -240,7 +253,7 @@ class PostgresStore:
                 if session.closed and not owns:
                     reconnected = True
                     self._session = session = self._connect()
-                results = self._transact(session, perform, f"; set local lock_timeout = '{ROW_LOCK_TIMEOUT}'")
+                results = self._transact(session, perform, setting)
             except UncertainCommitError:
                 self._owns = False  # the session has ended
                 raise
@@ -389,6 +402,9 @@ class PostgresStore:
         try:
             candidate.pgconn.consume_input()
             if candidate.pgconn.is_busy():
+                if is_overdue(self._asked):
+                    candidate.close()
+                    raise psycopg.OperationalError("the server has not answered")
                 return False
             result = candidate.pgconn.get_result()
             while candidate.pgconn.get_result() is not None:
@@ -447,6 +463,7 @@ class PostgresStore:
         return f"{self._tables}, {-self._number}"
 
     def _send_wait(self, candidate: Session) -> None:
+        self._asked = time.monotonic()
         candidate.pgconn.send_query(f"select pg_advisory_lock({self._lock})".encode())
 
     def _become_owner(self, candidate: Session) -> None:

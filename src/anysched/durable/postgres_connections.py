@@ -15,12 +15,17 @@ from psycopg.rows import TupleRow, tuple_row
 from .steps import Rows, Statement, Steps
 
 # Without `Session`, whose hints psycopg leaves unresolved at run time.
-__all__ = ["execute", "perform_in", "run"]
+__all__ = ["execute", "is_overdue", "perform_in", "run"]
 
 R = TypeVar("R")
 
 ANSWER_TIMEOUT = 65.0
 """How long to wait for the answer to a statement, in seconds. A server that reacts ends a statement a little earlier."""
+
+
+def is_overdue(sent: float) -> bool:
+    """Return whether the answer to a statement is overdue that was sent at a time of the monotonic clock."""
+    return time.monotonic() > sent + ANSWER_TIMEOUT
 
 
 @final
@@ -37,12 +42,12 @@ class Session(psycopg.Connection[TupleRow]):
 
     def _limited(self, gen: PQGen[R]) -> PQGen[R]:
         # psycopg resumes it every tenth of a second.
-        deadline = time.monotonic() + ANSWER_TIMEOUT
+        sent = time.monotonic()
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and time.monotonic() > deadline:
+                if not ready and is_overdue(sent):
                     self.close()
                     raise psycopg.OperationalError(f"the server has not answered for {ANSWER_TIMEOUT:g} seconds")
                 wanted = gen.send(ready)

@@ -82,7 +82,7 @@ IMPORTED = 5_000
 
 _HELD = "scheduler = %(scheduler)s and id = %(id)s and holds"
 _SELF = "scheduler = %(scheduler)s and generation = %(generation)s"
-_BEGUN = "(state = 1 or attempts > 0)"
+_BEGUN = "(state = 1 or attempts > 0 and state <> 2)"
 # Whether an entry must wait for a predecessor. The scheduler itself makes entries wait for a predecessor that is
 # running.
 _BLOCKED = (

@@ -164,11 +164,13 @@ class Run:
         time: The time of the recurrence that the run is for.
         due: When it was due: later than ``time`` by the jitter, or at any time if it was rescheduled.
         started: When it started.
+        ran: Whether it ran; false if it was skipped because it would have started too late.
     """
 
     time: int
     due: int
     started: int
+    ran: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,28 +186,35 @@ class Next:
     skipped: bool = False
 
 
-def find_next(recurrence: Recurrence, run: Run, now: int) -> Next:
+def find_next(recurrence: Recurrence, run: Run, now: int, expires: int | None = None) -> Next:
     """Return the time of the next run; if it is in the past, the run is due at once.
 
-    No time gets two runs, and a run that was moved to an earlier time does not count for times after its start.
+    No time gets two runs, and a run that was moved to an earlier time does not count for times after its start. Times
+    that are too late already are skipped here, since there may be a year of them.
 
     Args:
         recurrence: The recurrence.
         run: The last run.
         now: When the last run ended.
+        expires: How late a run may start; `None` for no limit.
     """
     rule = recurrence.rule
     if isinstance(rule, Interval) and rule.measured_from == "end":
         return _checked(now + rule.period)
     latest = recurrence.missed == "latest"
-    covered = max(run.due, run.started) if latest else min(run.due, run.time)
+    # A run that was skipped covers nothing: a later time may not be too late yet.
+    covered = max(run.due, run.started) if latest and run.ran else min(run.due, run.time)
     time = rule.first_after(run.time, covered)
     if time is None or time > now:
         return _checked(time)
     if latest:
-        return _checked(rule.latest(time, now))
-    late = now - skip_after(recurrence)
-    if recurrence.missed == "skip" and time < late:
+        time = rule.latest(time, now)
+    late = time
+    if recurrence.missed == "skip":
+        late = now - skip_after(recurrence)
+    if expires is not None:
+        late = max(late, now - expires - recurrence.jitter)
+    if time < late:
         return _checked(rule.first_after(time, late - 1), skipped=True)
     return _checked(time)
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar, TypeVarTuple, final, get_args
+from typing import Any, Self, TypeVar, TypeVarTuple, cast, final, get_args
 
 import anyio
 from anyio.abc import TaskStatus
@@ -46,6 +46,7 @@ from .store import Store
 from .task import DurableTask
 from .values import (
     MAX_DUE,
+    Moment,
     TaskId,
     check_text,
     encode_args,
@@ -54,6 +55,7 @@ from .values import (
     microseconds_from_datetime,
     microseconds_from_duration,
     moment,
+    moment_from,
 )
 from .window import WINDOW
 
@@ -233,7 +235,8 @@ class DurableScheduler:
             StoreError: if the store fails. Unless it is an `UncertainCommitError`, nothing has changed.
             TypeError: if the ID or the arguments cannot be stored, or the handler does not accept the arguments.
             UnknownHandlerError: if the handler is not registered.
-            ValueError: if ``on_conflict`` is unknown, or the ID contains a lone surrogate or is too long.
+            ValueError: if ``on_conflict`` is unknown, or the ID contains a lone surrogate, is too long or is nested more
+                than 50 levels deep.
         """
         return await self._put(self._engine.now(), task_id, handler, args, expires, on_conflict, connection)
 
@@ -268,7 +271,7 @@ class DurableScheduler:
 
     async def schedule_at(
         self,
-        time: datetime,
+        time: datetime | Moment,
         task_id: TaskId,
         handler: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
@@ -279,7 +282,8 @@ class DurableScheduler:
         """Start a handler at a wall-clock time; see `schedule` for the other parameters.
 
         Args:
-            time: When to start. A naive time is interpreted as UTC; a time in the past means now.
+            time: When to start, as in `anysched.Scheduler.schedule_at`, also a time of another library. A naive time is
+                interpreted as UTC; a time in the past means now.
             task_id: The ID.
             handler: The handler.
             args: Its arguments.
@@ -300,7 +304,7 @@ class DurableScheduler:
         task_id: TaskId,
         handler: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
-        first: float | timedelta | datetime | None = None,
+        first: float | timedelta | datetime | Moment | None = None,
         measured_from: MeasuredFrom = "start",
         missed: MissedPolicy = "latest",
         jitter: float | timedelta = 0.0,
@@ -325,7 +329,8 @@ class DurableScheduler:
                 executed, one after another. ``"skip"``: a run that could not start within a minute of its due time, or
                 within the period if that is shorter, is skipped and logged at INFO.
             jitter: The maximum of the random delay that is added to each due time. It must be less than the period.
-            expires: How late each run may start.
+            expires: How late each run may start. Missed times that are too late are skipped; what ``missed`` says holds
+                for the others.
             on_conflict: What to do if the ID is held.
             connection: A connection in whose transaction this is done.
 
@@ -342,15 +347,16 @@ class DurableScheduler:
         recurrence = _recurrence(Interval(microseconds, measured_from), missed, jitter)
         if recurrence.jitter >= microseconds:
             raise ValueError(f"jitter must be less than the period, {period!r}, not {jitter!r}")
-        if isinstance(first, datetime):
-            time = microseconds_from_datetime(first, "first")
+        first = period if first is None else first
+        if isinstance(first, datetime) or moment_from(first) is not None:
+            time = microseconds_from_datetime(cast("datetime", first), "first")
         else:
-            time = self._after(period if first is None else first, "first")
+            time = self._after(cast("float | timedelta", first), "first")
         return await self._put(time, task_id, handler, args, expires, on_conflict, connection, recurrence)
 
     async def schedule_at_times(
         self,
-        times: Iterable[datetime] | Calendar,
+        times: Iterable[datetime | Moment] | Calendar,
         task_id: TaskId,
         handler: Callable[[*Ts], Coroutine[Any, Any, object]],
         *args: *Ts,
@@ -370,7 +376,8 @@ class DurableScheduler:
             args: Its arguments.
             missed: As in `schedule_every`.
             jitter: As in `schedule_every`, but it may be of any length.
-            expires: How late each run may start.
+            expires: How late each run may start. Missed times that are too late are skipped; what ``missed`` says holds
+                for the others.
             on_conflict: What to do if the ID is held.
             connection: A connection in whose transaction this is done.
 
@@ -390,7 +397,7 @@ class DurableScheduler:
         recurrence = _recurrence(rule, missed, jitter)
         if isinstance(rule, CalendarTimes):
             _check_stored(rule, recurrence)
-        first = rule.first_after(0, self._engine.now() if isinstance(rule, CalendarTimes) else -1)
+        first = rule.first_after(-MAX_DUE, self._engine.now() if isinstance(rule, CalendarTimes) else -MAX_DUE - 1)
         if first is None:
             raise ValueError(f"times has no time to run at: {times!r}")
         return await self._put(first, task_id, handler, args, expires, on_conflict, connection, recurrence)
@@ -413,7 +420,7 @@ class DurableScheduler:
         """
         return await self._engine.place(Move(encode_id(task_id), self._after(delay)), connection)
 
-    async def reschedule_at(self, time: datetime, task_id: TaskId, *, connection: object = None) -> bool:
+    async def reschedule_at(self, time: datetime | Moment, task_id: TaskId, *, connection: object = None) -> bool:
         """Make a pending task due at a wall-clock time; see `reschedule_later`.
 
         Args:
@@ -644,11 +651,12 @@ class DurableScheduler:
         Raises:
             RuntimeError: if called from a task of the scheduler.
             TypeError: if the grace is neither a number nor a `timedelta`.
-            ValueError: if it is NaN.
+            ValueError: if it is NaN or negative.
         """
-        if grace != math.inf:
-            microseconds_from_duration(grace, "grace")
-        return [self._handle(entry) for entry in await self._engine.close(grace)]
+        seconds = math.inf if grace == math.inf else microseconds_from_duration(grace, "grace") / 1e6
+        if seconds < 0:
+            raise ValueError(f"grace must not be negative: {grace!r}")
+        return [self._handle(entry) for entry in await self._engine.close(seconds)]
 
     # Internals
 
@@ -676,15 +684,16 @@ class DurableScheduler:
         limit = None if expires is None else microseconds_from_duration(expires, "expires")
         if limit is not None and limit < 0:
             raise ValueError(f"expires must not be negative: {expires!r}")
-        time = max(time, 0)
-        caller = self._engine.caller()
+        due = time if recurrence is None else put_off(time, recurrence.jitter)
+        encoded, encoded_args = encode_id(task_id), encode_args(args)
+        caller = await self._engine.inside(encoded)
         result = await self._engine.put(
             Put(
-                task_id=encode_id(task_id),
-                due=time if recurrence is None else put_off(time, recurrence.jitter),
+                task_id=encoded,
+                due=max(due, 0),
                 time=time,
                 handler=name,
-                args=encode_args(args),
+                args=encoded_args,
                 recurrence=None if recurrence is None else recurrence.encode(),
                 expires=limit,
                 on_conflict=on_conflict,

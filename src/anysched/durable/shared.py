@@ -89,7 +89,7 @@ class SharedStore(Store, Protocol):
     def contend(self) -> bool:
         """Ask for the ownership, and return whether it was acquired at once.
 
-        If not, call `acquire` when `ownership_socket` is readable.
+        If not, call `acquire` when `ownership_socket` is readable, and now and then in between.
 
         Raises:
             StoreError: if this is not possible now.

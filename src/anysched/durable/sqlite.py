@@ -68,6 +68,7 @@ MIN_SQLITE = (3, 35, 0)
 # Whether an entry must wait for a predecessor. The scheduler itself makes entries wait for a predecessor that is
 # running.
 _BLOCKED = "exists (select 1 from anysched_entry p where p.id = ? and p.holds = 0 and p.state != 1)"
+_BEGUN = "(state = 1 or attempts > 0 and state != 2)"
 _PLACED = "generation, id, due, state = 0 and paused = 0"
 # Each repeats the condition of its partial index.
 _HAS_STATUS: Mapping[Status, str] = {
@@ -85,7 +86,7 @@ class SQLiteStore:
 
     The file is created if it does not exist. Next to it are the files of SQLite's write-ahead log, and one with the
     suffix ``.lock``. The lock on that file belongs to the process, and the system releases it when the process ends,
-    for whatever reason. Other processes may read the file in the meantime.
+    for whatever reason. If that file is deleted, it is created again. Other processes may read the store in the meantime.
 
     Do not put it on a network file system: the write-ahead log needs memory that all processes share, and the locks of
     network file systems cannot be relied on.
@@ -115,7 +116,8 @@ class SQLiteStore:
         self._lock: sqlite3.Connection | None = None
         self._connection: sqlite3.Connection | None = None
         self._process = 0
-        self._file = (0, 0)
+        self._lock_path = self._path
+        self._lock_file = self._file = (0, 0)
         self._handlers: dict[str, int] = {}
 
     def __repr__(self) -> str:
@@ -144,7 +146,7 @@ class SQLiteStore:
                 self._open_to_read()
             else:
                 self._open_as_owner()
-                self._file = self._identify()
+                self._file = _identify(self._path)
         except BaseException as error:
             self.close()
             if isinstance(error, (sqlite3.Error, OSError)):
@@ -154,11 +156,14 @@ class SQLiteStore:
         self._handlers.clear()
 
     def _open_to_read(self) -> None:
-        self._file = self._identify()
-        self._connection = self._connect(f"{self._path.as_uri()}?mode=ro", BUSY_TIMEOUT)
+        self._file = _identify(self._path)
+        self._connection = self._connect_to_read()
         check_version(self._connection, str(self._path))
 
     def _open_as_owner(self) -> None:
+        # Two paths that lead to the same file have the same lock.
+        path = self._path.resolve()
+        self._lock_path = path.with_name(path.name + ".lock")
         self._acquire_lock()
         self._connection = connection = self._connect(self._path, BUSY_TIMEOUT)
         # Without it, macOS leaves data in the cache of the disk. Other systems have only one way to sync.
@@ -187,8 +192,11 @@ class SQLiteStore:
                 "connection cannot be used across a fork. Open the store in the process that uses it"
             )
         try:
-            if self._identify() != self._file:
+            # Data that is written to a file that was deleted is lost.
+            if _identify(self._path) != self._file:
                 raise StoreError(f"the file {self._path} has been replaced by another one")
+            if not self._read_only:
+                self._keep_lock()
             connection.execute("begin" if self._read_only else "begin immediate")
             results = [_PERFORM[type(operation)](self, connection, operation) for operation in operations]
             connection.execute("commit")
@@ -218,29 +226,39 @@ class SQLiteStore:
             path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=64, uri=is_uri
         )
 
+    def _connect_to_read(self) -> sqlite3.Connection:
+        return self._connect(f"{self._path.as_uri()}?mode=ro", BUSY_TIMEOUT)
+
     def _acquire_lock(self) -> None:
         # SQLite's own locking works the same way on all systems, and the system releases the lock when the process
         # ends.
-        self._lock = self._connect(self._path.with_name(self._path.name + ".lock"), 0)
+        self._lock = self._connect(self._lock_path, 0)
         try:
             self._lock.execute("begin exclusive")
         except sqlite3.Error as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
                 raise StoreInUseError(str(self._path), self._read_owner()) from None
             raise
+        self._lock_file = _identify(self._lock_path)
+
+    def _keep_lock(self) -> None:
+        """Acquire the lock again if its file was deleted, as by a program that tidies up: others would create a new one."""
+        try:
+            if _identify(self._lock_path) == self._lock_file:
+                return
+        except FileNotFoundError:
+            pass
+        assert self._lock is not None
+        self._lock.close()
+        self._acquire_lock()
 
     def _read_owner(self) -> str | None:
         try:
-            with closing(self._connect(self._path, BUSY_TIMEOUT)) as connection:
+            with closing(self._connect_to_read()) as connection:
                 row = _one(connection, "select value from anysched_meta where key = 'owner'")
         except sqlite3.Error:
             return None
         return None if row is None else str(row[0])
-
-    def _identify(self) -> tuple[int, int]:
-        """Return the identity of the file, to notice that it was deleted: data written to a deleted file is lost."""
-        status = self._path.stat()
-        return status.st_dev, status.st_ino
 
     # The operations
 
@@ -256,7 +274,7 @@ class SQLiteStore:
         task_id, policy = operation.task_id, operation.on_conflict
         holder = _one(
             connection,
-            "select generation, state = 1 or attempts > 0 from anysched_entry where id = ? and holds = 1",
+            f"select generation, {_BEGUN} from anysched_entry where id = ? and holds = 1",
             [task_id],
         )
         removed: int | None = None
@@ -309,7 +327,7 @@ class SQLiteStore:
         if operation.leave:
             row = _one(
                 connection,
-                "update anysched_entry set holds = 0, paused = 0 where id = ? and holds = 1 and (state = 1 or attempts > 0) "
+                f"update anysched_entry set holds = 0, paused = 0 where id = ? and holds = 1 and {_BEGUN} "
                 "returning generation",
                 [operation.task_id],
             )
@@ -324,9 +342,7 @@ class SQLiteStore:
 
     def _cancel_all(self, connection: sqlite3.Connection, operation: CancelAll) -> frozenset[int]:
         if operation.leave:
-            connection.execute(
-                "update anysched_entry set holds = 0, paused = 0 where holds = 1 and (state = 1 or attempts > 0)"
-            )
+            connection.execute(f"update anysched_entry set holds = 0, paused = 0 where holds = 1 and {_BEGUN}")
         connection.execute("delete from anysched_entry where holds = 1")
         return frozenset(row[0] for row in connection.execute("select generation from anysched_entry where holds = 0"))
 
@@ -561,6 +577,12 @@ class SQLiteStore:
             connection.execute("insert into sqlite_sequence values ('anysched_entry', ?)", [snapshot.generation])
         self._seen(connection, Seen(snapshot.seen))
         return ImportResult(len(rows), tuple(conflicts), renumbered)
+
+
+def _identify(path: Path) -> tuple[int, int]:
+    """Return the identity of a file, to notice that it was replaced."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _one(connection: sqlite3.Connection, statement: str, values: Sequence[object] = ()) -> Any:

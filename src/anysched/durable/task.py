@@ -90,7 +90,8 @@ class DurableTask:
         """Wait until the task has ended, no matter how.
 
         Raises:
-            RuntimeError: if the caller is the task itself, or if the scheduler is closed before the task has ended.
+            RuntimeError: if the caller is the task itself or the one that it must follow, or if the scheduler is closed
+                before the task has ended.
         """
         await self._wait(self._entry.generation, self._entry.task_id)
 

@@ -7,8 +7,11 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, cast
 
+from anysched._core.moments import Moment, duration_from, moment_from
+
 __all__ = [
     "MAX_DUE",
+    "Moment",
     "TaskId",
     "check_text",
     "decode_args",
@@ -20,6 +23,7 @@ __all__ = [
     "microseconds_from_datetime",
     "microseconds_from_duration",
     "moment",
+    "moment_from",
     "storable",
 ]
 
@@ -31,9 +35,14 @@ MICROSECOND = timedelta(microseconds=1)
 MAX_ID = 2_000
 """The most characters of an ID, encoded: what fits into an index of every store."""
 
+MAX_NESTING = 50
+"""The deepest nesting of an ID: decoding one must not depend on how much of Python's stack is left."""
+
 MAX_DUE = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 """The last time that a `datetime` can express."""
 
+# These are called at every start, and the functions of the module check each time what they were passed.
+_read = json.JSONDecoder().raw_decode
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -61,9 +70,9 @@ def encode_id(task_id: object) -> str:
 
     Raises:
         TypeError: if it is not a string, an integer or a tuple of these.
-        ValueError: if it is too long to be indexed, or contains a lone surrogate.
+        ValueError: if it is too long to be indexed, is nested too deeply, or contains a lone surrogate.
     """
-    if not _is_id(task_id):
+    if not _is_id(task_id, MAX_NESTING):
         raise TypeError(
             f"a durable ID is a string, an integer or a tuple of these, not {type(task_id).__name__}: {task_id!r}"
         )
@@ -78,7 +87,7 @@ def encode_id(task_id: object) -> str:
 
 def decode_id(text: str) -> TaskId:
     """Return the ID from its stored text."""
-    return _with_tuples(json.loads(text))
+    return _with_tuples(_read(text)[0])
 
 
 def id_ranges(prefix: object = None) -> list[tuple[str, str]]:
@@ -110,31 +119,41 @@ def encode_args(args: tuple[Any, ...]) -> str:
     """
     try:
         text = _compact(args)
-    except (TypeError, ValueError, RecursionError) as error:
+        decoded = json.loads(text)
+        same = bool(decoded == list(args))
+    except RecursionError:
+        raise TypeError("the arguments of a durable task must be JSON that is not nested too deeply") from None
+    except (TypeError, ValueError) as error:
         raise TypeError(f"the arguments of a durable task must be JSON: {error}; they are {args!r}") from None
-    if json.loads(text) != list(args):
+    if not same:
         raise TypeError(
-            f"the arguments of a durable task must come back from JSON as they are; of {args!r} comes {json.loads(text)!r}"
+            f"the arguments of a durable task must come back from JSON as they are; of {args!r} comes {decoded!r}"
         )
     return text
 
 
 def decode_args(text: str) -> tuple[Any, ...]:
     """Return the arguments from their stored text."""
-    return tuple(json.loads(text))
+    return tuple(_read(text)[0])
 
 
-def microseconds_from_datetime(time: datetime, name: str = "time") -> int:
+def microseconds_from_datetime(time: datetime | Moment, name: str = "time") -> int:
     """Return a time as microseconds of UTC since 1970; a naive time is interpreted as UTC.
 
+    Args:
+        time: A `datetime`, or a moment of another library, as in the core.
+        name: The name of the parameter, for error messages.
+
     Raises:
-        TypeError: if it is not a `datetime`.
+        TypeError: if it is neither.
     """
-    if not isinstance(time, datetime):
+    found = time if isinstance(time, datetime) else moment_from(time)
+    # pandas' NaT is a datetime, and not equal to itself.
+    if found is None or found != found:
         raise TypeError(f"{name} must be a datetime, not {type(time).__name__}: {time!r}")
-    if time.utcoffset() is None:
-        time = time.replace(tzinfo=UTC)
-    return (time - EPOCH) // MICROSECOND
+    if found.utcoffset() is None:
+        found = found.replace(tzinfo=UTC)
+    return (found - EPOCH) // MICROSECOND
 
 
 def microseconds_from_duration(duration: float | timedelta, name: str = "delay") -> int:
@@ -148,16 +167,19 @@ def microseconds_from_duration(duration: float | timedelta, name: str = "delay")
         TypeError: if it is neither a number nor a `timedelta`.
         ValueError: if it is NaN or infinite.
     """
-    if isinstance(duration, timedelta):
-        return duration // MICROSECOND
+    given = duration if isinstance(duration, timedelta) else duration_from(duration)
+    if given is not None:
+        return max(min(given // MICROSECOND, MAX_DUE), -MAX_DUE)
     if not hasattr(duration, "__float__") and not hasattr(duration, "__index__"):
         raise TypeError(
             f"{name} must be a number of seconds or a timedelta, not {type(duration).__name__}: {duration!r}"
         )
     try:
-        seconds = float(duration)
+        seconds = float(cast("float", duration))
     except OverflowError:
         seconds = math.inf
+    except (TypeError, ValueError):  # NumPy's NaT, a signaling NaN of `decimal`
+        seconds = math.nan
     if not math.isfinite(seconds):
         raise ValueError(f"{name} must be a finite number of seconds, not {duration!r}")
     return round(max(min(seconds, MAX_DUE / 1e6), -MAX_DUE / 1e6) * 1e6)
@@ -168,9 +190,11 @@ def moment(microseconds: int) -> datetime:
     return EPOCH + min(microseconds, MAX_DUE) * MICROSECOND
 
 
-def _is_id(value: object) -> bool:
+def _is_id(value: object, nesting: int) -> bool:
     if type(value) is tuple:
-        return all(_is_id(element) for element in cast("tuple[object, ...]", value))
+        if not nesting:
+            raise ValueError(f"a durable ID is nested at most {MAX_NESTING} levels deep")
+        return all(_is_id(element, nesting - 1) for element in cast("tuple[object, ...]", value))
     # No subclasses: an enum member or a bool would come back as something else.
     return type(value) is str or type(value) is int
 

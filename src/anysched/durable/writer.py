@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from threading import Lock
 from typing import Any, TypeVar, cast, final
 
 import anyio
@@ -74,6 +75,32 @@ class _Request:
         self.event.set()
 
 
+class _Opening:
+    """Opens a store in a thread, and closes it again if it is no longer wanted."""
+
+    def __init__(self, function: Callable[[], None], store: Store) -> None:
+        self._function = function
+        self._store = store
+        self._lock = Lock()
+        self._is_open = False
+        self._abandoned = False
+
+    def run(self) -> None:
+        self._function()
+        with self._lock:
+            self._is_open = True
+            self._close_if_abandoned()
+
+    def abandon(self) -> None:
+        with self._lock:
+            self._abandoned = True
+            self._close_if_abandoned()
+
+    def _close_if_abandoned(self) -> None:
+        if self._is_open and self._abandoned:
+            self._store.close()
+
+
 @final
 class Writer:
     """Commits operations in the order of submission, and passes the results to callbacks in the same order.
@@ -125,8 +152,13 @@ class Writer:
             StoreError: if that fails.
         """
         # Shielded: opening cannot be interrupted, and the store must be closed if it succeeds.
+        opening = _Opening(function, self._store)
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(function, limiter=self.limiter)
+            try:
+                await to_thread.run_sync(opening.run, limiter=self.limiter)
+            except BaseException:  # asyncio's own cancellation is not kept off
+                opening.abandon()
+                raise
             self._is_open = True
 
     async def submit(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, cast
 
 import anyio
@@ -26,7 +27,7 @@ from anysched.history import History, RunRecord
 
 from .actions import act, act_on_stored, actions_for, actions_for_stored
 from .assets import page, static
-from .durable import DurableView
+from .durable import DurableView, WaitingTask
 from .durable import status_of as status_of_stored
 from .events import EventStream
 from .guard import Authorize, Guard, check_same_origin
@@ -69,7 +70,8 @@ def dashboard(
     Raises:
         RuntimeError: if called from another thread than the event loop's.
         TypeError: if an argument is not a scheduler.
-        ValueError: if no scheduler is given.
+        ValueError: if no scheduler is given, or one twice, or one with its child, which is shown anyway, or two with the
+            same name.
     """
     schedulers = [scheduler] if isinstance(scheduler, (Scheduler, DurableScheduler)) else list(scheduler)
     for other in schedulers:
@@ -77,6 +79,13 @@ def dashboard(
             raise TypeError(f"expected a Scheduler or a DurableScheduler, not {other!r}")
     if not schedulers:
         raise ValueError("expected at least one scheduler")
+    names = sorted(f"{other.name}." for other in schedulers)
+    for name, longer in pairwise(names):
+        if longer.startswith(name):
+            raise ValueError(
+                f"the schedulers {name[:-1]!r} and {longer[:-1]!r} cannot be told apart: the names of schedulers on one page "
+                "must differ, and children are shown with their parent"
+            )
     history = History() if history is None else history
     changes = Changes()
     indexes: dict[TaskIndex, DurableView | None] = {}
@@ -239,30 +248,29 @@ class _Dashboard:
 
     async def _name(self, key: str) -> Name:
         """Return the scheduler and the ID of a key; search all tasks if the key is from before a restart."""
-        name = self._keys.name(key)
-        found: list[Name] = [name] if name is not None else []
+        name = self._keys.name(key) or await self._search(key)
+        if name is None:
+            raise HTTPException(404, "the task no longer exists")
+        self._keys.key(*name)
+        return name
 
-        def look(tasks: list[ScheduledTask[Any]]) -> None:
-            found.extend(
-                (task.scheduler_name, task.task_id)
-                for task in tasks
-                if key_of(task.scheduler_name, task.task_id) == key
-            )
+    async def _search(self, key: str) -> Name | None:
+        found: list[Name] = []
+
+        def look(tasks: Iterable[ScheduledTask[Any] | WaitingTask]) -> None:
+            for task in tasks:
+                task_id = task.task.task_id if isinstance(task, WaitingTask) else task.task_id
+                if key_of(task.scheduler_name, task_id) == key:
+                    found.append((task.scheduler_name, task_id))
 
         async with self._looking:
             for index in self._indexes:
-                if not found:
-                    await index.visit(look)
+                await index.visit(look)
+                if found:
+                    return found[0]
             for view in self._stores.values():
-                found.extend(
-                    (task.scheduler_name, task.task.task_id)
-                    for task in await view.waiting()
-                    if key_of(task.scheduler_name, task.task.task_id) == key
-                )
-        if not found:
-            raise HTTPException(404, "the task no longer exists")
-        self._keys.key(*found[0])
-        return found[0]
+                look(await view.waiting())
+        return next(iter(found), None)
 
 
 async def _found(view: DurableView, task_id: Any) -> DurableTask | None:

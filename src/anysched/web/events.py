@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from .index import Changes
 from .query import JSON
@@ -47,6 +47,10 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the client disconnects or stops reading."""
+        if scope["method"] == "HEAD":
+            await send(self._start())
+            await send({"type": "http.response.body", "body": b""})
+            return
         # Checked first, because on trio older versions of anyio raise trio's `WouldBlock` instead of their own.
         if self._limiter.available_tokens < 1:
             await PlainTextResponse("too many clients", 503, {"retry-after": "10"})(scope, receive, send)
@@ -69,24 +73,34 @@ class EventStream(Response):
             await self._send_events(send)
             task_group.cancel_scope.cancel()
 
+    def _start(self) -> Message:
+        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+
     async def _send_events(self, send: Send) -> None:
         """Send events until the client stops reading."""
 
-        async def write(text: str) -> bool:
-            with anyio.move_on_after(SEND_TIMEOUT) as scope:
-                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-            return not scope.cancelled_caught
+        async def deliver(message: Message) -> bool:
+            with anyio.move_on_after(SEND_TIMEOUT):
+                try:
+                    await send(message)
+                except OSError:  # some servers raise it if the client has disconnected
+                    return False
+                return True
+            return False
 
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async def write(text: str) -> bool:
+            return await deliver({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
         # The browser reconnects after this many milliseconds.
-        going = await write("retry: 2000\n\n")
+        going = await deliver(self._start()) and await write("retry: 2000\n\n")
         while going:
-            version = self._changes.version
-            going = await write(f"data: {json.dumps(await self._state())}\n\n")
+            version, state = self._changes.version, await self._state()
+            going = await write(f"data: {json.dumps(state)}\n\n")
             await anyio.sleep(INTERVAL)
             while going:
                 with anyio.move_on_after(HEARTBEAT) as scope:
                     await self._changes.wait(version)
-                if not scope.cancelled_caught:
+                # Some numbers change as time passes, and the scheduler may have started or closed without a task.
+                if not scope.cancelled_caught or {**await self._state(), "now": state["now"]} != state:
                     break
                 going = await write(": still here\n\n")

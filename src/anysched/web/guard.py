@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from typing import Any, TypeAlias, cast
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["ACTION_HEADER", "Authorize", "Guard", "check_same_origin"]
@@ -70,7 +69,9 @@ class Guard:
             if inspect.isawaitable(answer):
                 answer = await answer
         except HTTPException as refusal:
-            return PlainTextResponse(refusal.detail, refusal.status_code, refusal.headers)
+            detail = cast("object", refusal.detail)  # FastAPI's may be anything that can be represented as JSON
+            respond = PlainTextResponse if isinstance(detail, str) else JSONResponse
+            return respond(detail, refusal.status_code, refusal.headers)
         # Any value other than `True` refuses the request, including the `None` of a forgotten `return`.
         return None if answer is True else PlainTextResponse("not allowed", 403)
 
@@ -85,6 +86,6 @@ def check_same_origin(request: Request) -> None:
     if site is not None:
         same = site == "same-origin"
     else:  # an old browser, or a program
-        same = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+        same = origin is None or origin.partition("://")[2] == request.headers.get("host")
     if not same or request.headers.get(ACTION_HEADER) != "1":
         raise HTTPException(403, "actions are accepted only from this page")

@@ -78,9 +78,17 @@ class TaskIndex(Instrument):
         self.running: dict[_Task, StartedRun] = {}
         self._changes = changes
         self._buckets: list[dict[_Task, None]] = [{} for _ in range(BUCKETS)]
-        self._built = False
+        # The tasks that were already running when they were found.
+        self._found_running: set[_Task] = set()
+        # Usually there are no tasks yet, and none has to be found later.
+        self._built = not any(other.tasks for other in family(scheduler))
         self._building = anyio.Lock()
         scheduler.add_instrument(self)
+
+    @property
+    def running_count(self) -> int:
+        """The number of running tasks, including those that had started before the index was created."""
+        return len(self.running) + sum(task.status is not ScheduledTask.Status.PENDING for task in self._found_running)
 
     async def prepare(self) -> None:
         """On the first call, find the tasks that were scheduled before the index was created."""
@@ -135,6 +143,7 @@ class TaskIndex(Instrument):
     def run_started(self, task: _Task, run: StartedRun, /) -> None:
         """Add the run."""
         self.running[task] = run
+        self._found_running.discard(task)
         self._changes.count()
 
     def run_finished(self, task: _Task, run: FinishedRun, /) -> None:
@@ -144,6 +153,7 @@ class TaskIndex(Instrument):
 
     def task_finished(self, task: _Task, /) -> None:
         """Remove the task."""
+        self._found_running.discard(task)
         bucket = self._bucket(task.scheduler_name, task.task_id)
         if task in bucket:
             del bucket[task]
@@ -163,19 +173,24 @@ class TaskIndex(Instrument):
             self.count += 1
             self.counts[task.scheduler_name] += 1
 
+    def _add_found(self, task: _Task) -> None:
+        self._add(task)
+        if task.status is not ScheduledTask.Status.PENDING and task not in self.running:
+            self._found_running.add(task)
+
     async def _add_all(self, scheduler: Scheduler) -> None:
         tasks = iter(scheduler.tasks.values())
         try:
             while some := list(islice(tasks, TASKS_PER_STEP)):
                 for task in some:
-                    self._add(task)
+                    self._add_found(task)
                 await checkpoint()
         except RuntimeError:  # the table has changed, so copy it, which may take 50 ms for a million tasks
             everything = list(scheduler.tasks.values())
             for first in range(0, len(everything), TASKS_PER_STEP):
                 for task in everything[first : first + TASKS_PER_STEP]:
                     if scheduler.tasks.get(task.task_id) is task:  # otherwise it has ended in the meantime
-                        self._add(task)
+                        self._add_found(task)
                 await checkpoint()
 
 

@@ -42,7 +42,7 @@ def numbers(
     """
     in_memory = [index for index in indexes if index not in stored]
     count = sum(index.count for index in in_memory)
-    running = sum(len(index.running) for index in in_memory)
+    running = sum(index.running_count for index in in_memory)
     statistics = stored.values()
     midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
     minutes = history.minutes

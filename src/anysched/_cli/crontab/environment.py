@@ -42,6 +42,8 @@ def working_directory(home: str) -> tuple[str, str]:
 
     As with cron, a command whose HOME cannot be entered runs in the root directory.
     """
+    if not home:
+        return "/", "HOME is empty; it runs in /"
     try:
         os.stat(os.path.join(home, "."))  # noqa: PTH116, PTH118  # pathlib would drop the dot
     except (OSError, ValueError) as error:  # ValueError: a NUL

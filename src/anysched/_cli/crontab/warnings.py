@@ -11,7 +11,7 @@ from .syntax import CronLine, Problem
 
 __all__ = ["is_user", "warnings"]
 
-FIELD = re.compile(r"(\*|\?|\d+|[A-Za-z]{3}-[A-Za-z]{3})([-/,]\S*)?")
+FIELD = re.compile(r"(\*|\?|L|\d+(L|W|#\d)?|(?i:sun|mon|tue|wed|thu|fri|sat)|[A-Za-z]{3}-[A-Za-z]{3})([-/,]\S*)?")
 """The form of the sixth or seventh field of other runners, for seconds or years."""
 
 
@@ -33,7 +33,7 @@ def warnings(lines: Iterable[CronLine], has_user: bool, is_user: Callable[[str],
         is_user: Returns whether a word is the name of a user.
     """
     for line in lines:
-        word, _, rest = line.command.partition(" ")
+        word, *rest = line.command.split(None, 1) or [""]
         if FIELD.fullmatch(word):
             yield Problem(
                 line.number,
@@ -42,5 +42,6 @@ def warnings(lines: Iterable[CronLine], has_user: bool, is_user: Callable[[str],
             )
         elif not has_user and rest and is_user(word):
             yield Problem(line.number, f"the command begins with {word!r}, the name of a user: is --system missing?")
-        if re.search(r"\bdate\b[^|;&]*\+$", line.command) and line.stdin:
+        # In two steps, in linear time.
+        if line.stdin and line.command.endswith("+") and re.search(r"\bdate\b", re.split("[|;&]", line.command)[-1]):
             yield Problem(line.number, r"the command ends before the first %, as in `date +`: write \% for a %")

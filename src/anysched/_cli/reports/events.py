@@ -57,6 +57,11 @@ class Report(Protocol):
         """Whether it shows which lines a command wrote to its standard error."""
         ...
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether a reader has closed it. SIGPIPE is sent after that."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -134,7 +139,9 @@ def state_lines(commands: Iterable[tuple[Event, datetime | None]], format_time: 
         else:
             pending.append((event.due, f"  {name:<10}  due {_format_due(event.due, format_time, now)}: {command}"))
     pending.sort(key=lambda entry: entry[0])
-    return [f"{len(running)} running, {len(pending)} pending", *running, *(line for _, line in pending)]
+    counts = {"running": len(running), "pending": len(pending)}
+    heading = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return [heading or "nothing is running or pending", *running, *(line for _, line in pending)]
 
 
 def _head(event: Event, format_time: TimeFormat, now: datetime) -> str:

@@ -37,6 +37,11 @@ class ErrorReport:
         # The stream is missing if it was closed when the process started.
         self._errors = sys.stderr and Writer(sys.stderr, lambda count: f"... {count_lines(count)} not shown\n")
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether a reader has closed it."""
+        return bool(self._errors and self._errors.is_broken)
+
     def error(self, text: str) -> None:
         """Write to the standard error."""
         if self._errors:
@@ -78,6 +83,11 @@ class LineReport(ErrorReport):
     def __init__(self, stream: TextIO, format_time: TimeFormat = TimeFormat()) -> None:  # noqa: B008  # a value
         super().__init__(format_time)
         self._writer = Writer(stream, lambda count: self._note_text(f"... {count_lines(count)} not shown", "warning"))
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a reader has closed it."""
+        return self._writer.is_broken or super().is_broken
 
     def __enter__(self) -> Self:
         return self

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, tzinfo
-from typing import TextIO
+from typing import Final, TextIO
 
 from .events import Report
 from .formats import TimeFormat
 from .plain import PlainReport
 
 __all__ = ["for_stream"]
+
+INCAPABLE: Final = ("dumb", "unknown")
+"""The names of terminals that cannot move the cursor, as rich knows them."""
 
 
 def for_stream(stream: TextIO, zone: tzinfo = UTC, *, live: bool = True) -> Report:
@@ -23,7 +26,7 @@ def for_stream(stream: TextIO, zone: tzinfo = UTC, *, live: bool = True) -> Repo
     """
     is_terminal = stream.isatty()
     format_time = TimeFormat(zone, is_brief=is_terminal)
-    if live and is_terminal and os.environ.get("TERM") != "dumb":
+    if live and is_terminal and os.environ.get("TERM", "").lower() not in INCAPABLE:
         try:
             from .table import TableReport
         except ImportError:

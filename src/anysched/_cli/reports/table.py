@@ -50,8 +50,19 @@ ALIVE: dict[State, int] = {"cancelling": 0, "running": 1, "pending": 2}
 """The states of tasks that have not ended, in the order of the table."""
 
 ENDED_ROWS = 10
-FRAME_ROWS = 6
-"""The lines around the rows: borders, heading, caption, and the line of the cursor."""
+FRAME_ROWS = 7
+"""The lines around the rows: borders, heading, caption, the line of the cursor, and `FREE_ROWS`."""
+
+FREE_ROWS: Final = 1
+"""The lines above the table. If tmux is told to clear the whole terminal, it adds the lines to its history."""
+
+MIN_WIDTH: Final = 70
+"""In a narrower terminal, due times are not also shown as durations, so that there is room for the other columns."""
+
+PICTURES: Final = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | dict.fromkeys(
+    range(127, 160), 0xFFFD
+)
+"""The characters shown instead of control characters other than tabs and line breaks."""
 
 HIDE_CURSOR: Final = "\x1b[?25l"
 SHOW_CURSOR: Final = "\x1b[?25h"
@@ -66,7 +77,8 @@ class TableReport(ErrorReport):
     """Reports in a live table.
 
     Events are collected until the next refresh: drawing the table for each of a thousand events would delay the
-    schedule. While the terminal does not take what was drawn, nothing more is drawn.
+    schedule. While the terminal does not take what was drawn, nothing more is drawn. In the background of a shell, there
+    are only lines, since a table would be drawn over what the shell shows.
 
     Args:
         stream: The terminal.
@@ -86,6 +98,7 @@ class TableReport(ErrorReport):
         # The rows that the table has on the terminal, and the width in which it was drawn.
         self._rows = 0
         self._width = self._console.width
+        self._is_in_background = False
         self._lines: list[Text] = []
         self._output_lines = 0
         self._alive: dict[int, Event] = {}
@@ -162,9 +175,10 @@ class TableReport(ErrorReport):
     def _add_output(self, lines: list[str]) -> None:
         room = max(MAX_OUTPUT_LINES - self._output_lines, 0)
         self._output_lines += len(lines)
-        self._lines += map(Text.from_ansi, lines[:room])
+        self._lines += map(_output_text, lines[:room])
 
     def _draw(self) -> None:
+        self._notice_job_control()
         lines, self._lines = self._lines, []
         dropped, self._output_lines = self._output_lines - MAX_OUTPUT_LINES, 0
         if dropped > 0:
@@ -175,10 +189,22 @@ class TableReport(ErrorReport):
         self._width = width
         if lines:
             self._console.print(Group(*lines), soft_wrap=True)
-        table = self._console.render_lines(self._table())[: height - 1]
+        if self._is_in_background:
+            self._writer.write(self._picture.take())
+            return
+        table = self._console.render_lines(self._table())[: max(height - 1 - FREE_ROWS, 1)]
         self._rows = len(table)
         self._console.print(SegmentLines(table, new_lines=True), end="")
         self._writer.write((f"\x1b[{above}A" if above else "") + CLEAR_BELOW + self._picture.take())
+
+    def _notice_job_control(self) -> None:
+        """Find out whether the shell has moved this process to the background or to the foreground."""
+        is_in_background = self._echo.is_in_background()
+        if is_in_background != self._is_in_background:
+            self._is_in_background = is_in_background
+            self._rows = 0  # the shell may have written below the table
+            self._echo.disable()
+            self._writer.write(SHOW_CURSOR if is_in_background else HIDE_CURSOR)
 
     def _table(self) -> Table:
         now = datetime.now(UTC)
@@ -204,8 +230,16 @@ class TableReport(ErrorReport):
         if event.due is None:
             return ""
         left = (event.due - now).total_seconds()
-        wait = f" (in {format_duration(left)})" if event.state == "pending" and left > 0 else ""
+        has_room = self._console.width >= MIN_WIDTH
+        wait = f" (in {format_duration(left)})" if has_room and event.state == "pending" and left > 0 else ""
         return self._format_time(event.due, now) + wait
+
+
+def _output_text(line: str) -> Text:
+    """Return a line of output with its colours. Control characters that rich leaves could change the terminal."""
+    text = Text.from_ansi(line)
+    text.plain = text.plain.translate(PICTURES)
+    return text
 
 
 class _Picture(io.TextIOWrapper):

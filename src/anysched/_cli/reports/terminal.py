@@ -1,4 +1,4 @@
-"""The echo of control characters on a terminal."""
+"""The echo of control characters on a terminal, and whether the terminal is that of this process."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ class EchoControl:
         descriptor = descriptor_of(stream)
         self._descriptor = -1 if descriptor is None else descriptor
         self._was_on = False
+
+    def is_in_background(self) -> bool:
+        """Return whether the terminal belongs to another job of the shell, or to the shell."""
+        with suppress(OSError):  # it has closed, or is not the terminal of this session
+            return os.tcgetpgrp(self._descriptor) != os.getpgrp()
+        return False
 
     def disable(self) -> None:
         """Switch the echo of control characters off, if it is on and this process is in the foreground."""
