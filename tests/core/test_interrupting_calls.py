@@ -696,3 +696,15 @@ async def test_a_signal_handler_wakes_the_dispatcher_while_it_begins_to_wait(
     await settle()
     monkeypatch.undo()
     assert [task.status.name for task in tasks] == ["FINISHED"]
+
+
+@pytest.mark.anyio
+async def test_a_deferred_call_is_completed_when_a_running_task_was_cancelled(scheduler: Scheduler) -> None:
+    task_id, gate = Calls(), Gate()
+    task = scheduler.schedule(task_id, gate)
+    await gate.started.wait()
+    task_id.calls.append(lambda: scheduler.schedule("new", value(1)))
+    scheduler.cancel(task_id)
+    assert await scheduler.tasks["new"] == 1
+    await task.wait()
+    assert gate.cancelled
