@@ -332,7 +332,7 @@ def check_interrupted(backend: str, script: Any, call: Any, caplog: pytest.LogCa
 def test_a_call_between_two_instructions(
     backend: str, script: Any, call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    check_interrupted(backend, script, call, caplog, 487)
+    check_interrupted(backend, script, call, caplog, 997)
 
 
 @pytest.mark.slow
@@ -343,7 +343,7 @@ def test_a_call_between_any_two_instructions(
     backend: str, script: Any, call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With INTERRUPTED_EACH=1, this takes hours and leaves out none; otherwise different ones for each call."""
-    check_interrupted(backend, script, call, caplog, int(os.environ.get("INTERRUPTED_EACH", "53")))
+    check_interrupted(backend, script, call, caplog, int(os.environ.get("INTERRUPTED_EACH", "211")))
 
 
 # Each call in the middle of an operation
