@@ -204,7 +204,7 @@ class History(Instrument):
     def task_scheduled(self, task: ScheduledTask[Any], /) -> None:
         """Record where the task was scheduled."""
         frame = sys._getframe(1)
-        while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:
             frame = frame.f_back
         self._locations[task] = _location(frame.f_code, frame.f_lineno)
         if len(self._locations) > MAX_LOCATIONS:

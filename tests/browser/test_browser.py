@@ -354,9 +354,49 @@ def test_ids_that_are_scripts_are_text(site: Site, page: Any) -> None:
     click(page, "document.querySelector('#rows a')")
     see(page, text("detail-heading"), task_ids[0])
     click(page, button("detail", "Cancel"))
+    see(page, "document.querySelector('#confirm-text bdi').textContent", task_ids[0])
     see(page, "document.querySelectorAll('#timeline a').length", 2)
     see(page, "document.querySelectorAll('img').length", 1)  # the one of the heading
     see(page, "typeof window.hacked", "undefined")
+
+
+def test_an_empty_id_can_be_clicked(site: Site, page: Any) -> None:
+    site.call(site.scheduler.schedule_later, 60, " ", broken)
+    see(page, IDS, ["(empty)"])
+    see(page, "document.querySelector('#timeline a text').textContent", "(empty)")
+    click(page, "document.querySelector('#timeline a')")
+    see(page, text("detail-heading"), "(empty)")
+
+
+def test_a_click_on_the_timeline_counts_although_time_passes(site: Site, page: Any) -> None:
+    from selenium.webdriver import ActionChains
+
+    site.call(site.scheduler.schedule_later, 60, "report", broken)
+    see(page, "document.querySelectorAll('#timeline a').length", 1)
+    now = "document.querySelector('#timeline .now-text').textContent"
+    link = page.execute_script("return document.querySelector('#timeline a text')")
+    before = page.execute_script(f"return {now}")
+    ActionChains(page).click_and_hold(link).perform()
+    see(page, f"{now} !== {before!r}")
+    ActionChains(page).release().perform()
+    see(page, text("detail-heading"), "report")
+
+
+def test_the_dialog_is_drawn_again_after_a_failed_request(site: Site, page: Any) -> None:
+    site.call(site.scheduler.schedule_later, HOUR, "report", broken)
+    see(page, IDS, ["report"])
+    click(page, link("report"))
+    see(page, "document.querySelector('#detail .status')?.textContent", "pending")
+    page.execute_script(
+        "window.realFetch = window.fetch;"
+        "window.fetch = async () => new Response('the store fails', {status: 503});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    see(page, text("detail-body"), "the store fails")
+    page.execute_script("window.fetch = window.realFetch")
+    site.call(site.scheduler.schedule_later, HOUR, "other", broken)
+    see(page, "document.querySelector('#detail .status')?.textContent", "pending")
+    see(page, text("detail-heading"), "report")
 
 
 def test_by_keyboard_alone(site: Site, page: Any) -> None:

@@ -105,7 +105,7 @@ class Network:
             machine.stop()
 
     def new_server(self) -> PostgresServer:
-        """Make a server that also listens on `ADDRESS`; see `admit`."""
+        """Make a server that also listens on `ADDRESS`."""
         return PostgresServer(listen_addresses=f"127.0.0.1,{ADDRESS}")
 
     def new_database(self, server: PostgresServer) -> str:

@@ -134,7 +134,8 @@ def examine(path: Path) -> Figures:
     running: dict[str, dict[int, tuple[int, int]]] = defaultdict(dict)  # by ID: process -> generation, since
     ended: set[int] = set()
     cancelled_at: dict[str, int] = {}
-    frozen: dict[int, int] = {}  # when each process was frozen last
+    frozen: dict[int, int] = {}  # when each process was frozen last, and continued
+    thawed: dict[int, int] = {}
     for now_text, process_text, word, *words in lines:
         now, process = int(now_text), int(process_text)
         if word == "ask":
@@ -159,8 +160,10 @@ def examine(path: Path) -> Figures:
                 (figures.beside_frozen if excused else figures.twice).append(
                     f"{task_id} {version} at {now}: also in {others}"
                 )
-            if task_id in cancelled_at and now - cancelled_at[task_id] > 200_000_000:
-                figures.after_cancel.append(f"{task_id} {version} {(now - cancelled_at[task_id]) / 1e6:.0f} ms")
+            # An owner that was frozen between the commit of a start and the start hears of it when it continues.
+            since = max(cancelled_at.get(task_id, now), thawed.get(process, 0))
+            if now - since > 200_000_000:
+                figures.after_cancel.append(f"{task_id} {version} {(now - since) / 1e6:.0f} ms")
             running[task_id][process] = (int(words[2]), now)
         elif word in {"end", "cancelled"}:
             running[words[0]].pop(process, None)
@@ -168,6 +171,8 @@ def examine(path: Path) -> Figures:
                 ended.add(int(words[1]))
         elif word == "frozen":
             frozen[int(words[0])] = now
+        elif word == "thawed":
+            thawed[int(words[0])] = now
         elif word == "killed":
             for entry in running.values():
                 entry.pop(int(words[0]), None)

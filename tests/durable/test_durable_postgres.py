@@ -46,7 +46,7 @@ from anysched.durable.operations import (
 from anysched.durable.postgres import PostgresStore
 from anysched.durable.postgres_connections import execute
 from anysched.durable.postgres_operations import Transaction
-from anysched.durable.shared import News, Notices, TakeNotices, Watch
+from anysched.durable.shared import Beat, News, Notices, TakeNotices, Watch
 from anysched.durable.steps import Statement
 from anysched.durable.store import Store
 
@@ -500,6 +500,31 @@ def test_problems_may_be_any_text(stores: Any) -> None:
     store.open()
     store.commit([PUT, Claim(1, 1), Park(1, "a \0 and \udc80 and é")])
     assert store.commit([Find('"a"')])[0].problem == "a \\x00 and \\udc80 and é"
+
+
+RECORD_SETTING = """
+    create table recorded (number serial, value text);
+    create function record() returns trigger language plpgsql as
+        'begin insert into recorded (value) values (current_setting(''synchronous_commit'')); return null; end';
+    create trigger recording after delete on anysched_notice for each statement execute function record()
+"""
+
+
+def test_only_what_may_be_lost_in_a_crash_is_not_waited_for(
+    stores: Any, postgres: PostgresServer, database: str
+) -> None:
+    store = stores()
+    store.open()
+    postgres.execute(RECORD_SETTING, database)
+    for operations in (
+        [TakeNotices()],
+        [TakeNotices(), Seen(1), Beat()],
+        [PUT, TakeNotices()],
+        [TakeNotices(), IsEmpty()],
+    ):
+        store.commit(operations)
+    values = postgres.execute("select value from recorded order by number", database)
+    assert values == [("off",), ("off",), ("on",), ("on",)]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import anyio
@@ -874,3 +876,58 @@ async def test_every_policy_with_every_state_of_the_holder(
         assert ended == (["old", "new"] if state == "running" else ["new"])
     else:
         assert ended == ([*finishes, "new"] if state in ("running", "interrupted") else ["new"])
+
+
+@pytest.mark.parametrize("verb", ["cancel", "cancel_all", "replace", "wait", "join", "close"])
+async def test_a_task_that_a_run_started_elsewhere_is_not_inside_of_it(program: Program, verb: str) -> None:
+    """Although it has a copy of the context of the run, as in the core."""
+    scheduler = program.start()
+    finished: list[str] = []
+
+    @scheduler.handler("parent")
+    async def parent() -> None:
+        outer.start_soon(child)
+        try:
+            await anyio.sleep(10)
+            finished.append("parent")
+        except anyio.get_cancelled_exc_class():
+            finished.append("cancelled")
+            raise
+
+    async def child() -> None:
+        await anyio.sleep(1)
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "cancel": partial(scheduler.cancel, "id"),
+            "cancel_all": scheduler.cancel_all,
+            "replace": partial(scheduler.schedule, "id", program.quick, "next", on_conflict="replace"),
+            "wait": task.wait,
+            "join": scheduler.join,
+            "close": partial(scheduler.close, 60),
+        }
+        await calls[verb]()
+        finished.append("child")
+
+    async with anyio.create_task_group() as outer, scheduler:
+        task = await scheduler.schedule("id", parent)
+        await anyio.sleep(20)
+    is_cancelled = verb in ("cancel", "cancel_all", "replace")
+    assert sorted(finished) == sorted(["cancelled" if is_cancelled else "parent", "child"])
+    assert program.began == ([(1, "next")] if verb == "replace" else [])
+
+
+async def test_a_task_of_a_group_inside_a_run_is_inside_of_it(program: Program) -> None:
+    scheduler = program.start()
+    finished: list[str] = []
+
+    @scheduler.handler("parent")
+    async def parent() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(scheduler.cancel, "id")
+            await anyio.sleep(1)
+            finished.append("parent")
+
+    async with scheduler:
+        await scheduler.schedule("id", parent)
+        await scheduler.join()
+        assert not await scheduler.holds("id")
+    assert finished == ["parent"]

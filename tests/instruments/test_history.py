@@ -264,6 +264,14 @@ async def test_a_failure_is_recorded_once_if_an_instrument_ends_another_task_in_
     assert len(errors(caplog)) == 1
 
 
+@pytest.mark.parametrize("module", [{}, {"__name__": None}])
+async def test_a_task_that_is_scheduled_by_code_without_a_module(
+    scheduler: Scheduler, history: History, module: dict[str, Any]
+) -> None:
+    exec("scheduler.schedule_later(3600, 'id', nothing)", {**module, "scheduler": scheduler, "nothing": nothing})
+    assert str(history.location(scheduler.tasks["id"])) == "<string>:1 in <module>"
+
+
 async def test_one_that_was_added_during_a_run(scheduler: Scheduler, virtual_clock: VirtualClock) -> None:
     task = scheduler.schedule("id", anyio.sleep, 10)
     await virtual_clock.advance(1)

@@ -457,6 +457,23 @@ async def test_a_key_from_before_a_restart_names_the_same_task(scheduler: Schedu
         assert (await client.get(f"/api/tasks/{key}")).status_code == 404
 
 
+async def test_arguments_are_not_shown(
+    scheduler: Scheduler, acting: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def send(_: str) -> None:
+        raise ValueError("broken")
+
+    scheduler.schedule_later(HOUR, "pending", send, "secret")
+    await scheduler.schedule("failed", send, "secret").wait()
+    paths = ["/api/tasks", "/api/tasks?status=failed", "/api/overview?window=86400"]
+    rows = [row for path in paths[:2] for row in (await acting.get(path)).json()["rows"]]
+    paths += [f"/api/tasks/{row['key']}" for row in rows]
+    assert len(paths) == 5
+    for path in paths:
+        assert "secret" not in (await acting.get(path)).text
+    assert len(errors(caplog)) == 1
+
+
 # One task
 
 

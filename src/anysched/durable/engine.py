@@ -276,7 +276,7 @@ class Engine:
         Returns:
             The tasks whose runs were interrupted. They are pending in the store.
         """
-        self._check_not_inside("close()")
+        await self._check_not_inside("close()")
         if self._opened is not None:
             await self._opened.wait()
         if self._state == "new":
@@ -309,7 +309,7 @@ class Engine:
 
     async def join(self) -> None:
         """Wait until the store is empty or the scheduler is closed."""
-        self._check_not_inside("join()")
+        await self._check_not_inside("join()")
         self._check_running()
         while self._state == "running":
             self._changed = changed = self._changed or anyio.Event()
@@ -379,9 +379,28 @@ class Engine:
             )
 
     def caller(self) -> int | None:
-        """Return the generation of the task in whose run this is called."""
+        """Return the generation of the task in whose run this is called, or in a context that was copied there."""
         run = running.get(None)
         return run.generation if run is not None and run.owner is self and run.generation in self._live else None
+
+    async def inside(self, task_id: str | None = None) -> int | None:
+        """Return the generation of the task inside whose run this is called, as the core defines it; `None` if there is none.
+
+        The context alone does not tell: it is also copied to tasks that do not belong to the run.
+
+        Args:
+            task_id: If given, only a task with this encoded ID counts.
+        """
+        caller = self.caller()
+        if caller is None or (task_id is not None and encode_id(running.get().task_id) != task_id):
+            return None
+        try:
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await self._core.join()
+        except RuntimeError:  # it is refused inside of a run
+            return caller
+        return None
 
     def was_cancelled(self, generation: int) -> bool:
         """Return whether a call has removed a running task from the store."""
@@ -419,10 +438,9 @@ class Engine:
 
     async def cancel(self, operation: Cancel, connection: object = None) -> bool:
         """Cancel a task, and return whether there was one."""
-        caller = self.caller()
+        caller = await self.inside(operation.task_id)
         if connection is not None:
-            run = running.get(None)
-            if caller is not None and run is not None and encode_id(run.task_id) == operation.task_id:
+            if caller is not None:
                 operation = replace(operation, leave=True)  # it finishes, as if it was not by way of the database
             return await self.submit_in(connection, operation) is not None
 
@@ -435,7 +453,7 @@ class Engine:
 
     async def cancel_all(self, operation: CancelAll) -> None:
         """Cancel all tasks."""
-        caller = self.caller()
+        caller = await self.inside()
 
         async def drop(left: frozenset[int]) -> None:
             gone = [generation for generation in (*self._window, *self._live) if generation not in left]
@@ -587,10 +605,10 @@ class Engine:
             RuntimeError: if it is the caller's own task or its successor, or the scheduler is closed before the task has
                 ended.
         """
-        caller = self.caller()
+        caller = await self.inside(task_id)
         if caller == generation:
             raise RuntimeError(f"deadlock: task {decode_id(task_id)!r} awaits itself")
-        is_successor = caller is not None and generation > caller and encode_id(running.get().task_id) == task_id
+        is_successor = caller is not None and generation > caller
 
         def apply(entry: Entry | None) -> None:
             if (entry is not None or generation in self._live) and generation not in self._waiting:
@@ -625,8 +643,8 @@ class Engine:
         if self._state == "running" and self._owner:
             self._writer.post(Adopt(handler), apply)
 
-    def _check_not_inside(self, method: str) -> None:
-        if self.caller() is not None:
+    async def _check_not_inside(self, method: str) -> None:
+        if await self.inside() is not None:
             raise RuntimeError(
                 f"{method} was called in a task of the scheduler {self.name!r}, for which it would wait forever"
             )

@@ -22,11 +22,11 @@ except ModuleNotFoundError as _error:
     ) from _error
 
 from .errors import ContendedError, OwnershipLostError, StoreError, StoreInUseError, UncertainCommitError
-from .operations import Operation
+from .operations import Operation, Seen
 from .postgres_connections import Session, execute, is_overdue, perform_in, run
 from .postgres_operations import VERBS, Transaction
 from .postgres_schema import migrate, script
-from .shared import News
+from .shared import Beat, News, TakeNotices
 from .steps import Statement, Steps
 from .values import check_text
 
@@ -72,6 +72,12 @@ WAIT_FOR_LOCK = "set statement_timeout = 0; set lock_timeout = '30s'"
 
 ROW_LOCK_TIMEOUT = "50ms"
 """How long a commit waits for a transaction of a user's, while all other commits of the scheduler wait for it."""
+
+FORGETTABLE: frozenset[type[Operation[Any]]] = frozenset({Beat, Seen, TakeNotices})
+"""Operations that need not survive a crash of the server, which ends the ownership: the next owner reads everything.
+
+So their commits do not wait for the disk, and what other processes schedule starts sooner.
+"""
 
 ATTEMPTS = 3
 """How many times a transaction is tried if PostgreSQL ends it because of a deadlock with another one."""
@@ -230,6 +236,9 @@ class PostgresStore:
         session = self._candidate if owns else self._session
         assert session is not None
         handlers: dict[str, int] = {}
+        setting = f"; set local lock_timeout = '{ROW_LOCK_TIMEOUT}'"
+        if FORGETTABLE.issuperset(map(type, operations)):
+            setting += "; set local synchronous_commit = off"
 
         def perform(session: Session) -> list[Any]:
             handlers.update(self._handlers)
@@ -244,7 +253,7 @@ class PostgresStore:
                 if session.closed and not owns:
                     reconnected = True
                     self._session = session = self._connect()
-                results = self._transact(session, perform, f"; set local lock_timeout = '{ROW_LOCK_TIMEOUT}'")
+                results = self._transact(session, perform, setting)
             except UncertainCommitError:
                 self._owns = False  # the session has ended
                 raise

@@ -685,14 +685,15 @@ class DurableScheduler:
         if limit is not None and limit < 0:
             raise ValueError(f"expires must not be negative: {expires!r}")
         due = time if recurrence is None else put_off(time, recurrence.jitter)
-        caller = self._engine.caller()
+        encoded, encoded_args = encode_id(task_id), encode_args(args)
+        caller = await self._engine.inside(encoded)
         result = await self._engine.put(
             Put(
-                task_id=encode_id(task_id),
+                task_id=encoded,
                 due=max(due, 0),
                 time=time,
                 handler=name,
-                args=encode_args(args),
+                args=encoded_args,
                 recurrence=None if recurrence is None else recurrence.encode(),
                 expires=limit,
                 on_conflict=on_conflict,

@@ -46,6 +46,8 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+const label = id => id.trim() === "" ? "(empty)" : id;
+
 // Times and numbers
 
 const numberFormat = new Intl.NumberFormat();
@@ -154,6 +156,7 @@ const refreshDetail = throttled(async () => {
   }
 }, error => {
   if (openKey()) {
+    $("detail").shown = null; // it is drawn again, even if it has not changed
     setText($("detail-heading"), "Task");
     $("detail-body").replaceChildren(make("p", {}, error.message || "The task no longer exists."));
     showDialog($("detail"));
@@ -252,7 +255,7 @@ function drawTimeline() {
   }
   data.rows.forEach((task, index) => {
     const y = top + row * index + row / 2;
-    const text = draw("text", {x: 12, y: y + 4}, clip(task.id, left - 24));
+    const text = draw("text", {x: 12, y: y + 4}, clip(label(task.id), left - 24));
     const title = draw("title", {}, `${task.id} (${task.scheduler})`);
     parts.push(draw("a", {href: `#task/${task.key}`}, text, title));
     for (const bar of [...task.bars].reverse()) {
@@ -280,11 +283,29 @@ function mark(status, x, y) {
   ];
 }
 
-// Replaces a drawing; a link in it that has the focus keeps it.
+// Replaces a drawing. What is the same stays in place, so that a click or a tooltip that has begun on it is not lost.
 function replaceDrawing(panel, drawing) {
   const focused = panel.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  panel.replaceChildren(drawing);
-  if (focused) [...drawing.querySelectorAll("a")].find(link => link.getAttribute("href") === focused)?.focus();
+  const old = panel.querySelector("svg");
+  if (old) update(old, drawing);
+  else panel.replaceChildren(drawing);
+  if (focused && !panel.contains(document.activeElement)) [...panel.querySelectorAll("a")].find(link => link.getAttribute("href") === focused)?.focus();
+}
+
+function update(old, wanted) {
+  if (old.isEqualNode(wanted)) return;
+  const another = old.localName === "a" && old.getAttribute("href") !== wanted.getAttribute("href");
+  if (old.localName !== wanted.localName || !old.localName || another) {
+    old.replaceWith(wanted);
+    return;
+  }
+  for (const name of old.getAttributeNames()) if (!wanted.hasAttribute(name)) old.removeAttribute(name);
+  for (const {name, value} of wanted.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  while (old.childNodes.length > wanted.childNodes.length) old.lastChild.remove();
+  [...wanted.childNodes].forEach((part, index) => {
+    if (old.childNodes[index]) update(old.childNodes[index], part);
+    else old.append(part);
+  });
 }
 
 function clip(text, width) {
@@ -402,7 +423,7 @@ function fillRow(row, task) {
     const [id, scheduler, status, due, runs] = row.cells;
     const link = id.firstElementChild;
     link.setAttribute("href", `#task/${task.key}`);
-    setText(link, task.id === "" ? "(empty)" : task.id);
+    setText(link, label(task.id));
     setText(id.lastElementChild, task.scheduler);
     setText(scheduler, task.scheduler);
     status.replaceChildren(statusElement(task.status));
@@ -446,7 +467,7 @@ function leaveTask() {
 }
 
 function showDetail(key, data) {
-  setText($("detail-heading"), data.id === "" ? "(empty)" : data.id);
+  setText($("detail-heading"), label(data.id));
   const text = JSON.stringify(data);
   if ($("detail").shown !== key + text) {
     const body = $("detail-body");
@@ -522,7 +543,7 @@ function describe(key, data) {
 function ask(key, id, name) {
   const action = ACTIONS[name];
   setText($("confirm-heading"), action.question);
-  setText($("confirm-text"), `${id}: ${action.text}`);
+  $("confirm-text").replaceChildren(make("bdi", {}, label(id)), `: ${action.text}`); // isolated: its characters may be of either direction
   setText($("confirm-error"), "");
   $("seconds-label").hidden = name !== "postpone";
   const yes = $("confirm-yes");
