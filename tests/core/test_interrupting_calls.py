@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
 
 import anysched
 from anysched import DuplicateTaskError, ScheduledTask, Scheduler
+from anysched.abc import Instrument
 from support import Gate, dispatcher_of, is_closed, nothing, records, settle, value
 
 SOURCE = str(Path(anysched.__file__).parent)
@@ -581,3 +582,129 @@ async def test_a_recurring_task_that_is_cancelled_while_it_is_scheduled_is_not_c
     monkeypatch.setattr(registry, "follow_clock", interrupted)
     scheduler.schedule_at_times(lambda now: [now + timedelta(hours=1)], "id", nothing)
     assert not dispatcher_of(scheduler).clock_followers
+
+
+class Calls:
+    """An ID that calls a function when it is hashed."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], object]] = []
+
+    def __hash__(self) -> int:
+        while self.calls:
+            self.calls.pop()()
+        return 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("call", ["schedule", "cancel", "handle", "pause"])
+async def test_a_deferred_call_is_completed_when_the_operation_ends(
+    scheduler: Scheduler, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "anysched")
+    task_id, found = Calls(), list[ScheduledTask[Any]]()
+    task = scheduler.schedule_later(HOUR, task_id, nothing)
+    scheduler.cancel(task_id)
+    if call != "schedule":
+        task = scheduler.schedule_later(HOUR, task_id, nothing)
+    task_id.calls.append(lambda: found.append(scheduler.schedule_later(HOUR, "new", nothing)))
+    if call == "schedule":
+        scheduler.schedule_later(HOUR, task_id, nothing)
+    elif call == "cancel":
+        scheduler.cancel(task_id)
+    elif call == "handle":
+        task.cancel()
+        assert any("Unscheduled" in record.getMessage() for record in records(caplog))
+    else:
+        task.pause()
+    assert scheduler.tasks["new"] is found[0]
+    assert not scheduler._registry.guard.held
+    assert len(scheduler._registry.timers) == len([task for task in scheduler.tasks.values() if not task.paused])
+
+
+@pytest.mark.anyio
+async def test_a_deferred_call_is_completed_when_a_run_starts(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, found = scheduler._registry, list[ScheduledTask[Any]]()
+    admit, started = registry.try_admit, registry.task_started
+
+    def admitting(task: ScheduledTask[Any]) -> bool:
+        monkeypatch.setattr(registry, "try_admit", admit)
+        found.append(scheduler.schedule("second", value(2)))
+        return admit(task)
+
+    def starting(task: ScheduledTask[Any]) -> None:
+        monkeypatch.setattr(registry, "task_started", started)
+        found.append(scheduler.schedule("third", value(3)))
+        started(task)
+
+    monkeypatch.setattr(registry, "try_admit", admitting)
+    monkeypatch.setattr(registry, "task_started", starting)
+    assert await scheduler.schedule("first", value(1)) == 1
+    assert [await task for task in found] == [2, 3]
+
+
+@pytest.mark.anyio
+async def test_a_task_without_times_that_is_cancelled_while_it_is_scheduled(scheduler: Scheduler) -> None:
+    class Cancels(Instrument):
+        def task_scheduled(self, task: ScheduledTask[Any], /) -> None:
+            task.cancel()
+
+    scheduler.add_instrument(Cancels())
+    task = scheduler.schedule_at_times([], "id", nothing)
+    assert task.status.name == "CANCELLED"
+    scheduler._registry.release_id(task)
+    assert not scheduler._registry.predecessors
+
+
+class Racy:
+    """An event in whose `wait` a signal handler is called, between looking at the flag and waiting."""
+
+    handlers: ClassVar[list[Callable[[], object]]] = []
+
+    def __init__(self) -> None:
+        self._flag = False
+        self._waiting: list[anyio.Event] = []
+
+    def set(self) -> None:
+        self._flag, before = True, self._flag
+        for event in [] if before else self._waiting:
+            event.set()
+
+    async def wait(self) -> None:
+        if not self._flag:
+            event = original_event()
+            while self.handlers:
+                self.handlers.pop()()
+            self._waiting.append(event)
+            await event.wait()
+
+
+original_event = anyio.Event
+
+
+@pytest.mark.anyio
+async def test_a_signal_handler_wakes_the_dispatcher_while_it_begins_to_wait(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[ScheduledTask[Any]] = []
+    await settle()
+    Racy.handlers[:] = [lambda: tasks.append(scheduler.schedule("id", nothing))]
+    monkeypatch.setattr(anyio, "Event", Racy)
+    scheduler.schedule("wakes", nothing)
+    await settle()
+    monkeypatch.undo()
+    assert [task.status.name for task in tasks] == ["FINISHED"]
+
+
+@pytest.mark.anyio
+async def test_a_deferred_call_is_completed_when_a_running_task_was_cancelled(scheduler: Scheduler) -> None:
+    task_id, gate = Calls(), Gate()
+    task = scheduler.schedule(task_id, gate)
+    await gate.started.wait()
+    task_id.calls.append(lambda: scheduler.schedule("new", value(1)))
+    scheduler.cancel(task_id)
+    assert await scheduler.tasks["new"] == 1
+    await task.wait()
+    assert gate.cancelled

@@ -171,6 +171,7 @@ class Dispatcher:
         # time is earlier than minus infinity.
         self._wake_at = -math.inf
         self._wakeup = anyio.Event()
+        self._loop_task: Any = self  # until it starts: no task
 
     # Lifecycle
 
@@ -335,6 +336,7 @@ class Dispatcher:
 
     async def _loop(self) -> None:
         self._loop_started = True
+        self._loop_task = self.backend.current_task()
         unsubscribe = self.clock.subscribe(self._on_step_announced)
         try:
             async with self.starter:
@@ -394,7 +396,11 @@ class Dispatcher:
     def wake(self) -> None:
         """Make the loop look for due tasks, and complete deferred calls."""
         self._wake_at = -math.inf
-        self._wakeup.set()
+        if self.backend.current_task() is self._loop_task:
+            # A signal handler has interrupted the loop, perhaps in the event's own `wait`, which would miss it.
+            self.backend.call_soon(self._wakeup.set)
+        else:
+            self._wakeup.set()
         self.backend.wake()
 
     def _on_step_announced(self) -> None:

@@ -130,6 +130,7 @@ class Backend:
         protect: Keeps SIGINT from raising `KeyboardInterrupt` in the methods of some classes and the functions that
             they call. It is raised in the main task instead, at its next checkpoint. asyncio does this itself for the
             first SIGINT, and cannot do it for a second one.
+        call_soon: Calls a function in the next iteration of the event loop.
         create_task: Starts a native task outside of any task group, with a name, and calls a function when it has
             ended; `None` if each task belongs to a nursery.
         wake: Makes the event loop check for work at once if this is called from a signal handler while it sleeps.
@@ -152,4 +153,5 @@ class Backend:
     leave_scopes: Callable[[Scope], Awaitable[BaseException | None]]
     protect: Callable[[tuple[type, ...]], object]
     wake: Callable[[], object]
+    call_soon: Callable[[Callable[[], None]], object]
     create_task: Callable[[Coroutine[Any, Any, None], str, Callable[[], object]], HostTask] | None

@@ -57,6 +57,7 @@ def current_backend() -> Backend:
             leave_scopes=on_trio.leave_nurseries,  # trio has left the scopes
             protect=on_trio.protect,
             wake=lambda: None,  # every signal wakes trio
+            call_soon=lowlevel.current_trio_token().run_sync_soon,
             create_task=None,
         )
 
@@ -92,6 +93,7 @@ def current_backend() -> Backend:
         leave_scopes=on_asyncio.leave_scopes,
         protect=lambda _: None,
         wake=wake,
+        call_soon=loop.call_soon,
         create_task=on_asyncio.create_host_task,
     )
 
