@@ -47,6 +47,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-zones", action="store_true", help="compare the times of cron in all time zones")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a PostgreSQL server, so that they can be left out."""
+    for item in items:
+        needs = {"postgres", "schema", "database"} & set(getattr(item, "fixturenames", ()))
+        if needs or "postgres" in item.nodeid.lower():
+            item.add_marker("postgres")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def starter(request: pytest.FixtureRequest) -> Iterator[str]:
     """How tasks are started; every guarantee holds both ways."""
