@@ -200,6 +200,14 @@ def interrupts(session: nox.Session) -> None:
 
 
 @nox.session
+def instructions(session: nox.Session) -> None:
+    """Call each method between any two instructions of an operation, as a signal handler would; this takes two hours."""
+    install(session, "test")
+    each = {"INTERRUPTED_EACH": "1"}
+    session.run(*PYTEST, "tests/core/test_interrupting_calls.py", *session.posargs, env=each)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Load a scheduler at random for ten minutes on each backend; fail if its memory grows. Other lengths by SOAK, in seconds."""
     install(session, "test")

@@ -342,7 +342,7 @@ def test_a_call_between_two_instructions(
 def test_a_call_between_any_two_instructions(
     backend: str, script: Any, call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With INTERRUPTED_EACH=1, this takes hours and leaves out none; otherwise different ones for each call."""
+    """A sample, different for each call; `nox -s instructions` leaves out none."""
     check_interrupted(backend, script, call, caplog, int(os.environ.get("INTERRUPTED_EACH", "211")))
 
 

@@ -122,13 +122,15 @@ class RecurringTask(ScheduledTask[None]):
     @property
     def function(self) -> Callable[..., Coroutine[Any, Any, Any]] | None:
         """The scheduled function, until the task ends, and after it was dropped."""
-        target = super().function if self._call is None else self._call[0]
+        call = self._call  # read once: a signal handler may end the task
+        target = super().function if call is None else call[0]
         return None if target is None or is_coroutine(target) else target
 
     @property
     def args(self) -> tuple[Any, ...]:
         """The arguments of the function, as long as `function` is not `None`."""
-        return super().args if self._call is None else self._call[1]
+        call = self._call
+        return super().args if call is None else call[1]
 
     @property
     def last_started(self) -> datetime | None:
