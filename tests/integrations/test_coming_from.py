@@ -406,7 +406,7 @@ async def test_discord_failing() -> None:
     assert len(old.starts) == 1
 
 
-@fact("discord-tasks", "A run that fails with `OSError`, a timeout or the like")
+@fact("discord-tasks", "A run that fails with `OSError`, a timeout or a similar error")
 async def test_discord_reconnect() -> None:
     for error in (OSError(), TimeoutError()):
         old, new = Runs(error=error), Runs(error=error)

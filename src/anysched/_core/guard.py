@@ -30,7 +30,7 @@ class Guard:
     __slots__ = ("_completing", "deferred", "held", "holders")
 
     def __init__(self) -> None:
-        self.held = False
+        self.held: bool = False
         self.deferred: deque[Callable[[], object]] = deque()
         self.holders: dict[tuple[object, Hashable], Any] = {}
         self._completing = False
