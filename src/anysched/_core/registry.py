@@ -753,17 +753,15 @@ class TaskRegistry:
         """End the remaining tasks when the dispatcher has ended. Only an untimely `KeyboardInterrupt` leaves any.
 
         Returns:
-            The exceptions that instruments raised.
+            The exceptions that were raised, such as requests of instruments to end the process.
         """
         raised: list[BaseException] = []
         for task in [*self.predecessors.values(), *self.tasks.values()]:
             try:
                 _remove(self.predecessors, task)
                 self.finish(task, CANCELLED, ran=task.status is not PENDING)
-            except Exception as failure:
-                self.log_failure(task, failure)
             except BaseException as failure:
-                raised.append(failure)
+                raised.append(failure)  # the others must end as well
         self.family.busy.pop(self, None)
         return raised
 
