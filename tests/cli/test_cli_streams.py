@@ -350,14 +350,20 @@ sys.exit(main())
     assert "line-1 | 0" in plain_lines(run.stdout)
 
 
-def test_in_the_background_of_a_shell_it_draws_no_table(on_terminal: Callable[..., OnTerminal], tmp_path: Path) -> None:
+def in_a_shell(on_terminal: Callable[..., OnTerminal], command: str) -> OnTerminal:
+    """Start an interactive shell, and in it a command that runs a crontab; wait until its line has started."""
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash here")
     shell = f"import os; os.execv({bash!r}, ['bash', '--norc', '--noprofile', '--noediting', '-i'])"
     terminal = on_terminal("@reboot sleep 60\n", "-c", shell)
-    os.write(terminal.ours, f"{sys.executable} -m anysched crontab {tmp_path}/crontab --grace 0 &\n".encode())
+    os.write(terminal.ours, f"{command}\n".encode())
     terminal.read_until("pid ")
+    return terminal
+
+
+def test_in_the_background_of_a_shell_it_draws_no_table(on_terminal: Callable[..., OnTerminal], tmp_path: Path) -> None:
+    terminal = in_a_shell(on_terminal, f"{sys.executable} -m anysched crontab {tmp_path}/crontab --grace 0 &")
     os.write(terminal.ours, b"kill %1; wait %1; exit $?\n")
     out = terminal.read_all()
     assert terminal.process.wait(timeout=20) == 143
@@ -367,13 +373,7 @@ def test_in_the_background_of_a_shell_it_draws_no_table(on_terminal: Callable[..
 
 def test_in_a_shell_it_is_stopped_and_continued(on_terminal: Callable[..., OnTerminal], tmp_path: Path) -> None:
     """The shell gets the terminal back, and the table is drawn again below the shell's output."""
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("no bash here")
-    shell = f"import os; os.execv({bash!r}, ['bash', '--norc', '--noprofile', '--noediting', '-i'])"
-    terminal = on_terminal("@reboot sleep 60\n", "-c", shell)
-    os.write(terminal.ours, f"{sys.executable} -m anysched crontab {tmp_path}/crontab --grace 0\n".encode())
-    terminal.read_until("pid ")
+    terminal = in_a_shell(on_terminal, f"{sys.executable} -m anysched crontab {tmp_path}/crontab --grace 0")
     terminal.read_until("└")
     assert termios.tcgetattr(terminal.ours)[3] & termios.ECHOCTL == 0
     terminal.out = b""

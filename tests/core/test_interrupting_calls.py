@@ -318,35 +318,19 @@ def interrupt_all(backend: str, script: Any, call: Any, step: int, offset: int) 
     return anyio.run(main, backend=backend)
 
 
-def check_interrupted(backend: str, script: Any, call: Any, caplog: pytest.LogCaptureFixture, step: int) -> None:
-    # Other instructions for each pair.
-    offset = (INTERRUPTED.index(script) * 31 + INTERRUPTING.index(call) * 17) % step
-    interrupt_all(backend, script, call, step, offset)
-    gc.collect()
-    assert records(caplog, logging.ERROR) == []
-
-
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("call", INTERRUPTING)
 @pytest.mark.parametrize("script", INTERRUPTED)
 def test_a_call_between_two_instructions(
     backend: str, script: Any, call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    check_interrupted(backend, script, call, caplog, 997)
-
-
-@pytest.mark.skipif(
-    "INTERRUPTED_EACH" not in os.environ,
-    reason="takes too long: `nox -s instructions` runs it; the one above is a sample",
-)
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("call", INTERRUPTING)
-@pytest.mark.parametrize("script", INTERRUPTED)
-def test_a_call_between_any_two_instructions(
-    backend: str, script: Any, call: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With INTERRUPTED_EACH=1; with a larger number it is a sample, different for each call."""
-    check_interrupted(backend, script, call, caplog, int(os.environ["INTERRUPTED_EACH"]))
+    """A sample of the instructions; `nox -s instructions` leaves out none."""
+    step = int(os.environ.get("INTERRUPTED_EACH", "997"))
+    # Other instructions for each pair.
+    offset = (INTERRUPTED.index(script) * 31 + INTERRUPTING.index(call) * 17) % step
+    interrupt_all(backend, script, call, step, offset)
+    gc.collect()
+    assert records(caplog, logging.ERROR) == []
 
 
 # Each call in the middle of an operation
