@@ -111,9 +111,9 @@ def test_scheduling_and_cancelling_call_few_functions(given: str) -> None:
             postponing = functions_called(partial(scheduler.reschedule_later, HOUR, 5))
         # Closing a coroutine that has not started is a call of it on some versions of Python.
         cancelling = [name for name in cancelling if name != nothing.__qualname__]
-        assert len(scheduling) <= 11, scheduling
-        assert len(cancelling) <= 7, cancelling
-        assert len(postponing) <= 13, postponing
+        assert len(scheduling) <= 8, scheduling
+        assert len(cancelling) <= 6, cancelling
+        assert len(postponing) <= 10, postponing
 
     anyio.run(main, backend="asyncio", backend_options={"debug": False})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -348,18 +349,21 @@ async def test_a_coroutine_that_cannot_be_closed_keeps_no_other_task_from_being_
     assert str(record.exc_info[1]) == "cannot be closed"
 
 
+class Changing:
+    """An ID that can be hashed for a while only."""
+
+    hashable = True
+
+    def __hash__(self) -> int:
+        if not self.hashable:
+            raise ValueError("changed")
+        return 1
+
+
 @pytest.mark.anyio
 async def test_an_id_that_can_no_longer_be_hashed_is_logged_and_the_others_are_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Changing:
-        hashable = True
-
-        def __hash__(self) -> int:
-            if not self.hashable:
-                raise ValueError("changed")
-            return 1
-
     changing = Changing()
     with caught() as found:
         async with Scheduler("test") as scheduler:
@@ -369,3 +373,26 @@ async def test_an_id_that_can_no_longer_be_hashed_is_logged_and_the_others_are_d
     assert {str(error) for error in found} <= {"changed"}
     assert other.status.name == "CANCELLED"
     assert any(record.exc_info is not None and "changed" in str(record.exc_info[1]) for record in errors(caplog))
+
+
+@pytest.mark.anyio
+async def test_a_coroutine_is_closed_if_the_log_of_its_id_raises_a_request() -> None:
+    """The log handler is called after the operation, before the coroutine is closed."""
+    changing, coroutine = Changing(), nothing()
+
+    def raise_quit(_record: logging.LogRecord) -> bool:
+        raise Quit
+
+    async with Scheduler("test") as scheduler:
+        task = scheduler.schedule_later(HOUR, changing, coroutine)
+        changing.hashable = False
+        logger = logging.getLogger("anysched.test")
+        logger.addFilter(raise_quit)
+        try:
+            with pytest.raises(Quit):
+                task.cancel()
+        finally:
+            logger.removeFilter(raise_quit)
+        assert is_closed(coroutine)
+        assert task.status.name == "CANCELLED"
+        assert not scheduler.tasks

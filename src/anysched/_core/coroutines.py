@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from inspect import CO_COROUTINE, isasyncgenfunction, isgeneratorfunction
+from inspect import isasyncgenfunction, isgeneratorfunction
 from types import CoroutineType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -50,11 +50,23 @@ def check_target(target: object, args: tuple[object, ...]) -> None:
         TypeError: if it is neither, or if there are arguments for a coroutine.
         ValueError: if the coroutine was already started.
     """
-    # The usual kinds first: this is on the path of every scheduling call.
-    if type(target) is FunctionType and target.__code__.co_flags & CO_COROUTINE:
-        return
-    if type(target) is COROUTINE_TYPE or is_coroutine(target):
-        if _was_started(target):
+    kind: Any = type(target)
+    if kind is COROUTINE_TYPE or is_coroutine(target):
+        coroutine: Any = target
+        if kind is not COROUTINE_TYPE:
+            started = _is_foreign_and_started(coroutine)
+        elif not (started := coroutine.cr_suspended):
+            # A coroutine that has ended has no frame. But reading the frame of one that has not would create a frame
+            # object of 150 bytes, which lives as long as the coroutine. So use that a coroutine that has not started
+            # refuses a value.
+            started = True
+            try:
+                coroutine.send(True)
+            except TypeError:
+                started = False
+            except (RuntimeError, ValueError):  # it has ended; it is running
+                pass
+        if started:
             raise ValueError(f"cannot schedule a coroutine that was already started: {format_value(target)}")
         if args:
             raise TypeError(
@@ -109,7 +121,7 @@ def _check_fresh(coroutine: object) -> None:
     Raises:
         RuntimeError: if it was.
     """
-    # Look at the frame, unlike `_was_started`, since the coroutine is about to start and have a frame anyway.
+    # Look at the frame, unlike `check_target`, since the coroutine is about to start and have a frame anyway.
     if type(coroutine) is CoroutineType and (
         coroutine.cr_suspended or coroutine.cr_running or coroutine.cr_frame is None
     ):
@@ -126,23 +138,6 @@ def close_unstarted(target: object) -> None:
             target.close()
     elif target is not None and is_coroutine(target) and not _is_foreign_and_started(target):
         target.close()
-
-
-def _was_started(coroutine: Any) -> bool:
-    """Return whether a coroutine has started, ended, or been closed."""
-    if type(coroutine) is not COROUTINE_TYPE:
-        return _is_foreign_and_started(coroutine)
-    if coroutine.cr_suspended:
-        return True
-    # A coroutine that has ended has no frame. But reading the frame of one that has not would create a frame object of
-    # 150 bytes, which lives as long as the coroutine. So use that a coroutine that has not started refuses a value.
-    try:
-        coroutine.send(True)
-    except TypeError:
-        return False
-    except (RuntimeError, ValueError):  # it has ended; it is running
-        pass
-    return True
 
 
 def _is_foreign_and_started(coroutine: Coroutine[Any, Any, Any]) -> bool:

@@ -83,6 +83,7 @@ class Dispatcher:
         backend: The interface to the event loop.
         thread: The thread of the event loop.
         clock: The clock that the due times are compared with.
+        is_coarse: Whether the clock of the event loop is coarse; see `exact_clock`.
         debug: Whether more is checked and reported; see `Backend.debug`.
     """
 
@@ -102,7 +103,6 @@ class Dispatcher:
         "_guard",
         "_has_requeued",
         "_host_task",
-        "_is_coarse",
         "_last_sequence",
         "_loop_ended",
         "_loop_started",
@@ -120,6 +120,7 @@ class Dispatcher:
         "clock",
         "clock_followers",
         "debug",
+        "is_coarse",
         "starter",
         "thread",
     )
@@ -139,7 +140,7 @@ class Dispatcher:
         self.debug = backend.debug
         self._host_task = self.backend.current_task()
         self.clock: Clock = clock_of(self.backend)
-        self._is_coarse = self.clock.monotonic is not exact_clock(self.clock)
+        self.is_coarse: bool = self.clock.monotonic is not exact_clock(self.clock)
         self._closed_at: tuple[float, int] | None = None
         self._cancelled = self._cancelled_externally = self._loop_started = False
         self._loop_ended = anyio.Event()
@@ -269,10 +270,12 @@ class Dispatcher:
             when: Its due time: a float on the monotonic clock, or an int on the wall clock.
             owner: The registry that holds it.
         """
-        if self._is_coarse:
-            when = self._by_loop_time(when)
-        if not task._set_due(when):
-            return
+        when = self.by_loop_time(when)
+        if task._set_due(when):
+            self.queue(task, when, owner)
+
+    def queue(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
+        """Queue a task with this due time, in the time of the loop, that is in no queue and not paused."""
         if isinstance(when, float):
             # As in `QueueGroup.push`, but inline to save a call.
             queue = owner.timers
@@ -287,12 +290,12 @@ class Dispatcher:
 
     def reschedule(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
         """Change the due time of a pending task that does not wait for a predecessor or a slot."""
-        if task._segment is None or type(_when(task)) is not type(when):
+        if task._segment is None or type(task._when) is not type(when):
             task._leave_queue()
             self.add(task, when, owner)
             return
-        if self._is_coarse:
-            when = self._by_loop_time(when)
+        if self.is_coarse:
+            when = self.by_loop_time(when)
         task._set_due(when)
         if isinstance(when, float):
             queue = owner.timers  # as `QueueGroup.move`, without a call for it
@@ -305,9 +308,9 @@ class Dispatcher:
             self._wall_timers.move(owner.wall_timers, task, when, self._next_sequence())
             self._wake_for_wall(when)
 
-    def _by_loop_time(self, when: float) -> float:
-        """Convert a due time to the coarse clock of the event loop: a task that is already due starts now."""
-        if isinstance(when, float):
+    def by_loop_time(self, when: float) -> float:
+        """Convert a due time to the clock of the event loop, if it is coarse: a task that is already due starts now."""
+        if self.is_coarse and isinstance(when, float):
             return when if when > exact_clock(self.clock)() else min(when, self.clock.monotonic())
         return when
 

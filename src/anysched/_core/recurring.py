@@ -95,8 +95,9 @@ class RecurringTask(ScheduledTask[None]):
         target: Target,
         args: tuple[Any, ...],
         context: Context,
+        when: float | None,
     ) -> None:
-        super().__init__(owner, task_id, target, args, context.copy())
+        super().__init__(owner, task_id, target, args, context.copy(), when)
         self._trigger = trigger
         self._call: tuple[Target, tuple[Any, ...], Context] | None = (target, args, context)
         self._run_count = 0

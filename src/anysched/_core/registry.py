@@ -17,7 +17,7 @@ import anyio
 from anysched.abc import Clock, Instrument
 
 from .clock import MAX_DELAY, SystemClock, datetime_from_ns, due_after, due_at
-from .coroutines import COROUTINE_TYPE, close_unstarted
+from .coroutines import COROUTINE_TYPE
 from .dispatcher import Dispatcher
 from .guard import Guard
 from .instruments import Instruments, checked, combined
@@ -404,7 +404,8 @@ class TaskRegistry:
     def _reschedule_if_pending(self, when: float, task: ScheduledTask[Any] | None) -> bool:
         guard = self.guard
         guard.held = True
-        if self.state != "running" or task is None or task.status is not PENDING:
+        state = self._state or self.state  # as in `Scheduler._schedule`
+        if state != "running" or task is None or task._status is not PENDING:
             guard.release()
             return False
         try:
@@ -463,7 +464,7 @@ class TaskRegistry:
     # Calls in the middle of an operation
 
     def defer(self, step: Callable[[], object]) -> None:
-        """Complete a call when the operation that it has interrupted has ended."""
+        """Complete a call when the operation that it has interrupted has ended, or do something else then."""
         self.guard.deferred.append(step)
         assert self.dispatcher is not None
         self.dispatcher.wake()  # if a `KeyboardInterrupt` has ended that one too early
@@ -645,7 +646,15 @@ class TaskRegistry:
 
     def remove(self, task: ScheduledTask[Any]) -> bool:
         """Remove a task from the table of IDs; return whether it was there. It must be displaced afterwards."""
-        return _remove(self.tasks, task)
+        task_id = task.task_id
+        try:
+            found = self.tasks.get(task_id) is task
+            if found:
+                del self.tasks[task_id]
+        except Exception as failure:  # the hash or the comparison of the ID now fails
+            self.defer(partial(self.log_failure, task, failure))
+            found = _remove_by_identity(self.tasks, task)
+        return found
 
     def displace(self, holder: ScheduledTask[Any], cancel_running: bool) -> None:
         """Displace a task that has lost its ID; called in an operation, which this may end.
@@ -686,11 +695,9 @@ class TaskRegistry:
         """Return whether this is called in the run of a task, or in a task of a task group opened inside it."""
         return task._contains_caller()
 
-    def drop_unscheduled(self, task: ScheduledTask[Any], when: float) -> None:
+    def drop_unscheduled(self, task: ScheduledTask[Any]) -> None:
         """End a task that was made but not entered in the tables and queues."""
-        self.guard.held = True
-        self.add(task, when)  # which sets the due time
-        self.displace(task, False)
+        self.finish(task, CANCELLED)
 
     def unqueue(self, task: ScheduledTask[Any]) -> None:
         """Remove a task that has not started from whichever queue it is in, and free its slot."""
@@ -759,6 +766,7 @@ class TaskRegistry:
         for task in [*self.predecessors.values(), *self.tasks.values()]:
             try:
                 _remove(self.predecessors, task)
+                self.remove(task)
                 self.finish(task, CANCELLED, ran=task.status is not PENDING)
             except BaseException as failure:
                 raised.append(failure)  # the others must end as well
@@ -781,7 +789,8 @@ class TaskRegistry:
         the event loop refused to start it; or it has no more due times, or finding the next one failed.
 
         Args:
-            task: The task, which must not be in a queue.
+            task: The task, which must not be in a queue. If it is cancelled before it ran, it must no longer
+                hold its ID.
             status: Its final status.
             outcome: Its return value, or its exception.
             failure: The exception, if it must be logged.
@@ -791,17 +800,13 @@ class TaskRegistry:
         # forever.
         guard = self.guard
         guard.held = True
-        if ran:
-            self._end_run(task, status)
-        elif status is CANCELLED:
-            self.cancelled += 1
-        task_id, tasks = task._task_id, self.tasks
-        try:  # as `remove`, without a call for it
-            if tasks.get(task_id) is task:
-                del tasks[task_id]
-        except Exception as error:
-            _remove_by_identity(tasks, task)
-            failure = failure or error
+        tasks = self.tasks
+        if status is CANCELLED and not ran:
+            self.cancelled += 1  # it has already lost its ID
+        else:
+            if ran:
+                self._end_run(task, status)
+            self.remove(task)
         unclosed = task._complete(status, outcome)
         self._ended += 1
         if self._ended > ENDS_PER_TASK * len(tasks) + ENDS_AT_LEAST:
@@ -813,10 +818,10 @@ class TaskRegistry:
             if self._idle is not None:
                 self._idle.set()
                 self._idle = None
-        guard.held = False
-        if guard.deferred:
-            guard.complete()
         try:
+            guard.held = False
+            if guard.deferred:
+                guard.complete()
             if failure is not None:
                 self.log_failure(task, failure)
             if self.family.instruments_version and self.instruments is not None:
@@ -824,7 +829,8 @@ class TaskRegistry:
         finally:
             try:  # also if a log handler or an instrument has raised a request to end the process
                 if type(unclosed) is COROUTINE_TYPE:
-                    close_unstarted(unclosed)
+                    if not unclosed.cr_suspended and not unclosed.cr_running:  # as `close_unstarted`, without a call
+                        unclosed.close()
                 elif unclosed is not None:
                     unclosed()
             except Exception as error:  # of a coroutine that is not native, which may do anything

@@ -9,9 +9,10 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from inspect import CO_COROUTINE
 from logging import DEBUG, WARNING
 from threading import get_ident
-from types import MappingProxyType, TracebackType
+from types import FunctionType, MappingProxyType, TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeVar, TypeVarTuple, cast, final, get_args, overload
 
 import anyio
@@ -580,7 +581,9 @@ class Scheduler:
         on_conflict: ConflictPolicy,
         context: Context | None,
         suppressed_exceptions: tuple[type[BaseException], ...],
-        make: Callable[[TaskRegistry, Hashable, Target, tuple[Any, ...], Context], ScheduledTask[Any]] = ScheduledTask,
+        make: Callable[
+            [TaskRegistry, Hashable, Target, tuple[Any, ...], Context, float], ScheduledTask[Any]
+        ] = ScheduledTask,
     ) -> ScheduledTask[Any]:
         # Bad input is refused before anything changes.
         holder: ScheduledTask[Any] | None = None
@@ -589,7 +592,9 @@ class Scheduler:
         guard = registry.guard
         is_own = False  # whether this call has begun an operation, as opposed to coming in the middle of another one
         try:
-            check_target(target, args)
+            # A coroutine function needs no check. This is inline to save a call.
+            if type(target) is not FunctionType or not target.__code__.co_flags & CO_COROUTINE:
+                check_target(target, args)
             dispatcher = registry.family.dispatcher
             collector = None
             state = registry._state or registry.state  # a property, which is as slow as a call; a child asks its parent
@@ -601,6 +606,8 @@ class Scheduler:
                 check_call(target, args)
                 scheduled_at = call_site()
             when = due(dispatcher.clock, moment)
+            if dispatcher.is_coarse:
+                when = dispatcher.by_loop_time(when)
             if on_conflict not in _CONFLICT_POLICIES:
                 raise ValueError(
                     f"on_conflict must be one of {sorted(_CONFLICT_POLICIES)}, not {format_value(on_conflict)}"
@@ -646,13 +653,13 @@ class Scheduler:
                 guard.release()
             self._keep(holder, target)
             return holder
-        task = make(registry, task_id, target, args, context)
+        task = make(registry, task_id, target, args, context, when)
         if suppressed:
             registry.suppress(task, suppressed)
         if scheduled_at is not None:
             registry.set_call_site(task, scheduled_at)
         if collector is not None:
-            collect = partial(self._collect, task, when, collector)
+            collect = partial(self._collect, task, collector)
             if is_own:
                 collect()
             else:
@@ -663,8 +670,11 @@ class Scheduler:
             registry.defer(partial(self._schedule_deferred, task, when, on_conflict))
             return task
         try:
-            registry.hold(task_id, task, holder)
-            dispatcher.add(task, when, registry)
+            if holder is None and self._tasks:
+                self._tasks[task_id] = task  # as `hold`, without a call for it
+            else:
+                registry.hold(task_id, task, holder)
+            dispatcher.queue(task, when, registry)
             if holder is not None:
                 # Only now, since closing a coroutine may run finalizers, and these may try to take the ID.
                 registry.displace(holder, on_conflict == "replace")
@@ -690,7 +700,7 @@ class Scheduler:
             is_refused = registry.state != "running" or (holder is not None and on_conflict in ("keep", "error"))
             if not is_refused:
                 registry.hold(task_id, task, holder)
-                dispatcher.add(task, when, registry)
+                dispatcher.queue(task, when, registry)
                 if holder is not None:
                     registry.displace(holder, on_conflict == "replace")
         finally:
@@ -698,7 +708,7 @@ class Scheduler:
         self._debug("Scheduled task %s.", task_id)
         registry.notify("task_scheduled", task)
         if is_refused:
-            registry.drop_unscheduled(task, when)
+            registry.drop_unscheduled(task)
 
     def _keep(self, holder: ScheduledTask[Any], target: Target) -> None:
         """Close the target of a call that keeps the holder of the ID."""
@@ -708,9 +718,9 @@ class Scheduler:
         if registry.family.instruments_version:
             registry.notify("task_kept", holder)
 
-    def _collect(self, task: ScheduledTask[Any], when: float, collector: list[ScheduledTask[Any]]) -> None:
+    def _collect(self, task: ScheduledTask[Any], collector: list[ScheduledTask[Any]]) -> None:
         """Drop a task that was scheduled while the scheduler is being closed."""
-        self._registry.drop_unscheduled(task, when)
+        self._registry.drop_unscheduled(task)
         collector.append(task)
         self._debug("Dropped task %s, because the scheduler is being closed.", task.task_id)
 

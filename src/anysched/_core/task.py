@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
+from types import FunctionType
 from typing import Any, Final, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
@@ -222,7 +223,13 @@ class ScheduledTask(Timer, Generic[T_co]):
     )
 
     def __init__(
-        self, owner: Owner, task_id: Hashable, target: Target, args: tuple[Any, ...], context: Context | None
+        self,
+        owner: Owner,
+        task_id: Hashable,
+        target: Target,
+        args: tuple[Any, ...],
+        context: Context | None,
+        when: float | None,
     ) -> None:
         self._owner = owner
         self._task_id = task_id
@@ -233,7 +240,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._context = context
         # For the dispatcher: the due time (a float on the monotonic clock or an int on the wall clock, `None` once the
         # task has started), the place among the due tasks (0 if it is not due), and the current run.
-        self._when: float | None = None
+        self._when = when
         self._dispatch_index = 0
         self._run: Run | None = None
         # The return value or the exception, and an event that is created when another task waits for this one.
@@ -573,7 +580,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         if type(target) is COROUTINE_TYPE:
             unclosed = target
             self._target = None
-        elif target is not None and is_coroutine(target):
+        elif type(target) is not FunctionType and target is not None and is_coroutine(target):
             unclosed = partial(close_unstarted, target)
             self._target = None
         # A function that was dropped is kept with its arguments: it may be scheduled again.
