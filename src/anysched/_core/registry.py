@@ -48,7 +48,7 @@ SchedulerState: TypeAlias = Literal["new", "running", "closing", "closed"]
 """The state of a scheduler; see `Scheduler.state`."""
 
 
-ENDS_PER_TASK = 7
+ENDS_PER_TASK = 15
 ENDS_AT_LEAST = 1_000
 """The tables release memory after this many tasks have ended, relative to those that hold an ID, and at least."""
 
