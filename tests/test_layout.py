@@ -13,7 +13,7 @@ SOURCE = Path(anysched.__file__).parent
 
 # The levels of the core: a module imports only from strictly lower levels. A package represents its modules.
 CORE = [
-    {"failures", "guard", "held_up", "lazy", "moments", "texts", "timer_queue"},
+    {"failures", "guard", "held_up", "texts", "timer_queue"},
     {"coroutines", "exceptions", "logs"},
     {"backends", "debug", "task"},
     {"clock", "run", "create_task", "waits"},
@@ -52,11 +52,13 @@ OUTSIDE = {
     "history": {"__init__", "abc"},
     "opentelemetry": {"__init__", "abc"},
     "web": {"__init__", "abc", "durable", "history"},
-    "_core": {"abc"},
+    "_moments": set(),
+    "_lazy": set(),
+    "_core": {"_lazy", "_moments", "abc"},
     "_virtual": {"_core.backends", "_core.backends.current", "_core.clock", "abc"},
-    "durable": {"__init__", "_core.moments", "abc", "cron"},
+    "durable": {"__init__", "_moments", "abc", "cron"},
     "testing": {"_virtual", "pytest_plugin"},
-    "pytest_plugin": {"_virtual", "_core.lazy"},
+    "pytest_plugin": {"_lazy", "_virtual"},
     "cron": set(),
     "_cli": {"__init__", "cron", "durable", "web"},
     "__main__": {"_cli"},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ._core.lazy import LazyModule
+from ._lazy import LazyModule
 
 if TYPE_CHECKING:
     from ._virtual import clock as virtual

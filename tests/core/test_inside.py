@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from anysched import ScheduledTask, Scheduler, current_scheduled_task
 from anysched._core.backends.current import current_backend
-from support import Gate, nothing, settle, until
+from support import Gate, forever, nothing, settle, until
 
 pytestmark = pytest.mark.anyio
 
@@ -49,10 +49,12 @@ class Job:
         self.how = how
         self.outer = outer
         self.called = anyio.Event()
+        self.found: list[ScheduledTask[Any] | None] = []
         self.references: list[Any] = []
 
     def make_call(self) -> None:
         assert current_scheduled_task() is self.scheduler.tasks["id"]  # the context is that of the task
+        self.found.append(self.scheduler.current_task())
         self.call(self.scheduler)
         self.called.set()
 
@@ -108,6 +110,7 @@ async def test_what_inherits_the_context_of_a_task_is_not_inside_of_it(
         task = scheduler.schedule("id", job.run)
         await task.wait()
     assert task.status.name == "CANCELLED"
+    assert job.found == [None]
 
 
 @CALLS
@@ -117,6 +120,26 @@ async def test_a_task_and_the_groups_opened_in_it_are_inside(scheduler: Schedule
         job = Job(scheduler, call, how, outer)
         task = scheduler.schedule("id", job.run)
         assert await task == "finished"
+    assert job.found == [task]
+
+
+async def test_the_current_task_is_found_in_any_context(scheduler: Scheduler) -> None:
+    """It may be changed in the task, by a run of another scheduler or by the program."""
+    child = scheduler.child("child")
+    found: list[ScheduledTask[Any] | None] = []
+
+    async def look() -> None:
+        for context in (copy_context(), Context()):
+            found.append(context.run(scheduler.current_task))
+        found.append(child.current_task())
+
+    others = [scheduler.schedule(number, forever) for number in range(3)]
+    task = scheduler.schedule("id", look)
+    await task.wait()
+    assert found == [task, task, None]
+    assert scheduler.current_task() is None
+    for other in others:
+        other.cancel()
 
 
 @CALLS

@@ -55,7 +55,7 @@ def test_nothing_but_what_is_documented_can_be_reached_without_an_underscore() -
         "wait",
     }  # fmt: skip
     assert public(Scheduler("test")) == {
-        "add_instrument", "busy_descendants", "cancel", "cancel_all", "child", "close", "join", "name", "now", "pause",
+        "add_instrument", "busy_descendants", "cancel", "cancel_all", "child", "close", "current_task", "join", "name", "now", "pause",
         "remove_instrument", "reschedule_at", "reschedule_later", "resume", "run", "schedule", "schedule_at", "schedule_at_times",
         "schedule_every", "schedule_later", "seconds_until_due", "start", "state", "statistics", "tasks",
     }  # fmt: skip

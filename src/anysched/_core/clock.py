@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from anysched.abc import Clock
 
 from .backends import Backend
-from .moments import EPOCH, Moment, duration_from, moment_from
+from anysched._moments import EPOCH, Moment, duration_from, moment_from
 from .texts import format_value
 
 __all__ = [

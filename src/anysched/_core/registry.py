@@ -22,7 +22,7 @@ from .dispatcher import Dispatcher
 from .guard import Guard
 from .instruments import Instruments, checked, combined
 from .logs import SchedulerLog
-from .moments import Moment
+from anysched._moments import Moment
 from .run import TaskRun
 from .task import (
     CANCELLED,
@@ -709,6 +709,9 @@ class TaskRegistry:
 
     def calling_task(self) -> ScheduledTask[Any] | None:
         """Return the task of this registry inside whose run this is called, if any."""
+        task = current_scheduled_task()  # most likely, but the context may be another one
+        if task is not None and owner_of(task) is self and self.is_caller(task):
+            return task
         return next(filter(self.is_caller, list(self._running)), None)
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:

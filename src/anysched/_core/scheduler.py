@@ -31,7 +31,7 @@ from .exceptions import DuplicateTaskError
 from .failures import exit_exception
 from .guard import Guard
 from .held_up import HeldUpReports
-from .moments import Moment
+from anysched._moments import Moment
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
 from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times
@@ -186,6 +186,19 @@ class Scheduler:
     def tasks(self) -> Mapping[Hashable, ScheduledTask[Any]]:
         """A live, read-only view of the tasks that hold an ID, by ID."""
         return self._tasks_view
+
+    def current_task(self) -> ScheduledTask[Any] | None:
+        """Return the task of this scheduler in whose run this is called, or `None`.
+
+        This is the case in the run's native task and in the tasks of anyio's task groups that are opened inside the
+        run. `current_scheduled_task` looks in the context instead, which is also copied to callbacks and to tasks that
+        do not belong to the run.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+        """
+        self._check_thread()
+        return self._registry.calling_task()
 
     def busy_descendants(self) -> list[Scheduler]:
         """Return the descendants that hold tasks, in the order in which they were created.

@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from .coroutines import COROUTINE_TYPE, Target, close_unstarted, is_coroutine, make_coroutine
 from .guard import Guard
-from .moments import Moment
+from anysched._moments import Moment
 from .texts import format_name, format_value
 from .timer_queue import Timer, TimerQueue
 

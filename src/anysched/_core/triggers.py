@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Literal, cast, get_args
 
 from .clock import CLOCK_STEP_NS, TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, seconds_from_delay
-from .moments import Moment, moment_from
+from anysched._moments import Moment, moment_from
 from .texts import format_value
 
 __all__ = [

@@ -276,7 +276,7 @@ class Engine:
         Returns:
             The tasks whose runs were interrupted. They are pending in the store.
         """
-        await self._check_not_inside("close()")
+        self._check_not_inside("close()")
         if self._opened is not None:
             await self._opened.wait()
         if self._state == "new":
@@ -309,7 +309,7 @@ class Engine:
 
     async def join(self) -> None:
         """Wait until the store is empty or the scheduler is closed."""
-        await self._check_not_inside("join()")
+        self._check_not_inside("join()")
         self._check_running()
         while self._state == "running":
             self._changed = changed = self._changed or anyio.Event()
@@ -383,7 +383,7 @@ class Engine:
         run = running.get(None)
         return run.generation if run is not None and run.owner is self and run.generation in self._live else None
 
-    async def inside(self, task_id: str | None = None) -> int | None:
+    def inside(self, task_id: str | None = None) -> int | None:
         """Return the generation of the task inside whose run this is called, as the core defines it; `None` if there is none.
 
         The context alone does not tell: it is also copied to tasks that do not belong to the run.
@@ -394,13 +394,7 @@ class Engine:
         caller = self.caller()
         if caller is None or (task_id is not None and encode_id(running.get().task_id) != task_id):
             return None
-        try:
-            with anyio.CancelScope() as scope:
-                scope.cancel()
-                await self._core.join()
-        except RuntimeError:  # it is refused inside of a run
-            return caller
-        return None
+        return caller if self._core.current_task() is not None else None
 
     def was_cancelled(self, generation: int) -> bool:
         """Return whether a call has removed a running task from the store."""
@@ -438,7 +432,7 @@ class Engine:
 
     async def cancel(self, operation: Cancel, connection: object = None) -> bool:
         """Cancel a task, and return whether there was one."""
-        caller = await self.inside(operation.task_id)
+        caller = self.inside(operation.task_id)
         if connection is not None:
             if caller is not None:
                 operation = replace(operation, leave=True)  # it finishes, as if it was not by way of the database
@@ -453,7 +447,7 @@ class Engine:
 
     async def cancel_all(self, operation: CancelAll) -> None:
         """Cancel all tasks."""
-        caller = await self.inside()
+        caller = self.inside()
 
         async def drop(left: frozenset[int]) -> None:
             gone = [generation for generation in (*self._window, *self._live) if generation not in left]
@@ -605,7 +599,7 @@ class Engine:
             RuntimeError: if it is the caller's own task or its successor, or the scheduler is closed before the task has
                 ended.
         """
-        caller = await self.inside(task_id)
+        caller = self.inside(task_id)
         if caller == generation:
             raise RuntimeError(f"deadlock: task {decode_id(task_id)!r} awaits itself")
         is_successor = caller is not None and generation > caller
@@ -643,8 +637,8 @@ class Engine:
         if self._state == "running" and self._owner:
             self._writer.post(Adopt(handler), apply)
 
-    async def _check_not_inside(self, method: str) -> None:
-        if await self.inside() is not None:
+    def _check_not_inside(self, method: str) -> None:
+        if self.inside() is not None:
             raise RuntimeError(
                 f"{method} was called in a task of the scheduler {self.name!r}, for which it would wait forever"
             )

@@ -150,7 +150,7 @@ class MemoryStore:
 
     def _release_id(self, holder: Entry, *, leave: bool) -> bool:
         """Release the ID of its holder; return whether the holder remains as a predecessor."""
-        if leave and (holder.state is State.RUNNING or (holder.attempts and holder.state is not State.PARKED)):
+        if leave and holder.has_begun:
             self._change(holder, holds=False, paused=False)
             return True
         del self._entries[holder.generation]

@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import Generic, Literal, TypeVar
 
 __all__ = [
+    "HAS_BEGUN",
     "STATE_NAMES",
     "Adopt",
     "Cancel",
@@ -125,11 +126,20 @@ class Entry:
     problem: str | None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it has begun; in SQL this is `HAS_BEGUN`."""
+        return self.state is State.RUNNING or (self.attempts > 0 and self.state is not State.PARKED)
+
+    @property
     def status(self) -> Status:
         """The name of the state, or ``"paused"`` for a pending entry that is paused."""
         if self.state is State.PENDING and self.paused:
             return "paused"
         return STATE_NAMES[self.state]
+
+
+HAS_BEGUN = f"(state = {State.RUNNING:d} or attempts > 0 and state <> {State.PARKED:d})"
+"""The condition of `Entry.has_begun` on the columns of an entry."""
 
 
 @dataclass(frozen=True, slots=True)

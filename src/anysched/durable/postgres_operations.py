@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, final
 
 from .operations import (
+    HAS_BEGUN,
     Adopt,
     Cancel,
     CancelAll,
@@ -82,7 +83,6 @@ IMPORTED = 5_000
 
 _HELD = "scheduler = %(scheduler)s and id = %(id)s and holds"
 _SELF = "scheduler = %(scheduler)s and generation = %(generation)s"
-_BEGUN = "(state = 1 or attempts > 0 and state <> 2)"
 # Whether an entry must wait for a predecessor. The scheduler itself makes entries wait for a predecessor that is
 # running.
 _BLOCKED = (
@@ -111,7 +111,7 @@ _INSERT = f"""
 """
 _FIND = f"select {COLUMNS} from anysched_entry where {_SELF}"
 _FIND_HOLDER = f"select {COLUMNS} from anysched_entry where {_HELD}"
-_LOCK_HOLDER = f"select generation, {_BEGUN} from anysched_entry where {_HELD} for update"
+_LOCK_HOLDER = f"select generation, {HAS_BEGUN} from anysched_entry where {_HELD} for update"
 _LEAVE = f"update anysched_entry set holds = false, paused = false where {_SELF}"
 # Whether others with the same ID may wait for the end. Two subqueries: each repeats the condition of its partial index.
 _DELETE = f"""
@@ -275,14 +275,14 @@ class Transaction:
     def _cancel_all(self, operation: CancelAll) -> Steps[frozenset[int]]:
         rows = yield self._statement(
             "with gone as (delete from anysched_entry where scheduler = %(scheduler)s and holds "
-            f"and not (%(leave)s and {_BEGUN}) returning generation, watched) select generation from gone where watched",
+            f"and not (%(leave)s and {HAS_BEGUN}) returning generation, watched) select generation from gone where watched",
             leave=operation.leave,
         )
         self.removed += [generation for (generation,) in rows]
         if operation.leave:
             yield self._statement(
                 "update anysched_entry set holds = false, paused = false "
-                f"where scheduler = %(scheduler)s and holds and {_BEGUN}"
+                f"where scheduler = %(scheduler)s and holds and {HAS_BEGUN}"
             )
         yield from self._note(None)
         rows = yield self._statement(

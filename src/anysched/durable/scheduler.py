@@ -686,7 +686,7 @@ class DurableScheduler:
             raise ValueError(f"expires must not be negative: {expires!r}")
         due = time if recurrence is None else put_off(time, recurrence.jitter)
         encoded, encoded_args = encode_id(task_id), encode_args(args)
-        caller = await self._engine.inside(encoded)
+        caller = self._engine.inside(encoded)
         result = await self._engine.put(
             Put(
                 task_id=encoded,

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast, final, get_args
 
 from .errors import StoreError, StoreInUseError
 from .operations import (
+    HAS_BEGUN,
     Adopt,
     Cancel,
     CancelAll,
@@ -68,7 +69,6 @@ MIN_SQLITE = (3, 35, 0)
 # Whether an entry must wait for a predecessor. The scheduler itself makes entries wait for a predecessor that is
 # running.
 _BLOCKED = "exists (select 1 from anysched_entry p where p.id = ? and p.holds = 0 and p.state != 1)"
-_BEGUN = "(state = 1 or attempts > 0 and state != 2)"
 _PLACED = "generation, id, due, state = 0 and paused = 0"
 # Each repeats the condition of its partial index.
 _HAS_STATUS: Mapping[Status, str] = {
@@ -274,7 +274,7 @@ class SQLiteStore:
         task_id, policy = operation.task_id, operation.on_conflict
         holder = _one(
             connection,
-            f"select generation, {_BEGUN} from anysched_entry where id = ? and holds = 1",
+            f"select generation, {HAS_BEGUN} from anysched_entry where id = ? and holds = 1",
             [task_id],
         )
         removed: int | None = None
@@ -327,7 +327,7 @@ class SQLiteStore:
         if operation.leave:
             row = _one(
                 connection,
-                f"update anysched_entry set holds = 0, paused = 0 where id = ? and holds = 1 and {_BEGUN} "
+                f"update anysched_entry set holds = 0, paused = 0 where id = ? and holds = 1 and {HAS_BEGUN} "
                 "returning generation",
                 [operation.task_id],
             )
@@ -342,7 +342,7 @@ class SQLiteStore:
 
     def _cancel_all(self, connection: sqlite3.Connection, operation: CancelAll) -> frozenset[int]:
         if operation.leave:
-            connection.execute(f"update anysched_entry set holds = 0, paused = 0 where holds = 1 and {_BEGUN}")
+            connection.execute(f"update anysched_entry set holds = 0, paused = 0 where holds = 1 and {HAS_BEGUN}")
         connection.execute("delete from anysched_entry where holds = 1")
         return frozenset(row[0] for row in connection.execute("select generation from anysched_entry where holds = 0"))
 

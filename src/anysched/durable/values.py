@@ -7,7 +7,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, cast
 
-from anysched._core.moments import Moment, duration_from, moment_from
+from anysched._moments import Moment, duration_from, moment_from
 
 __all__ = [
     "MAX_DUE",
