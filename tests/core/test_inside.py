@@ -129,8 +129,7 @@ async def test_the_current_task_is_found_in_any_context(scheduler: Scheduler) ->
     found: list[ScheduledTask[Any] | None] = []
 
     async def look() -> None:
-        for context in (copy_context(), Context()):
-            found.append(context.run(scheduler.current_task))
+        found.extend(context.run(scheduler.current_task) for context in (copy_context(), Context()))
         found.append(child.current_task())
 
     others = [scheduler.schedule(number, forever) for number in range(3)]

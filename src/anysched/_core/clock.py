@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from anysched._moments import EPOCH, Moment, duration_from, moment_from
 from anysched.abc import Clock
 
 from .backends import Backend
-from anysched._moments import EPOCH, Moment, duration_from, moment_from
 from .texts import format_value
 
 __all__ = [

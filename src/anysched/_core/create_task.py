@@ -12,11 +12,12 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import cancel_shielded_checkpoint
 
+from anysched._lazy import LazyModule
+
 from .backends.current import current_backend, is_debugging
 from .coroutines import LazyCoroutine, check_target, close_unstarted, is_coroutine
 from .debug import call_site
 from .failures import is_fatal, split_failure
-from anysched._lazy import LazyModule
 from .logs import SCHEDULED_AT
 from .texts import format_value, printable
 

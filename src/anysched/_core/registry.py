@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
+from anysched._moments import Moment
 from anysched.abc import Clock, Instrument
 
 from .clock import MAX_DELAY, SystemClock, datetime_from_ns, due_after, due_at
@@ -22,7 +23,6 @@ from .dispatcher import Dispatcher
 from .guard import Guard
 from .instruments import Instruments, checked, combined
 from .logs import SchedulerLog
-from anysched._moments import Moment
 from .run import TaskRun
 from .task import (
     CANCELLED,

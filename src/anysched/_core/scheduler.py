@@ -19,6 +19,7 @@ import anyio
 from anyio.abc import TaskStatus
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
+from anysched._moments import Moment
 from anysched.abc import Clock, Instrument
 
 from .backends import HostTask
@@ -31,7 +32,6 @@ from .exceptions import DuplicateTaskError
 from .failures import exit_exception
 from .guard import Guard
 from .held_up import HeldUpReports
-from anysched._moments import Moment
 from .recurring import RecurringTask
 from .registry import SchedulerState, TaskRegistry, cancel_runs
 from .task import RunningPolicy, ScheduledTask, Status, current_scheduled_task, due_times

@@ -14,9 +14,10 @@ from typing import Any, Final, Generic, Literal, NoReturn, Protocol, TypeAlias, 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from anysched._moments import Moment
+
 from .coroutines import COROUTINE_TYPE, Target, close_unstarted, is_coroutine, make_coroutine
 from .guard import Guard
-from anysched._moments import Moment
 from .texts import format_name, format_value
 from .timer_queue import Timer, TimerQueue
 

@@ -11,8 +11,9 @@ from enum import Enum
 from itertools import islice
 from typing import Literal, cast, get_args
 
-from .clock import CLOCK_STEP_NS, TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, seconds_from_delay
 from anysched._moments import Moment, moment_from
+
+from .clock import CLOCK_STEP_NS, TOLERANCE, TOLERANCE_NS, datetime_from_ns, ns_from_datetime, seconds_from_delay
 from .texts import format_value
 
 __all__ = [
