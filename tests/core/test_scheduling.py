@@ -280,6 +280,16 @@ async def two_steps() -> None:
     await Suspend()
 
 
+async def test_a_coroutine_that_was_started_after_it_was_scheduled_is_not_closed(scheduler: Scheduler) -> None:
+    coroutine = two_steps()
+    task = scheduler.schedule_later(HOUR, "id", coroutine)
+    coroutine.send(None)
+    assert scheduler.cancel("id")
+    assert task.status.name == "CANCELLED"
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+
+
 async def test_a_running_coroutine_is_refused(scheduler: Scheduler) -> None:
     refused: list[BaseException] = []
 
