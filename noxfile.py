@@ -103,7 +103,7 @@ def zones(session: nox.Session) -> None:
 
 
 # A dependency of these (pycares) has no wheel for the newest Python yet.
-@nox.session(python=[PYTHONS[0], PYTHONS[-2]], tags=["second"])
+@nox.session(python=[PYTHONS[0], PYTHONS[-2]], tags=["first"])
 def integrations(session: nox.Session) -> None:
     """Run the examples of the pages on frameworks and other schedulers with the real packages."""
     install(session, "test", "integrations")

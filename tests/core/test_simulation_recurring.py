@@ -335,8 +335,12 @@ class Pauses(Recurrence):
         super().__init__(plan, now)
         self.start_at = now.mono + (plan.period if plan.first is None else plan.first)
 
+    def place(self) -> int:
+        """When it is due, unless it is too late then."""
+        return self.start_at if self.moved is None else self.moved
+
     def due(self, now: Now) -> int:
-        due = self.start_at if self.moved is None else self.moved
+        due = self.place()
         if self.plan.missed == "skip" and now.mono - due >= self.skip_after:
             self.moved = None
             due = self.start_at = now.mono + self.plan.period
@@ -523,6 +527,10 @@ class Model:
     def on_start(self, number: int, served: int) -> None:
         job = self.jobs[number]
         assert self.waits(number, job), "it may not start"
+        due = job.due(self.now)
+        for other_number, other in self.jobs.items():
+            if isinstance(other, Pauses) and self.waits(other_number, other) and other.place() < due:
+                other.due(self.now)  # it came first, was too late, and begins a new period now
         if not isinstance(job, Function) or job.moved is not None:
             due = job.due(self.now)
             fell_due = isinstance(job, Times) and job.next <= job.highest
