@@ -296,7 +296,7 @@ async def close_while_they_end(size: int, order: int, monkeypatch: pytest.Monkey
 
     gates = [Gate(stubborn=True) for _ in range(size)]
 
-    async def let_go() -> None:
+    async def open_gates() -> None:
         await until(lambda: gates[0].cancelled)
         for gate in gates[::order]:
             gate.open.set()
@@ -306,7 +306,7 @@ async def close_while_they_end(size: int, order: int, monkeypatch: pytest.Monkey
         for gate in gates:
             scheduler.child("child").schedule("id", gate)
         await until(lambda: all(gate.started.is_set() for gate in gates))
-        group.start_soon(let_go)
+        group.start_soon(open_gates)
         with monkeypatch.context() as patch:
             patch.setattr(TaskRegistry, "busy_members", counted)
             await scheduler.close()

@@ -431,7 +431,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.step(call)
 
     @rule(child=st.integers(0, 1), data=st.data())
-    def let_go(self, child: int, data: st.DataObject) -> None:
+    def finish_run(self, child: int, data: st.DataObject) -> None:
         """Let a task that waits, or is stubborn, run to its end."""
         world = self.worlds[child]
         jobs = [job for job in world.jobs if job.state in ("running", "cancelling")]

@@ -424,7 +424,7 @@ def test_the_time_is_counted_from_the_last_event(monkeypatch: pytest.MonkeyPatch
     now = 109
     assert idle() is None
     assert timeline.deadlock(math.inf, ["a task"]).real_seconds == 5
-    assert idle() == 5  # the error was raised, and something came of it
+    assert idle() == 5  # the error was raised and handled
 
 
 # No error

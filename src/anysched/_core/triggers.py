@@ -491,7 +491,7 @@ class FunctionTrigger(IterableTrigger):
 
     def first_due(self, now: float, now_ns: int) -> float:
         """Return the first due time: now if it is past, or if there is none."""
-        self._ask(now_ns)
+        self._call_function(now_ns)
         self._seen = now, now_ns
         self._covered_until = now_ns
         self._since = now_ns - 1  # a time at this very moment is not one of the task's
@@ -542,7 +542,7 @@ class FunctionTrigger(IterableTrigger):
 
     def _ask_again(self, passed: int) -> bool:
         """Ask for the times that are not covered; return whether a run is due at once for those that have passed."""
-        self._ask(self._covered_until)
+        self._call_function(self._covered_until)
         self._must_ask = self._is_extra = self._catching_up = False
         time = self._list()
         if time is None or not self._covered_until < time <= passed:
@@ -551,18 +551,18 @@ class FunctionTrigger(IterableTrigger):
             # Found without listing all of them: the clock may have jumped over years.
             self._time = self._latest_until(passed, time)
             self.missed = 0
-            self._ask(passed)
+            self._call_function(passed)
             return True
         elif self._skip and time <= passed - round(self.skip_after * 1e9):
             self.skipped += 1
             self._covered_until = passed - round(self.skip_after * 1e9)
-            self._ask(self._covered_until)
+            self._call_function(self._covered_until)
         else:
             self._peeked = time
         return False
 
-    def _ask(self, from_ns: int) -> None:
-        """Ask the function for the times after a moment."""
+    def _call_function(self, from_ns: int) -> None:
+        """Call the function for the times after a moment."""
         self._close_iterator()
         times: object = self._function(datetime_from_ns(from_ns))
         if not isinstance(times, Iterable) or isinstance(times, str):
@@ -599,5 +599,5 @@ class FunctionTrigger(IterableTrigger):
         if lived_until is None:
             return time
         if lived_until > self._asked_from:
-            self._ask(lived_until)  # instead of each time in it
+            self._call_function(lived_until)  # instead of each time in it
         return self._covered_until
