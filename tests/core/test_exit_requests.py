@@ -18,7 +18,7 @@ import pytest
 from anysched import ScheduledTask, Scheduler
 from anysched._core.failures import exit_exception
 from anysched.abc import Instrument
-from support import Gate, errors, is_closed, nothing, until
+from support import Gate, errors, forever, is_closed, nothing, until
 
 HOUR = 3600.0
 
@@ -396,3 +396,38 @@ async def test_a_coroutine_is_closed_if_the_log_of_its_id_raises_a_request() -> 
         assert is_closed(coroutine)
         assert task.status.name == "CANCELLED"
         assert not scheduler.tasks
+
+
+def test_an_id_that_can_no_longer_be_hashed_is_freed_while_the_event_loop_does_not_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    changing, scheduler, coroutine = Changing(), Scheduler("test"), nothing()
+
+    async def enter() -> None:
+        scheduler.start()
+        await asyncio.sleep(0)
+
+    async def schedule() -> ScheduledTask[Any]:
+        return scheduler.schedule_later(HOUR, changing, coroutine)
+
+    with asyncio.Runner() as runner:
+        runner.run(enter())
+        task = runner.run(schedule())
+        changing.hashable = False
+        task.cancel()
+        assert not scheduler.tasks
+        assert is_closed(coroutine)
+        runner.run(scheduler.close())
+    assert len(errors(caplog)) == 1
+
+
+@pytest.mark.anyio
+async def test_an_id_that_can_no_longer_be_hashed_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    changing = Changing()
+    async with Scheduler("test") as scheduler:
+        task = scheduler.schedule(changing, forever)
+        await until(lambda: task.status.name == "RUNNING")
+        changing.hashable = False
+        task.cancel()
+        await task.wait()
+    assert len(errors(caplog)) == 1

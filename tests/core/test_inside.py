@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 import trio
+from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from anysched import ScheduledTask, Scheduler, current_scheduled_task
@@ -49,12 +50,12 @@ class Job:
         self.how = how
         self.outer = outer
         self.called = anyio.Event()
-        self.found: list[ScheduledTask[Any] | None] = []
+        self.found: list[bool] = []
         self.references: list[Any] = []
 
     def make_call(self) -> None:
         assert current_scheduled_task() is self.scheduler.tasks["id"]  # the context is that of the task
-        self.found.append(self.scheduler.current_task())
+        self.found.append(self.scheduler.tasks["id"].is_current())
         self.call(self.scheduler)
         self.called.set()
 
@@ -110,7 +111,7 @@ async def test_what_inherits_the_context_of_a_task_is_not_inside_of_it(
         task = scheduler.schedule("id", job.run)
         await task.wait()
     assert task.status.name == "CANCELLED"
-    assert job.found == [None]
+    assert job.found == [False]
 
 
 @CALLS
@@ -120,25 +121,30 @@ async def test_a_task_and_the_groups_opened_in_it_are_inside(scheduler: Schedule
         job = Job(scheduler, call, how, outer)
         task = scheduler.schedule("id", job.run)
         assert await task == "finished"
-    assert job.found == [task]
+    assert job.found == [True]
 
 
-async def test_the_current_task_is_found_in_any_context(scheduler: Scheduler) -> None:
+async def test_a_task_is_current_in_any_context(scheduler: Scheduler) -> None:
     """It may be changed in the task, by a run of another scheduler or by the program."""
-    child = scheduler.child("child")
-    found: list[ScheduledTask[Any] | None] = []
+    found: list[bool] = []
 
     async def look() -> None:
-        found.extend(context.run(scheduler.current_task) for context in (copy_context(), Context()))
-        found.append(child.current_task())
+        found.extend(context.run(task.is_current) for context in (copy_context(), Context()))
+        found.append(other.is_current())
+        found.append(await to_thread.run_sync(refused, task.is_current))
 
-    others = [scheduler.schedule(number, forever) for number in range(3)]
+    def refused(call: Callable[[], object]) -> bool:
+        with pytest.raises(RuntimeError, match="belongs to the thread"):
+            call()
+        return True
+
+    other = scheduler.schedule("other", forever)
     task = scheduler.schedule("id", look)
+    assert not task.is_current()
     await task.wait()
-    assert found == [task, task, None]
-    assert scheduler.current_task() is None
-    for other in others:
-        other.cancel()
+    assert found == [True, True, False, True]
+    assert not task.is_current()
+    other.cancel()
 
 
 @CALLS

@@ -583,6 +583,40 @@ class Calls:
         return 1
 
 
+class AtScheduling(Instrument):
+    """Makes a call when the first task is scheduled."""
+
+    def __init__(self, *calls: Callable[[], object]) -> None:
+        self.calls = list(calls)
+
+    def task_scheduled(self, task: ScheduledTask[Any], /) -> None:
+        while self.calls:
+            self.calls.pop()()
+
+
+@pytest.mark.anyio
+async def test_calls_of_an_instrument_between_deferred_calls_come_after_them(scheduler: Scheduler) -> None:
+    """It is called by the completion of the first of several calls, and can have the handles of the others."""
+    instrument = AtScheduling(
+        lambda: cancelled.cancel(),
+        lambda: postponed.reschedule_later(2 * HOUR),
+        lambda: scheduler.schedule_later(HOUR, "last", nothing),
+    )
+    scheduler.add_instrument(instrument)
+    guard = scheduler._registry.guard
+    guard.held = True
+    scheduler.schedule_later(HOUR, "first", nothing)
+    cancelled = scheduler.schedule_later(HOUR, "cancelled", nothing)
+    postponed = scheduler.schedule_later(HOUR, "postponed", nothing)
+    guard.release()
+    assert not instrument.calls
+    assert not guard.held
+    assert cancelled.status.name == "CANCELLED"
+    assert postponed.due is not None
+    assert postponed.due > scheduler.now() + timedelta(hours=1.5)
+    assert list(scheduler.tasks) == ["first", "postponed", "last"]
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("call", ["schedule", "cancel", "handle", "pause"])
 async def test_a_deferred_call_is_completed_when_the_operation_ends(

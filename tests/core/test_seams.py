@@ -50,12 +50,12 @@ def test_nothing_but_what_is_documented_can_be_reached_without_an_underscore() -
     reference = "".join(path.read_text("utf-8") for path in (Path(__file__).parents[2] / "docs" / "api").glob("*.md"))
     assert "autoclass:: anysched.ScheduledTask" in reference
     assert public(ScheduledTask) == {
-        "Status", "args", "cancel", "due", "exception", "function", "last_started", "last_status", "name", "pause", "paused",
+        "Status", "args", "cancel", "due", "exception", "function", "is_current", "last_started", "last_status", "name", "pause", "paused",
         "recurs", "reschedule_at", "reschedule_later", "result", "resume", "return_value", "run_count", "scheduler_name", "status", "task_id",
         "wait",
     }  # fmt: skip
     assert public(Scheduler("test")) == {
-        "add_instrument", "busy_descendants", "cancel", "cancel_all", "child", "close", "current_task", "join", "name", "now", "pause",
+        "add_instrument", "busy_descendants", "cancel", "cancel_all", "child", "close", "join", "name", "now", "pause",
         "remove_instrument", "reschedule_at", "reschedule_later", "resume", "run", "schedule", "schedule_at", "schedule_at_times",
         "schedule_every", "schedule_later", "seconds_until_due", "start", "state", "statistics", "tasks",
     }  # fmt: skip

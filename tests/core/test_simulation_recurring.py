@@ -493,16 +493,21 @@ class Model:
             return
         after = Now(until, self.now.wall + until - self.now.mono)
         for number, job in self.jobs.items():
-            waits = self.waits(number, job)
-            if waits and not held_up:
+            if not held_up and self.is_watched(number, job):
                 due = job.due(self.now)
-                by_clock = isinstance(job, (Times, Function)) and job.moved is None
-                late = due < until
-                assert not late or (by_clock and self.stale is not None), f"{job.plan} is late: {due}, {self.note}"
+                assert due >= until, f"{job.plan} is late: {due}, {self.note}"
             job.highest = max(job.highest, after.wall)
         self.now = after
         if held_up and self.stale is not None and self.stale + RECHECK <= until:
             self.stale = None
+
+    def is_watched(self, number: int, job: Recurrence) -> bool:
+        """Whether a task could start, and the scheduler knows the clock that it is due by."""
+        return self.waits(number, job) and not self.is_unknown(job)
+
+    def is_unknown(self, job: Recurrence) -> bool:
+        """Whether the scheduler does not know the time of the clock that a task is due by."""
+        return isinstance(job, (Times, Function)) and job.moved is None and self.stale is not None
 
     def waits(self, number: int, job: Recurrence) -> bool:
         """Whether a task is pending, and could start."""
@@ -578,10 +583,16 @@ class Model:
         elif self.stale is None:
             self.stale = self.now.mono
 
-    def on_held_up(self, _: int) -> None: ...
+    def on_held_up(self, _: int) -> None:
+        for job in self.jobs.values():
+            if not (job.running or job.paused or self.is_unknown(job)):
+                job.due(self.now)  # what is too late now is skipped at once, also if it would have to wait for a slot
 
     def on_rest(self, _: int, held: dict[int, str]) -> None:
         assert held == {number: "RUNNING" if job.running else "PENDING" for number, job in self.jobs.items()}
+        for number, job in self.jobs.items():
+            if self.is_watched(number, job):
+                job.due(self.now)  # what is too late now is skipped, also if the clock is then set back
 
     def on_leave(self, _: int) -> None:
         self.leaving = True

@@ -230,6 +230,8 @@ def examine(lines: list[str], kills: int) -> Figures:
             ended[version] += event == "end"
             if event == "end":
                 last_end[version] = process, float(moment)
+        elif event == "killed":
+            running.pop(process, None)  # the system may give its number to another one
         elif event == "claim":
             claims[process, words[0]] = number
         elif event == "gone":

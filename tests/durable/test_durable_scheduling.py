@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
@@ -15,10 +16,10 @@ import arrow
 import pytest
 from durable_support import START, Program, seconds
 
-from anysched import DuplicateTaskError, ScheduledTask
+from anysched import DuplicateTaskError, ScheduledTask, Scheduler
 from anysched.abc import FinishedRun, Instrument
 from anysched.cron import Cron
-from anysched.durable import DurableScheduler, Store, UnknownHandlerError, current_run
+from anysched.durable import DurableScheduler, MemoryStore, Store, UnknownHandlerError, current_run
 from anysched.durable.operations import Claim, Park, Pause, Put, Release
 
 pytestmark = pytest.mark.anyio
@@ -931,3 +932,44 @@ async def test_a_task_of_a_group_inside_a_run_is_inside_of_it(program: Program) 
         await scheduler.join()
         assert not await scheduler.holds("id")
     assert finished == ["parent"]
+
+
+@pytest.mark.parametrize("verb", ["cancel", "cancel_all", "replace", "wait", "join", "close"])
+@pytest.mark.parametrize("how", ["nested", "nested durable"])
+async def test_a_run_of_another_scheduler_inside_a_run_is_inside_of_it(program: Program, verb: str, how: str) -> None:
+    """Although its context is another one, as in the core."""
+    scheduler = program.start()
+    finished: list[str] = []
+    inner = DurableScheduler("inner", MemoryStore())
+
+    @scheduler.handler("parent")
+    async def parent() -> None:
+        if how == "nested":
+            async with Scheduler("nested") as nested:
+                await nested.schedule("child", child, context=Context()).wait()
+        else:
+            async with inner:
+                await (await inner.schedule("child", child)).wait()
+        await anyio.sleep(1)
+        finished.append("parent")
+
+    @inner.handler("child")
+    async def child() -> None:
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "cancel": partial(scheduler.cancel, "id"),
+            "cancel_all": scheduler.cancel_all,
+            "replace": partial(scheduler.schedule, "id", program.quick, "next", on_conflict="replace"),
+            "wait": task.wait,
+            "join": scheduler.join,
+            "close": partial(scheduler.close, 60),
+        }
+        try:
+            await calls[verb]()
+        except RuntimeError:
+            finished.append("refused")
+
+    async with scheduler:
+        task = await scheduler.schedule("id", parent)
+        await anyio.sleep(20)
+    assert finished == [*(["refused"] if verb in ("wait", "join", "close") else []), "parent"]
+    assert len(program.began) == (verb == "replace")

@@ -272,9 +272,9 @@ class Dispatcher:
         """
         when = self.by_loop_time(when)
         if task._set_due(when):
-            self.queue(task, when, owner)
+            self.enqueue(task, when, owner)
 
-    def queue(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
+    def enqueue(self, task: ScheduledTask[Any], when: float, owner: TaskOwner) -> None:
         """Queue a task with this due time, in the time of the loop, that is in no queue and not paused."""
         if isinstance(when, float):
             # As in `QueueGroup.push`, but inline to save a call.
@@ -294,7 +294,7 @@ class Dispatcher:
             task._leave_queue()
             self.add(task, when, owner)
             return
-        if self.is_coarse:
+        if self.is_coarse:  # asked here to save a call
             when = self.by_loop_time(when)
         task._set_due(when)
         if isinstance(when, float):

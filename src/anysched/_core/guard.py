@@ -44,14 +44,17 @@ class Guard:
     def complete(self) -> None:
         """Complete the deferred calls, in their order. Called after an operation if there are any."""
         if self._completing:
-            return  # the steps are operations that end
+            self.held = True  # a step has ended, and calls of the code that it calls must come after the other steps
+            return
         self._completing = True
         try:
             while self.deferred:
-                self.deferred.popleft()()
+                step = self.deferred.popleft()
+                self.held = False
+                step()
             self.holders.clear()
         finally:
-            self._completing = False
+            self.held = self._completing = False
 
     def reset(self) -> None:
         """Called when no operation is in progress: a `KeyboardInterrupt` may have ended one too early."""

@@ -95,7 +95,7 @@ class RecurringTask(ScheduledTask[None]):
         target: Target,
         args: tuple[Any, ...],
         context: Context,
-        when: float | None,
+        when: float,
     ) -> None:
         super().__init__(owner, task_id, target, args, context.copy(), when)
         self._trigger = trigger

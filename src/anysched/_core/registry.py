@@ -464,7 +464,7 @@ class TaskRegistry:
     # Calls in the middle of an operation
 
     def defer(self, step: Callable[[], object]) -> None:
-        """Complete a call when the operation that it has interrupted has ended, or do something else then."""
+        """Complete a call when the operation that it has interrupted has ended."""
         self.guard.deferred.append(step)
         assert self.dispatcher is not None
         self.dispatcher.wake()  # if a `KeyboardInterrupt` has ended that one too early
@@ -645,15 +645,16 @@ class TaskRegistry:
             self.family.busy[self] = None
 
     def remove(self, task: ScheduledTask[Any]) -> bool:
-        """Remove a task from the table of IDs; return whether it was there. It must be displaced afterwards."""
+        """Remove a task from the table of IDs; return whether it was there. It must be displaced or finished afterwards."""
         task_id = task.task_id
         try:
             found = self.tasks.get(task_id) is task
             if found:
                 del self.tasks[task_id]
         except Exception as failure:  # the hash or the comparison of the ID now fails
-            self.defer(partial(self.log_failure, task, failure))
             found = _remove_by_identity(self.tasks, task)
+            if found:
+                self.guard.deferred.append(partial(self.log_failure, task, failure))
         return found
 
     def displace(self, holder: ScheduledTask[Any], cancel_running: bool) -> None:
@@ -709,9 +710,6 @@ class TaskRegistry:
 
     def calling_task(self) -> ScheduledTask[Any] | None:
         """Return the task of this registry inside whose run this is called, if any."""
-        task = current_scheduled_task()  # most likely, but the context may be another one
-        if task is not None and owner_of(task) is self and self.is_caller(task):
-            return task
         return next(filter(self.is_caller, list(self._running)), None)
 
     def running_tasks(self) -> list[ScheduledTask[Any]]:

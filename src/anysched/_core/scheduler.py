@@ -187,19 +187,6 @@ class Scheduler:
         """A live, read-only view of the tasks that hold an ID, by ID."""
         return self._tasks_view
 
-    def current_task(self) -> ScheduledTask[Any] | None:
-        """Return the task of this scheduler in whose run this is called, or `None`.
-
-        This is the case in the run's native task and in the tasks of anyio's task groups that are opened inside the
-        run. `current_scheduled_task` looks in the context instead, which is also copied to callbacks and to tasks that
-        do not belong to the run.
-
-        Raises:
-            RuntimeError: if called from another thread than the event loop's.
-        """
-        self._check_thread()
-        return self._registry.calling_task()
-
     def busy_descendants(self) -> list[Scheduler]:
         """Return the descendants that hold tasks, in the order in which they were created.
 
@@ -619,7 +606,7 @@ class Scheduler:
                 check_call(target, args)
                 scheduled_at = call_site()
             when = due(dispatcher.clock, moment)
-            if dispatcher.is_coarse:
+            if dispatcher.is_coarse:  # asked here to save a call
                 when = dispatcher.by_loop_time(when)
             if on_conflict not in _CONFLICT_POLICIES:
                 raise ValueError(
@@ -687,7 +674,7 @@ class Scheduler:
                 self._tasks[task_id] = task  # as `hold`, without a call for it
             else:
                 registry.hold(task_id, task, holder)
-            dispatcher.queue(task, when, registry)
+            dispatcher.enqueue(task, when, registry)
             if holder is not None:
                 # Only now, since closing a coroutine may run finalizers, and these may try to take the ID.
                 registry.displace(holder, on_conflict == "replace")
@@ -713,7 +700,7 @@ class Scheduler:
             is_refused = registry.state != "running" or (holder is not None and on_conflict in ("keep", "error"))
             if not is_refused:
                 registry.hold(task_id, task, holder)
-                dispatcher.queue(task, when, registry)
+                dispatcher.enqueue(task, when, registry)
                 if holder is not None:
                     registry.displace(holder, on_conflict == "replace")
         finally:

@@ -52,6 +52,10 @@ class Owner(Protocol):
         """The prefix of the task's name."""
         ...
 
+    def check_thread(self) -> None:
+        """Raise `RuntimeError` if called from another thread than the event loop's."""
+        ...
+
     def cancel(self, task: ScheduledTask[Any], /, running: RunningPolicy = "cancel") -> None:
         """Cancel a task that has not ended."""
         ...
@@ -230,7 +234,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         target: Target,
         args: tuple[Any, ...],
         context: Context | None,
-        when: float | None,
+        when: float,
     ) -> None:
         self._owner = owner
         self._task_id = task_id
@@ -241,7 +245,7 @@ class ScheduledTask(Timer, Generic[T_co]):
         self._context = context
         # For the dispatcher: the due time (a float on the monotonic clock or an int on the wall clock, `None` once the
         # task has started), the place among the due tasks (0 if it is not due), and the current run.
-        self._when = when
+        self._when: float | None = when
         self._dispatch_index = 0
         self._run: Run | None = None
         # The return value or the exception, and an event that is created when another task waits for this one.
@@ -346,6 +350,19 @@ class ScheduledTask(Timer, Generic[T_co]):
     def last_status(self) -> _Status | None:
         """How the last run of a recurring task ended; `None` before the first has ended, and for other tasks."""
         return None
+
+    def is_current(self) -> bool:
+        """Return whether this is called inside the run of the task.
+
+        This is the case in the run's native task and in the tasks of anyio's task groups that are opened inside the
+        run. `current_scheduled_task` looks in the context instead, which is also copied to callbacks and to tasks that
+        do not belong to the run.
+
+        Raises:
+            RuntimeError: if called from another thread than the event loop's.
+        """
+        self._owner.check_thread()
+        return self._contains_caller()
 
     def cancel(self, *, running: RunningPolicy = "cancel") -> None:
         """Cancel the task and free its ID if it still holds it; do nothing if it has ended.

@@ -384,17 +384,20 @@ class Engine:
         return run.generation if run is not None and run.owner is self and run.generation in self._live else None
 
     def inside(self, task_id: str | None = None) -> int | None:
-        """Return the generation of the task inside whose run this is called, as the core defines it; `None` if there is none.
-
-        The context alone does not tell: it is also copied to tasks that do not belong to the run.
+        """Return the generation of the task inside whose run this is called; see `ScheduledTask.is_current`.
 
         Args:
             task_id: If given, only a task with this encoded ID counts.
         """
         caller = self.caller()
-        if caller is None or (task_id is not None and encode_id(running.get().task_id) != task_id):
-            return None
-        return caller if self._core.current_task() is not None else None
+        if caller is not None and self._live[caller].is_current():
+            return caller if task_id is None or encode_id(running.get().task_id) == task_id else None
+        # The context may be another one, such as that of a run of a scheduler that was entered inside the run.
+        if task_id is not None:
+            holder = self._core.tasks.get(decode_id(task_id))
+            if holder is None or not holder.is_current():
+                return None
+        return next((generation for generation, task in self._live.items() if task.is_current()), None)
 
     def was_cancelled(self, generation: int) -> bool:
         """Return whether a call has removed a running task from the store."""
