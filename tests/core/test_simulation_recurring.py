@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, Literal, NamedTuple
 
 import anyio
@@ -265,6 +266,8 @@ class Recurrence(ABC):
         self.running = False
         self.over = False
         self.paused = False
+        self.place = 0
+        """The number of the last change of its due time. Tasks that are due at the same time start in this order."""
         self.moved: int | None = None
         """When it is due after it was rescheduled, by elapsed time."""
         self.highest = now.wall
@@ -335,12 +338,12 @@ class Pauses(Recurrence):
         super().__init__(plan, now)
         self.start_at = now.mono + (plan.period if plan.first is None else plan.first)
 
-    def place(self) -> int:
+    def planned(self) -> int:
         """When it is due, unless it is too late then."""
         return self.start_at if self.moved is None else self.moved
 
     def due(self, now: Now) -> int:
-        due = self.place()
+        due = self.planned()
         if self.plan.missed == "skip" and now.mono - due >= self.skip_after:
             self.moved = None
             due = self.start_at = now.mono + self.plan.period
@@ -459,17 +462,20 @@ class Model:
 
     play: Play
     now: Now = field(init=False)
+    before: Now = field(init=False)
+    """The clocks before time passed last."""
     stale: int | None = None
     """Since when the clock may be another than the scheduler knows."""
 
     def __post_init__(self) -> None:
+        self.places = count(1)
         self.jobs: dict[int, Recurrence] = {}
         self.former: dict[int, list[Recurrence]] = {}
         self.running = 0
 
     def check(self) -> None:
         first = self.play.record[0]
-        self.now = Now(first.mono, first.wall)
+        self.before = self.now = Now(first.mono, first.wall)
         for note in self.play.record:
             self.note = note
             if note.what == "held up":
@@ -497,7 +503,7 @@ class Model:
                 due = job.due(self.now)
                 assert due >= until, f"{job.plan} is late: {due}, {self.note}"
             job.highest = max(job.highest, after.wall)
-        self.now = after
+        self.before, self.now = self.now, after
         if held_up and self.stale is not None and self.stale + RECHECK <= until:
             self.stale = None
 
@@ -521,7 +527,8 @@ class Model:
         if number in self.jobs:
             self.displace(number)
         plan = self.play.script.plans[number]
-        self.jobs[number] = KINDS[plan.kind](plan, self.now)
+        self.jobs[number] = job = KINDS[plan.kind](plan, self.now)
+        job.place = next(self.places)
 
     def displace(self, number: int) -> None:
         job = self.jobs.pop(number)
@@ -534,7 +541,9 @@ class Model:
         assert self.waits(number, job), "it may not start"
         due = job.due(self.now)
         for other_number, other in self.jobs.items():
-            if isinstance(other, Pauses) and self.waits(other_number, other) and other.place() < due:
+            if not isinstance(other, Pauses) or not self.waits(other_number, other):
+                continue
+            if (other.planned(), other.place) < (due, job.place):
                 other.due(self.now)  # it came first, was too late, and begins a new period now
         if not isinstance(job, Function) or job.moved is not None:
             due = job.due(self.now)
@@ -554,6 +563,7 @@ class Model:
         if not former:
             assert how == "ended" or self.note.what == "leave" or self.leaving
             job.end(self.now)
+            job.place = next(self.places)
 
     leaving = False
 
@@ -562,6 +572,7 @@ class Model:
         assert moved is (job is not None and not job.running)
         if job is not None and moved:
             job.moved = self.now.mono + delay
+            job.place = next(self.places)
 
     def on_pause(self, number: int) -> None:
         self.jobs[number].paused = True
@@ -585,7 +596,7 @@ class Model:
 
     def on_held_up(self, _: int) -> None:
         for job in self.jobs.values():
-            if not (job.running or job.paused or self.is_unknown(job)):
+            if not (job.running or job.paused or self.is_unknown(job)) and job.due(self.before) >= self.before.mono:
                 job.due(self.now)  # what is too late now is skipped at once, also if it would have to wait for a slot
 
     def on_rest(self, _: int, held: dict[int, str]) -> None:
