@@ -596,7 +596,7 @@ class AtScheduling(Instrument):
 
 @pytest.mark.anyio
 async def test_calls_of_an_instrument_between_deferred_calls_come_after_them(scheduler: Scheduler) -> None:
-    """It is called by the completion of the first of several calls, and can have the handles of the others."""
+    """It is called by the completion of the first of several calls and can have the handles of the others."""
     instrument = AtScheduling(
         lambda: cancelled.cancel(),
         lambda: postponed.reschedule_later(2 * HOUR),

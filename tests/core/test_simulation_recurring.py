@@ -597,13 +597,13 @@ class Model:
     def on_held_up(self, _: int) -> None:
         for job in self.jobs.values():
             if not (job.running or job.paused or self.is_unknown(job)) and job.due(self.before) >= self.before.mono:
-                job.due(self.now)  # what is too late now is skipped at once, also if it would have to wait for a slot
+                job.due(self.now)  # late runs are skipped at once, also if they would have to wait for a slot
 
     def on_rest(self, _: int, held: dict[int, str]) -> None:
         assert held == {number: "RUNNING" if job.running else "PENDING" for number, job in self.jobs.items()}
         for number, job in self.jobs.items():
             if self.is_watched(number, job):
-                job.due(self.now)  # what is too late now is skipped, also if the clock is then set back
+                job.due(self.now)  # late runs are skipped, also if the clock is then set back
 
     def on_leave(self, _: int) -> None:
         self.leaving = True

@@ -163,7 +163,7 @@ def kill_owners(
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
         process = subprocess.Popen(command, env=environment)
         processes[process.pid] = process, place
-        opened.discard(process.pid)  # of a former process with this number
+        opened.discard(process.pid)  # an earlier process may have had this number
         return process
 
     def cut_off(process: int) -> Machine:
