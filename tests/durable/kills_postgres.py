@@ -39,6 +39,7 @@ class JournaledPostgresStore:
     def __init__(self, database: str, journal: Journal) -> None:
         self.store = PostgresStore(database)
         self.journal = journal
+        self.joined = False
 
     def commit(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         for operation in operations:
@@ -62,6 +63,7 @@ class JournaledPostgresStore:
 
     def join(self, scheduler: str) -> None:
         self.store.join(scheduler)
+        self.joined = True
 
     def contend(self) -> bool:
         return self.store.contend()
@@ -256,8 +258,17 @@ def main(arguments: list[str]) -> None:
         what, folder, backend, seed, hot, database = arguments
         logging.getLogger("anysched").setLevel(logging.CRITICAL)
         journal = Journal(Path(folder) / "journal")
-        process = Process(journal, JournaledPostgresStore(database, journal), seed, hot=hot)
-        anyio.run(process.live if what == "live" else process.drain, backend=backend)
+        for attempt in range(3):
+            store = JournaledPostgresStore(database, journal)
+            process = Process(journal, store, seed, hot=hot)
+            try:
+                anyio.run(process.live if what == "live" else process.drain, backend=backend)
+            except* StoreError:
+                # After a cut, the first connection may be reset. Like a supervisor, start again if it did not open.
+                if store.joined or attempt == 2:
+                    raise
+            else:
+                break
         return
     kills, *inside = arguments
     if not inside and (reason := reason_to_skip()) is None:
