@@ -43,10 +43,8 @@ def install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests on each installed Python."""
     install(session, "test")
-    options = []
-    if CI:  # all tests run in the coverage session; what needs PostgreSQL, also on the newest Python and in `minimums`
-        options += ["-m", "not slow" if session.python == NEWEST else "not slow and not postgres"]
-    session.run(*PYTEST, *options, *session.posargs)
+    # All tests run in the coverage session. Those that need PostgreSQL also run in `minimums`.
+    session.run(*PYTEST, *(["-m", "not slow and not postgres"] if CI else []), *session.posargs)
 
 
 @nox.session(python=COVERED, tags=["second"])

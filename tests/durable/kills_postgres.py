@@ -202,7 +202,13 @@ def kill_owners(
         owner = former
         wait_until(lambda: owner != former and owner in processes, "there is no owner")
 
-    with PostgresServer() if network is None else network.new_server() as server:
+    def kill_all() -> None:
+        for process, _ in processes.values():
+            process.kill()
+            process.wait()
+
+    with PostgresServer() if network is None else network.new_server() as server, ExitStack() as stack:
+        stack.callback(kill_all)
         database = server.new_database() if network is None else network.new_database(server)
         for number in range(3):
             start("live", number, number)
@@ -244,8 +250,8 @@ def kill_owners(
                 seconds.append(gained - killed)
         for process, _ in processes.values():
             ours.write("killed", process=process.pid)
-            process.kill()
-            process.wait()
+        kill_all()
+        processes.clear()
         assert start("drain", 0, 0).wait(240) == 0
     takeovers = [Takeovers(sorted(seconds), "kills")]
     if seconds_of_cuts:
