@@ -397,12 +397,8 @@ class TaskRegistry:
         if guard.held:
             may_be_changed = self.state == "running" and task is not None and self._is_changeable(task)
             if may_be_changed:
-                self.defer(partial(self._reschedule_if_pending, when, task))
+                self.defer(partial(self.reschedule_if_pending, _known_due, when, task))
             return may_be_changed
-        return self._reschedule_if_pending(when, task)
-
-    def _reschedule_if_pending(self, when: float, task: ScheduledTask[Any] | None) -> bool:
-        guard = self.guard
         guard.held = True
         state = self._state or self.state  # as in `Scheduler._schedule`
         if state != "running" or task is None or task._status is not PENDING:
@@ -951,6 +947,10 @@ def _remove_by_identity(table: dict[Hashable, ScheduledTask[Any]], task: Schedul
     for task_id, other in reversed(later):
         _insert(table, task_id, other)
     return found
+
+
+def _known_due(_clock: Clock, when: float) -> float:
+    return when
 
 
 def _has_ended(task: ScheduledTask[Any]) -> bool:
