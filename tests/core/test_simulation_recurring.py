@@ -541,12 +541,13 @@ class Model:
         assert self.waits(number, job), "it may not start"
         due = job.due(self.now)
         for other_number, other in self.jobs.items():
-            if not isinstance(other, Pauses) or not self.waits(other_number, other):
-                continue
-            if (other.planned(), other.place) < (due, job.place):
+            if (
+                isinstance(other, Pauses)
+                and self.waits(other_number, other)
+                and (other.planned(), other.place) < (due, job.place)
+            ):
                 other.due(self.now)  # it came first, was too late, and begins a new period now
         if not isinstance(job, Function) or job.moved is not None:
-            due = job.due(self.now)
             fell_due = isinstance(job, Times) and job.next <= job.highest
             assert due <= self.now.mono or fell_due, f"{job.plan} is early: {due}, {self.note}"
         job.start(self.now, served)

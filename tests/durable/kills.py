@@ -170,6 +170,7 @@ def examine(lines: list[str], kills: int) -> Figures:
     dead: dict[int, tuple[str, int]] = {}  # by whom, and in which line
     claims: dict[tuple[str, str], int] = {}  # by process and generation
     gone: set[str] = set()
+    killed: set[str] = set()
     running: dict[str, dict[str, str]] = defaultdict(dict)  # by process and ID
     suspects: dict[str, list[str]] = defaultdict(list)  # by the process that may be dead
     last_end: dict[int, tuple[str, float]] = {}
@@ -231,7 +232,10 @@ def examine(lines: list[str], kills: int) -> Figures:
             if event == "end":
                 last_end[version] = process, float(moment)
         elif event == "killed":
-            running.pop(process, None)  # the system may give its number to another one
+            killed.add(process)
+        elif event == "open" and process in killed:
+            killed.remove(process)
+            running.pop(process, None)  # it is another process, to which the system gave the same number
         elif event == "claim":
             claims[process, words[0]] = number
         elif event == "gone":

@@ -19,7 +19,7 @@ from durable_support import START, Program, seconds
 from anysched import DuplicateTaskError, ScheduledTask, Scheduler
 from anysched.abc import FinishedRun, Instrument
 from anysched.cron import Cron
-from anysched.durable import DurableScheduler, MemoryStore, Store, UnknownHandlerError, current_run
+from anysched.durable import DurableScheduler, DurableTask, MemoryStore, Store, UnknownHandlerError, current_run
 from anysched.durable.operations import Claim, Park, Pause, Put, Release
 
 pytestmark = pytest.mark.anyio
@@ -879,6 +879,19 @@ async def test_every_policy_with_every_state_of_the_holder(
         assert ended == ([*finishes, "new"] if state in ("running", "interrupted") else ["new"])
 
 
+async def call_by(verb: str, scheduler: DurableScheduler, task: DurableTask, program: Program) -> None:
+    """Make a call that depends on whether it is made inside the task, whose ID is "id"."""
+    calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+        "cancel": partial(scheduler.cancel, "id"),
+        "cancel_all": scheduler.cancel_all,
+        "replace": partial(scheduler.schedule, "id", program.quick, "next", on_conflict="replace"),
+        "wait": task.wait,
+        "join": scheduler.join,
+        "close": partial(scheduler.close, 60),
+    }
+    await calls[verb]()
+
+
 @pytest.mark.parametrize("verb", ["cancel", "cancel_all", "replace", "wait", "join", "close"])
 async def test_a_task_that_a_run_started_elsewhere_is_not_inside_of_it(program: Program, verb: str) -> None:
     """Although it has a copy of the context of the run, as in the core."""
@@ -897,15 +910,7 @@ async def test_a_task_that_a_run_started_elsewhere_is_not_inside_of_it(program: 
 
     async def child() -> None:
         await anyio.sleep(1)
-        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
-            "cancel": partial(scheduler.cancel, "id"),
-            "cancel_all": scheduler.cancel_all,
-            "replace": partial(scheduler.schedule, "id", program.quick, "next", on_conflict="replace"),
-            "wait": task.wait,
-            "join": scheduler.join,
-            "close": partial(scheduler.close, 60),
-        }
-        await calls[verb]()
+        await call_by(verb, scheduler, task, program)
         finished.append("child")
 
     async with anyio.create_task_group() as outer, scheduler:
@@ -955,16 +960,8 @@ async def test_a_run_of_another_scheduler_inside_a_run_is_inside_of_it(program: 
 
     @inner.handler("child")
     async def child() -> None:
-        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
-            "cancel": partial(scheduler.cancel, "id"),
-            "cancel_all": scheduler.cancel_all,
-            "replace": partial(scheduler.schedule, "id", program.quick, "next", on_conflict="replace"),
-            "wait": task.wait,
-            "join": scheduler.join,
-            "close": partial(scheduler.close, 60),
-        }
         try:
-            await calls[verb]()
+            await call_by(verb, scheduler, task, program)
         except RuntimeError:
             finished.append("refused")
 

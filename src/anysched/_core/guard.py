@@ -21,7 +21,7 @@ class Guard:
     each call counts; elsewhere they are `release`.
 
     Attributes:
-        held: Whether an operation is in progress.
+        held: Whether an operation is in progress, or deferred calls remain that come before others.
         deferred: The remaining steps of the calls that came in the meantime.
         holders: The tasks that will hold an ID, or `None` if it will be free, by registry and ID: the results of
             deferred calls, for those that come after them.
